@@ -1,0 +1,1 @@
+"""Texts and references that end up in the outputs."""

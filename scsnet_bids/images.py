@@ -1,0 +1,235 @@
+"""NIfTI in and out, with one inner voxel order behind the border.
+
+Files keep the voxel order and the affine they came with. Inside the package every array is in
+**LPS order**: the first axis runs toward the patient's left, the second toward the back, the
+third toward the head, whatever the storage order of the file. So slice ``data[:, :, k].T`` has its
+rows from front to back and its columns from the patient's right to the left, slice 0 is the
+lowest, and no other module ever asks how a file was stored. An oblique scan takes the order of
+its nearest axes.
+
+This is the only module that uses nibabel.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+
+from scsnet_bids.errors import ImageError
+
+FloatArray = npt.NDArray[np.floating]
+
+INNER_AXES = ("L", "P", "S")
+AFFINE_TOLERANCE_MM = 1e-3
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of an image lie, in the inner order, and how the file stores them.
+
+    Attributes
+    ----------
+    shape : (3,) voxels along left, posterior, superior
+    affine : (4, 4) inner voxel indices to scanner RAS+ mm
+    storage : (3, 2) nibabel orientation that takes inner axes back to the file's axes
+    repetition_time_s : fourth zoom of the file, 0 if it has none
+    """
+
+    shape: tuple[int, int, int]
+    affine: FloatArray
+    storage: FloatArray
+    repetition_time_s: float = 0.0
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size in mm along left, posterior, superior."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def storage_affine(self) -> FloatArray:
+        """(4, 4) affine of the file: its voxel indices to scanner RAS+ mm."""
+        return np.asarray(self.affine @ inv_ornt_aff(self.storage, self.shape))
+
+    @property
+    def storage_to_inner_axes(self) -> FloatArray:
+        """(3, 3) signed permutation taking a vector on the file's axes to the inner axes."""
+        matrix: FloatArray = np.zeros((3, 3))
+        for inner_axis, (file_axis, sign) in enumerate(self.storage):
+            matrix[inner_axis, int(file_axis)] = sign
+        return matrix
+
+    def matches(self, other: Grid) -> bool:
+        """Tell whether two images share shape and position to a thousandth of a mm."""
+        return self.shape == other.shape and bool(
+            np.allclose(self.affine, other.affine, atol=AFFINE_TOLERANCE_MM)
+        )
+
+    def resized(self, shape: tuple[int, int, int], affine: FloatArray) -> Grid:
+        """Describe another grid in the same inner and storage order."""
+        return Grid(shape, affine, self.storage, self.repetition_time_s)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An array in inner order with its grid.
+
+    Attributes
+    ----------
+    data : (i, j, k) or (i, j, k, n) array
+    grid : where its voxels lie
+    """
+
+    data: npt.NDArray[np.generic]
+    grid: Grid
+
+
+def read_grid(path: Path) -> tuple[Grid, int]:
+    """Read the geometry of an image, and its number of volumes, without its voxels.
+
+    Parameters
+    ----------
+    path : NIfTI file
+
+    Returns
+    -------
+    Grid and the number of volumes (1 for a 3D image)
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read, is not 3D or 4D, or its affine is singular.
+    """
+    image = _open(path)
+    return _grid_of(image, path), int(image.shape[3]) if len(image.shape) == 4 else 1
+
+
+def read_image(path: Path, dtype: npt.DTypeLike = np.float32) -> Image:
+    """Read an image into inner order.
+
+    Parameters
+    ----------
+    path : NIfTI file, 3D or 4D
+    dtype : type of the array
+
+    Returns
+    -------
+    Image
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, damaged, truncated, not 3D or 4D, or its affine is singular.
+    """
+    image = _open(path)
+    grid = _grid_of(image, path)
+    try:
+        stored = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError, ImageFileError) as error:
+        raise ImageError(
+            f"An image must hold all the voxels its header promises: {path} ends early or is "
+            f"damaged ({error}). Copy or convert it again."
+        ) from error
+    inner = apply_orientation(_squeezed(stored), _storage_to_inner(image.affine))
+    return Image(np.ascontiguousarray(inner, dtype=dtype), grid)
+
+
+def write_image(path: Path, image: Image) -> Path:
+    """Write an image in the storage order of its grid, whole or not at all.
+
+    Parameters
+    ----------
+    path : file to write, ``.nii.gz``; it appears under its name only when complete
+    image : array in inner order
+
+    Returns
+    -------
+    Path of the file
+    """
+    stored = apply_orientation(image.data, image.grid.storage)
+    nifti = nib.Nifti1Image(stored, image.grid.storage_affine, dtype=stored.dtype)
+    nifti.set_qform(image.grid.storage_affine, code=1)
+    nifti.set_sform(image.grid.storage_affine, code=1)
+    nifti.header.set_xyzt_units("mm", "sec")
+    if stored.ndim == 4 and image.grid.repetition_time_s > 0:
+        nifti.header["pixdim"][4] = image.grid.repetition_time_s
+    partial = path.with_name(f".{os.getpid()}_{path.name}")
+    try:
+        nib.save(nifti, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _open(path: Path) -> nib.Nifti1Image:
+    """Open a NIfTI file lazily, or say why it is none."""
+    try:
+        image = nib.load(path)
+    except FileNotFoundError as error:
+        raise ImageError(
+            f"An image must exist: {path} is missing (a link to absent content?). "
+            "Fetch or convert it."
+        ) from error
+    except (OSError, EOFError, ValueError, ImageFileError) as error:
+        raise ImageError(
+            f"An image must be NIfTI: {path} cannot be read ({error}). Convert it again."
+        ) from error
+    if not isinstance(image, nib.Nifti1Image):
+        raise ImageError(
+            f"An image must be NIfTI: {path} is {type(image).__name__}. Convert it to .nii.gz."
+        )
+    return image
+
+
+def _squeezed(stored: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Drop trailing axes of length one beyond the fourth (some converters write 5D)."""
+    return stored.reshape(stored.shape[:4]) if stored.ndim > 4 else stored
+
+
+def _storage_to_inner(affine: FloatArray) -> FloatArray:
+    """Orientation that takes the file's axes to the inner axes."""
+    return np.asarray(ornt_transform(io_orientation(affine), axcodes2ornt(INNER_AXES)))
+
+
+def _grid_of(image: nib.Nifti1Image, path: Path) -> Grid:
+    """Describe an image's grid in inner order, or say what is wrong with it."""
+    shape = image.shape[:4] if all(n == 1 for n in image.shape[4:]) else image.shape
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise ImageError(
+            f"An image must be 3D or 4D: {path} has shape {image.shape}. Convert it again."
+        )
+    affine = np.asarray(image.affine, dtype=float)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ImageError(
+            f"An image must say where its voxels lie: the affine of {path} is singular or not "
+            "finite. Convert it again, or repair qform and sform."
+        )
+    orientation = _storage_to_inner(affine)
+    inner_affine = affine @ inv_ornt_aff(orientation, shape[:3])
+    inner_shape = tuple(int(n) for n in _permuted(shape[:3], orientation))
+    inner_to_storage = ornt_transform(axcodes2ornt(INNER_AXES), io_orientation(affine))
+    zooms = image.header.get_zooms()
+    repetition_time_s = float(zooms[3]) if len(shape) == 4 and len(zooms) > 3 else 0.0
+    return Grid(inner_shape, inner_affine, inner_to_storage, repetition_time_s)
+
+
+def _permuted(shape: tuple[int, ...], orientation: FloatArray) -> list[int]:
+    """Shape after an orientation has been applied."""
+    permuted = [0, 0, 0]
+    for file_axis, (inner_axis, _) in enumerate(orientation):
+        permuted[int(inner_axis)] = shape[file_axis]
+    return permuted

@@ -1,0 +1,1 @@
+"""SCS-Net: its architecture, its synthetic training data, its training and its inference."""

@@ -1,0 +1,144 @@
+"""In-plane geometry: from an image to the network's square grid, and back without losing area.
+
+Positions in a slice are millimetres from the centre of the image's first voxel, along the inner
+axes (patient's left, posterior), so that both grids of a run speak of the same point by the same
+two numbers. Stacks of slices are (k, row, column): rows run from front to back, columns from the
+patient's right to the left.
+
+Going to a grid interpolates linearly. Coming back averages each voxel's area exactly, so that a
+voxel half filled by a region gets the share 0.5:
+
+>>> fine = PlaneGrid(start_mm=(-0.25, -0.25), shape=(4, 4), spacing_mm=(0.5, 0.5))
+>>> voxels = PlaneGrid(start_mm=(0.0, 0.0), shape=(2, 2), spacing_mm=(1.0, 1.0))
+>>> share = np.zeros((1, 4, 4)); share[0, :, 0] = 1.0
+>>> average_over_voxels(share, fine, voxels)[0]
+array([[0.5, 0. ],
+       [0.5, 0. ]])
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scsnet_bids.images import Grid
+
+FloatArray = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class PlaneGrid:
+    """A regular in-plane grid.
+
+    Attributes
+    ----------
+    start_mm : (left, posterior) position of the centre of the first pixel
+    shape : pixels along left and posterior (columns, rows)
+    spacing_mm : pixel size along left and posterior
+    """
+
+    start_mm: tuple[float, float]
+    shape: tuple[int, int]
+    spacing_mm: tuple[float, float]
+
+    @classmethod
+    def of_image(cls, grid: Grid) -> PlaneGrid:
+        """Take the in-plane voxel grid of an image."""
+        return cls((0.0, 0.0), grid.shape[:2], grid.spacing_mm[:2])
+
+    @classmethod
+    def centred(
+        cls, centre_mm: tuple[float, float], shape: tuple[int, int], spacing_mm: float
+    ) -> PlaneGrid:
+        """Lay a square-pixel grid around a point."""
+        start = [c - (n - 1) / 2 * spacing_mm for c, n in zip(centre_mm, shape, strict=True)]
+        return cls((start[0], start[1]), shape, (spacing_mm, spacing_mm))
+
+    def positions_mm(self, axis: int) -> FloatArray:
+        """Pixel centres along an axis (0 left, 1 posterior)."""
+        return self.start_mm[axis] + np.arange(self.shape[axis]) * self.spacing_mm[axis]
+
+    def on_image(self, grid: Grid) -> Grid:
+        """Describe this plane, with the slices of an image, as an image grid."""
+        scale = np.array(self.spacing_mm) / grid.spacing_mm[:2]
+        start_voxel = np.array(self.start_mm) / grid.spacing_mm[:2]
+        affine = grid.affine.copy()
+        affine[:3, 3] = grid.affine[:3, :2] @ start_voxel + grid.affine[:3, 3]
+        affine[:3, :2] = grid.affine[:3, :2] * scale
+        return grid.resized((*self.shape, grid.shape[2]), affine)
+
+
+def volume_to_slices(volume: FloatArray) -> FloatArray:
+    """Turn (i, j, k) into a stack (k, j, i) of slices with rows from front to back."""
+    return np.ascontiguousarray(volume.transpose(2, 1, 0))
+
+
+def slices_to_volume(slices: FloatArray) -> FloatArray:
+    """Turn a stack (k, j, i), or (k, c, j, i), into a volume (i, j, k), or (i, j, k, c)."""
+    order = (2, 1, 0) if slices.ndim == 3 else (3, 2, 0, 1)
+    return np.ascontiguousarray(slices.transpose(order))
+
+
+def interpolate_linearly(slices: FloatArray, source: PlaneGrid, target: PlaneGrid) -> FloatArray:
+    """Resample slices to another plane; outside the source the value is 0.
+
+    Parameters
+    ----------
+    slices : (..., rows, columns) float array on ``source``
+    source, target : planes
+
+    Returns
+    -------
+    (..., rows, columns) float array on ``target``
+    """
+    columns, rows = (_interpolation_matrix(source, target, axis) for axis in (0, 1))
+    return np.asarray(rows @ slices @ columns.T)
+
+
+def average_over_voxels(
+    slices: FloatArray,
+    source: PlaneGrid,
+    target: PlaneGrid,
+    shift_mm: tuple[float, float] = (0.0, 0.0),
+) -> FloatArray:
+    """Average a pixel map over the area of each target voxel, optionally moved.
+
+    Pixels are taken as constant squares, so areas are kept exactly. Where a voxel reaches beyond
+    the source, the missing part counts as 0.
+
+    Parameters
+    ----------
+    slices : (..., rows, columns) float array on ``source``
+    source, target : planes
+    shift_mm : displacement (left, posterior) of the content, applied in the same step
+
+    Returns
+    -------
+    (..., rows, columns) float array on ``target``
+    """
+    columns, rows = (_averaging_matrix(source, target, axis, shift_mm[axis]) for axis in (0, 1))
+    return np.asarray(rows @ slices @ columns.T)
+
+
+def _interpolation_matrix(source: PlaneGrid, target: PlaneGrid, axis: int) -> FloatArray:
+    """(n_target, n_source) weights of linear interpolation along one axis, 0 outside."""
+    place = (target.positions_mm(axis) - source.start_mm[axis]) / source.spacing_mm[axis]
+    # Half a voxel beyond the outermost centre still belongs to the voxel: repeat its value.
+    inside = (place >= -0.5) & (place <= source.shape[axis] - 0.5)
+    clamped = np.clip(place, 0, source.shape[axis] - 1)
+    distance = np.abs(clamped[:, None] - np.arange(source.shape[axis]))
+    return np.asarray(np.clip(1 - distance, 0, None) * inside[:, None])
+
+
+def _averaging_matrix(
+    source: PlaneGrid, target: PlaneGrid, axis: int, shift_mm: float
+) -> FloatArray:
+    """(n_target, n_source) share of each target voxel that each source pixel covers."""
+    source_centre = source.positions_mm(axis) + shift_mm
+    target_centre = target.positions_mm(axis)
+    half_source, half_target = source.spacing_mm[axis] / 2, target.spacing_mm[axis] / 2
+    lower = np.maximum(source_centre - half_source, target_centre[:, None] - half_target)
+    upper = np.minimum(source_centre + half_source, target_centre[:, None] + half_target)
+    return np.asarray(np.clip(upper - lower, 0, None) / target.spacing_mm[axis])

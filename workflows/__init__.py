@@ -1,0 +1,1 @@
+"""Nipype graphs, one stage a file; no arithmetic happens here."""
