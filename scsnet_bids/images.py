@@ -12,9 +12,10 @@ This is the only module that uses nibabel.
 
 from __future__ import annotations
 
-import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -27,13 +28,26 @@ from nibabel.orientations import (
     io_orientation,
     ornt_transform,
 )
+from nibabel.spatialimages import HeaderDataError
 
 from scsnet_bids.errors import ImageError
+from scsnet_bids.files import written_whole
 
 FloatArray = npt.NDArray[np.floating]
 
 INNER_AXES = ("L", "P", "S")
 AFFINE_TOLERANCE_MM = 1e-3
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    zlib.error,
+    ImageFileError,
+    HeaderDataError,
+)
+"""What nibabel raises for a damaged file, or for a header that promises more than there is."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ class Image:
     grid : where its voxels lie
     """
 
-    data: npt.NDArray[np.generic]
+    data: npt.NDArray[Any]
     grid: Grid
 
 
@@ -114,7 +128,8 @@ def read_grid(path: Path) -> tuple[Grid, int]:
         If the file cannot be read, is not 3D or 4D, or its affine is singular.
     """
     image = _open(path)
-    return _grid_of(image, path), int(image.shape[3]) if len(image.shape) == 4 else 1
+    shape = _shape_of(image, path)
+    return _grid_of(image, path), shape[3] if len(shape) == 4 else 1
 
 
 def read_image(path: Path, dtype: npt.DTypeLike = np.float32) -> Image:
@@ -137,13 +152,13 @@ def read_image(path: Path, dtype: npt.DTypeLike = np.float32) -> Image:
     image = _open(path)
     grid = _grid_of(image, path)
     try:
-        stored = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, ImageFileError) as error:
+        stored = np.asanyarray(image.dataobj).reshape(_shape_of(image, path))
+    except UNREADABLE as error:
         raise ImageError(
             f"An image must hold all the voxels its header promises: {path} ends early or is "
             f"damaged ({error}). Copy or convert it again."
         ) from error
-    inner = apply_orientation(_squeezed(stored), _storage_to_inner(image.affine))
+    inner = apply_orientation(stored, _storage_to_inner(image.affine))
     return Image(np.ascontiguousarray(inner, dtype=dtype), grid)
 
 
@@ -166,12 +181,8 @@ def write_image(path: Path, image: Image) -> Path:
     nifti.header.set_xyzt_units("mm", "sec")
     if stored.ndim == 4 and image.grid.repetition_time_s > 0:
         nifti.header["pixdim"][4] = image.grid.repetition_time_s
-    partial = path.with_name(f".{os.getpid()}_{path.name}")
-    try:
+    with written_whole(path) as partial:
         nib.save(nifti, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -184,7 +195,7 @@ def _open(path: Path) -> nib.Nifti1Image:
             f"An image must exist: {path} is missing (a link to absent content?). "
             "Fetch or convert it."
         ) from error
-    except (OSError, EOFError, ValueError, ImageFileError) as error:
+    except UNREADABLE as error:
         raise ImageError(
             f"An image must be NIfTI: {path} cannot be read ({error}). Convert it again."
         ) from error
@@ -192,12 +203,24 @@ def _open(path: Path) -> nib.Nifti1Image:
         raise ImageError(
             f"An image must be NIfTI: {path} is {type(image).__name__}. Convert it to .nii.gz."
         )
+    if image.get_data_dtype().kind not in "iuf":
+        raise ImageError(
+            f"An image must hold real numbers: {path} holds {image.get_data_dtype()}. Convert the "
+            "magnitude image."
+        )
     return image
 
 
-def _squeezed(stored: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Drop trailing axes of length one beyond the fourth (some converters write 5D)."""
-    return stored.reshape(stored.shape[:4]) if stored.ndim > 4 else stored
+def _shape_of(image: nib.Nifti1Image, path: Path) -> tuple[int, ...]:
+    """Shape without the trailing axes of length one that some converters write."""
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 4 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise ImageError(
+            f"An image must be 3D or 4D: {path} has shape {image.shape}. Convert it again."
+        )
+    return shape
 
 
 def _storage_to_inner(affine: FloatArray) -> FloatArray:
@@ -207,29 +230,32 @@ def _storage_to_inner(affine: FloatArray) -> FloatArray:
 
 def _grid_of(image: nib.Nifti1Image, path: Path) -> Grid:
     """Describe an image's grid in inner order, or say what is wrong with it."""
-    shape = image.shape[:4] if all(n == 1 for n in image.shape[4:]) else image.shape
-    if len(shape) not in (3, 4) or 0 in shape:
-        raise ImageError(
-            f"An image must be 3D or 4D: {path} has shape {image.shape}. Convert it again."
-        )
+    shape = _shape_of(image, path)
     affine = np.asarray(image.affine, dtype=float)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not _spans_space(affine):
         raise ImageError(
             f"An image must say where its voxels lie: the affine of {path} is singular or not "
             "finite. Convert it again, or repair qform and sform."
         )
     orientation = _storage_to_inner(affine)
     inner_affine = affine @ inv_ornt_aff(orientation, shape[:3])
-    inner_shape = tuple(int(n) for n in _permuted(shape[:3], orientation))
     inner_to_storage = ornt_transform(axcodes2ornt(INNER_AXES), io_orientation(affine))
     zooms = image.header.get_zooms()
     repetition_time_s = float(zooms[3]) if len(shape) == 4 and len(zooms) > 3 else 0.0
-    return Grid(inner_shape, inner_affine, inner_to_storage, repetition_time_s)
+    return Grid(
+        _permuted(shape[:3], orientation), inner_affine, inner_to_storage, repetition_time_s
+    )
 
 
-def _permuted(shape: tuple[int, ...], orientation: FloatArray) -> list[int]:
+def _spans_space(affine: FloatArray) -> bool:
+    """Tell whether the three voxel axes point in three directions."""
+    length = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not (np.isfinite(length) & (length > 1e-6)).all():
+        return False
+    return bool(abs(np.linalg.det(affine[:3, :3] / length)) > 1e-3)
+
+
+def _permuted(shape: tuple[int, ...], orientation: FloatArray) -> tuple[int, int, int]:
     """Shape after an orientation has been applied."""
-    permuted = [0, 0, 0]
-    for file_axis, (inner_axis, _) in enumerate(orientation):
-        permuted[int(inner_axis)] = shape[file_axis]
-    return permuted
+    i, j, k = (int(shape[axis]) for axis in np.argsort(orientation[:, 0]))
+    return i, j, k

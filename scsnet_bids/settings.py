@@ -66,6 +66,7 @@ class RegionalSettings:
 
     inside_share: float = setting(0.5, "1", "A voxel counts as inside from this share on.")
     core_share: float = setting(0.8, "1", "A voxel counts as core from this share on.")
+    low_confidence: float = setting(0.75, "1", "Slices stated below this confidence are flagged.")
 
 
 @dataclass(frozen=True)

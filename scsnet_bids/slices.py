@@ -56,6 +56,15 @@ class PlaneGrid:
         start = [c - (n - 1) / 2 * spacing_mm for c, n in zip(centre_mm, shape, strict=True)]
         return cls((start[0], start[1]), shape, (spacing_mm, spacing_mm))
 
+    @classmethod
+    def between(cls, image: Grid, other: Grid) -> PlaneGrid:
+        """Find the plane of another grid whose slices are those of an image."""
+        offset = np.linalg.lstsq(
+            image.affine[:3, :2] / image.spacing_mm[:2],
+            other.affine[:3, 3] - image.affine[:3, 3],
+        )[0]
+        return cls((float(offset[0]), float(offset[1])), other.shape[:2], other.spacing_mm[:2])
+
     def positions_mm(self, axis: int) -> FloatArray:
         """Pixel centres along an axis (0 left, 1 posterior)."""
         return self.start_mm[axis] + np.arange(self.shape[axis]) * self.spacing_mm[axis]

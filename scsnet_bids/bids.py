@@ -1,0 +1,265 @@
+"""Find the diffusion runs of a BIDS dataset, with the files that belong to each.
+
+Only what is asked for is indexed: the ``dwi`` folders of the chosen participants, and the files
+they may inherit from the levels above.
+
+This is the only module that uses pybids.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scsnet_bids.errors import (
+    EmptySelectionError,
+    InvalidDatasetError,
+    NoDwiError,
+    UsageError,
+)
+from scsnet_bids.runs import DwiRun
+
+ENTITIES = {
+    "sub": "subject",
+    "ses": "session",
+    "acq": "acquisition",
+    "rec": "reconstruction",
+    "dir": "direction",
+    "run": "run",
+    "part": "part",
+    "chunk": "chunk",
+}
+"""Entities of a raw diffusion series in the order of the standard, with their long names."""
+
+Filters = Mapping[str, Any]
+"""By long entity name: the wanted value, or a list of them; None is absent, ``"*"`` present."""
+
+_log = logging.getLogger(__name__)
+
+
+def find_runs(
+    bids_dir: Path,
+    participant_labels: Sequence[str] = (),
+    session_labels: Sequence[str] = (),
+    filters: Filters | None = None,
+) -> list[DwiRun]:
+    """Find the diffusion series of a dataset.
+
+    Parameters
+    ----------
+    bids_dir : BIDS dataset; its derivatives and sourcedata are not looked at
+    participant_labels, session_labels : with or without ``sub-``, ``ses-``; empty takes all
+    filters : further conditions on entities
+
+    Returns
+    -------
+    list of DwiRun, numbers in names sorted as numbers; left out are phase and complex parts, and
+    files that are not named as the standard names a raw series
+
+    Raises
+    ------
+    InvalidDatasetError
+        If the folder is no BIDS dataset, or two series of it share a name.
+    EmptySelectionError
+        If a participant or session does not exist, or the conditions choose nothing.
+    NoDwiError
+        If the chosen participants have no diffusion series at all.
+    UsageError
+        If a filter names an entity that diffusion series do not have.
+    """
+    bids_dir, filters = bids_dir.absolute(), filters or {}
+    _check_dataset(bids_dir)
+    _refuse_unknown_filters(filters)
+    folders = _choose_folders([bids_dir], "sub", participant_labels)
+    if session_labels:
+        folders = _choose_folders(folders, "ses", session_labels)
+    layout = _index(bids_dir, folders)
+    images = _find_images(layout, {})
+    _report_absent(folders, images)
+    chosen = _find_images(layout, filters)
+    if not chosen:
+        raise EmptySelectionError(
+            f"The filters must choose a diffusion series: {dict(filters)} leaves none of "
+            f"{_listed(path.name for path in images)}. Change the filters."
+        )
+    inheritable = _find_inheritable(layout)
+    return _distinct([_describe_run(path, inheritable) for path in chosen])
+
+
+def read_filters(path: Path) -> Filters:
+    """Read conditions on diffusion series from a filter file.
+
+    Parameters
+    ----------
+    path : JSON such as ``{"dwi": {"acquisition": "axial", "run": [1, 2], "part": null}}``
+
+    Returns
+    -------
+    conditions for :func:`find_runs`
+
+    Raises
+    ------
+    UsageError
+        If the file is not like that.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"A filter file must be JSON: {path} cannot be read as such ({error})."
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise UsageError(f'A filter file must look like {{"dwi": {{"run": 1}}}}: {path} does not.')
+    if set(content) - {"dwi"}:
+        raise UsageError(
+            f'A filter file may hold conditions for "dwi" only: {path} names '
+            f"{_listed(sorted(content))}. Remove the others."
+        )
+    filters: Filters = content.get("dwi", {})
+    _refuse_unknown_filters(filters)
+    return filters
+
+
+def _check_dataset(bids_dir: Path) -> None:
+    """Make sure that a folder says it is a BIDS dataset."""
+    path = bids_dir / "dataset_description.json"
+    try:
+        description = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise InvalidDatasetError(
+            f"A BIDS dataset needs a dataset_description.json: {path} is missing or not JSON "
+            f"({error}). Check the input folder, or write a file with at least "
+            '{"Name": "...", "BIDSVersion": "1.10.0"}.'
+        ) from error
+    if not isinstance(description, dict):
+        raise InvalidDatasetError(f"{path} must hold a JSON object. Correct it.")
+
+
+def _refuse_unknown_filters(filters: Filters) -> None:
+    """Raise for a filter that no diffusion series can answer."""
+    unknown = sorted(set(filters) - set(ENTITIES.values()))
+    if unknown:
+        raise UsageError(
+            f"A filter must name an entity of diffusion series: {_listed(unknown)} is none; "
+            f"known are {_listed(ENTITIES.values())}."
+        )
+
+
+def _choose_folders(parents: Sequence[Path], key: str, labels: Sequence[str]) -> list[Path]:
+    """Choose ``sub-`` or ``ses-`` folders by label; no labels choose all of them."""
+    folders = [path for parent in parents for path in parent.glob(f"{key}-*") if path.is_dir()]
+    wanted = {f"{key}-{label.removeprefix(f'{key}-')}" for label in labels}
+    known = {path.name for path in folders}
+    if wanted - known:
+        raise EmptySelectionError(
+            f"Every chosen {ENTITIES[key]} must exist: {_listed(sorted(wanted - known))} does not; "
+            f"there are {', '.join(sorted(known)) or 'none'}. Correct the labels."
+        )
+    return [path for path in folders if path.name in wanted or not wanted]
+
+
+def _index(bids_dir: Path, folders: Sequence[Path]) -> Any:
+    """Index the diffusion files below participant (or session) folders, and those above them."""
+    # pybids takes half a second to import, and the command line must start fast.
+    from bids import BIDSLayout, BIDSLayoutIndexer
+
+    chosen = "|".join(re.escape(path.relative_to(bids_dir).as_posix()) for path in folders)
+    above = "|".join({re.escape(path.relative_to(bids_dir).parts[0]) for path in folders})
+    inside = rf"(?:{above})|(?:{chosen})(?:/ses-[^/]+)?(?:/dwi)?"
+    file = r"[^/]*dwi\.(?:nii|nii\.gz|bval|bvec|json)"
+    outside = re.compile(rf"^/(?!(?:{inside})$|(?:(?:{inside})/)?{file}$)")
+    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[outside])
+    return BIDSLayout(bids_dir, validate=False, indexer=indexer)
+
+
+def _find_images(layout: Any, filters: Filters) -> list[Path]:
+    """List the magnitude series of a layout under given conditions, in natural order."""
+    from bids.layout import Query
+
+    known = ENTITIES.keys()
+    words = {None: Query.NONE, "*": Query.REQUIRED}
+    query = {"part": [None, "mag"], **filters}
+    for name, wanted in query.items():
+        values = wanted if isinstance(wanted, list) else [wanted]
+        query[name] = [words.get(value, value) for value in values]
+    found = layout.get(
+        suffix="dwi", datatype="dwi", extension=[".nii", ".nii.gz"], return_type="filename", **query
+    )
+    return [path for path in map(Path, found) if {"sub"} <= _entities(path).keys() <= known]
+
+
+def _find_inheritable(layout: Any) -> dict[Path, list[Path]]:
+    """List gradient files and sidecars by folder, the more general first."""
+    by_folder = defaultdict(list)
+    extensions = [".bval", ".bvec", ".json"]
+    for name in layout.get(suffix="dwi", extension=extensions, return_type="filename"):
+        by_folder[Path(name).parent].append(Path(name))
+    return {
+        folder: sorted(paths, key=lambda path: len(_entities(path)))
+        for folder, paths in by_folder.items()
+    }
+
+
+def _report_absent(folders: Sequence[Path], images: Sequence[Path]) -> None:
+    """Name participants (or sessions) without a series; raise if none has one."""
+    present = {parent for path in images for parent in path.parents}
+    absent = [path for path in folders if path not in present]
+    if not images:
+        raise NoDwiError(
+            "A dataset needs diffusion series: there is no dwi/*_dwi.nii.gz in "
+            f"{_listed(absent) or 'any sub-* folder'}. Check the input folder and its file names."
+        )
+    if absent:
+        _log.warning("No diffusion series in %s.", _listed(absent))
+
+
+def _describe_run(image: Path, inheritable: Mapping[Path, Sequence[Path]]) -> DwiRun:
+    """Collect what belongs to an image by the inheritance principle."""
+    stem = image.name.split(".")[0]
+    entities = _entities(image)
+    applying = [
+        path
+        for folder in reversed(image.parents)
+        for path in inheritable.get(folder, ())
+        if _entities(path).items() <= entities.items()
+    ]
+    of_kind = {
+        kind: [path for path in applying if path.suffix == kind]
+        for kind in (".bval", ".bvec", ".json")
+    }
+    return DwiRun(
+        image=image,
+        bval=(of_kind[".bval"] or [image.with_name(f"{stem}.bval")])[-1],
+        bvec=(of_kind[".bvec"] or [image.with_name(f"{stem}.bvec")])[-1],
+        sidecars=tuple(of_kind[".json"]),
+        entities=tuple((key, entities[key]) for key in ENTITIES if key in entities),
+    )
+
+
+def _distinct(runs: list[DwiRun]) -> list[DwiRun]:
+    """Refuse runs whose outputs would overwrite each other's."""
+    first: dict[str, DwiRun] = {}
+    for run in runs:
+        if first.setdefault(run.prefix, run) is not run:
+            raise InvalidDatasetError(
+                f"Every series needs a name of its own: {first[run.prefix].image} and {run.image} "
+                "differ in nothing but extension or order. Remove or rename one."
+            )
+    return runs
+
+
+def _entities(path: Path) -> dict[str, str]:
+    """Read the entities of a file name as they are written."""
+    pairs = (part.partition("-") for part in path.name.split("_")[:-1])
+    return {key: value for key, _, value in pairs}
+
+
+def _listed(items: Iterable[object]) -> str:
+    """Join items for a sentence, at most eight of them."""
+    words = [str(item) for item in items]
+    return ", ".join(words[:8] + ["..."] * (len(words) > 8))

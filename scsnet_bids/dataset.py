@@ -1,0 +1,139 @@
+"""The output folder as a BIDS dataset of its own, and the input folder as one never written to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from scsnet_bids import __version__
+from scsnet_bids.derivatives import write_sidecar
+from scsnet_bids.errors import OutputError, UsageError
+from scsnet_bids.files import write_text
+
+APP_NAME = "scsnet-bids"
+BIDS_VERSION = "1.11.1"
+
+# Names that the standard does not know yet; a final slash would leave a folder itself an error.
+BIDSIGNORE = (
+    "*.html",
+    "sub-*/figures",
+    "sub-*/ses-*/figures",
+    "*_desc-preproc_dwi.bval",
+    "*_desc-preproc_dwi.bvec",
+    "*_dwiref.*",
+    "*_dwimap.*",
+    "*_xfm.*",
+    "*_timeseries.*",
+    "*_scalarstats.*",
+    "*_qc.*",
+    "group_*",
+    "logs",
+)
+
+_log = logging.getLogger(__name__)
+
+
+def check_output_folder(folder: Path, bids_dir: Path) -> None:
+    """Make sure that an output or work folder is writable and not part of the input.
+
+    Parameters
+    ----------
+    folder : made if it does not exist
+    bids_dir : input dataset
+
+    Raises
+    ------
+    UsageError
+        If the folder lies in the input dataset, other than below its ``derivatives/``.
+    OutputError
+        If it cannot be written, or already holds another dataset.
+    """
+    if _lies_in_input(folder, bids_dir):
+        raise UsageError(
+            f"The input dataset is never written to: {folder} lies in {bids_dir}. Choose a folder "
+            f"outside it, or {bids_dir / 'derivatives' / APP_NAME}."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OutputError(
+            f"The output and work folders must be writable: {folder} is not ({error}). Correct "
+            "its permissions, or choose another."
+        ) from error
+    _refuse_other_dataset(folder)
+
+
+def write_dataset_files(out_dir: Path, bids_dir: Path) -> None:
+    """Write what makes the output a BIDS dataset: description, README and ``.bidsignore``.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    bids_dir : input dataset
+
+    Raises
+    ------
+    UsageError, OutputError
+        As :func:`check_output_folder`.
+    """
+    check_output_folder(out_dir, bids_dir)
+    if out_dir.resolve().parent.name == "derivatives" and APP_NAME not in out_dir.resolve().name:
+        _log.warning("The standard wants an output folder under derivatives/ called %s.", APP_NAME)
+    write_sidecar(out_dir / "dataset_description.json", _describe_dataset(out_dir, bids_dir))
+    write_text(out_dir / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
+    readme = files("scsnet_bids.boilerplate").joinpath("README_outputs.md")
+    write_text(out_dir / "README.md", readme.read_text(encoding="utf-8"))
+
+
+def _describe_dataset(out_dir: Path, bids_dir: Path) -> dict[str, Any]:
+    """Content of ``dataset_description.json``."""
+    raw = _read_json(bids_dir / "dataset_description.json")
+    link = quote(Path(os.path.relpath(bids_dir.resolve(), out_dir.resolve())).as_posix())
+    source = {"DOI": raw["DatasetDOI"]} if "DatasetDOI" in raw else {"URL": link}
+    description = {
+        "Name": f"Region-wise spinal cord diffusion metrics of {raw.get('Name', bids_dir.name)}",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": APP_NAME, "Version": __version__}],
+        "SourceDatasets": [source],
+        "DatasetLinks": {"raw": link},
+    }
+    return description | {key: raw[key] for key in ("License",) if key in raw}
+
+
+def _lies_in_input(folder: Path, bids_dir: Path) -> bool:
+    """Tell whether a folder belongs to the input dataset; its derivatives do not."""
+    folder, bids_dir = folder.resolve(), bids_dir.resolve()
+    if not folder.is_relative_to(bids_dir):
+        return False
+    below = folder.relative_to(bids_dir).parts
+    return len(below) < 2 or below[0] != "derivatives"
+
+
+def _refuse_other_dataset(folder: Path) -> None:
+    """Raise if the folder holds a dataset that this app has not written."""
+    path = folder / "dataset_description.json"
+    if not path.exists():
+        return
+    authors = _read_json(path).get("GeneratedBy") or [{}]
+    if authors[0].get("Name") != APP_NAME:
+        raise OutputError(
+            f"The output folder must be empty or hold earlier output of {APP_NAME}: {path} "
+            "belongs to another dataset. Choose another folder."
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, empty if the file holds none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

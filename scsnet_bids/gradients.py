@@ -1,0 +1,394 @@
+"""b-values and b-vectors: read, check, choose volumes, write.
+
+On disk they follow FSL: a b-vector is given along the voxel axes of the image as stored, its first
+component negated if the determinant of the affine is positive. Inside the package a b-vector is a
+unit vector in scanner RAS+, or zero where a volume has no direction, and nobody else knows FSL's
+rule.
+
+>>> bvals = np.array([0, 5, 795, 800, 805, 2000])
+>>> [str(shell) for shell in list_shells(bvals, b0_max=50)]
+['b=0 (2 volumes)', 'b=800 (3 volumes)', 'b=2000 (1 volume)']
+>>> tensor_volumes(bvals, GradientSettings(tensor_b_max=1200))
+array([ True,  True,  True,  True,  True, False])
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from scsnet_bids.errors import GradientError
+from scsnet_bids.files import write_text
+from scsnet_bids.images import Grid
+from scsnet_bids.settings import GradientSettings
+
+FloatArray = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+
+MIN_DIRECTIONS = 6
+SAME_DIRECTION_DEG = 2.0
+MAX_CONDITION = 50.0
+B_JITTER = 50.0
+"""Scanners scatter the b-values of one shell by less than this, s/mm2."""
+SHORTEST_VECTOR = 1e-3
+"""Converters write 4e-9 where they mean 0."""
+LENGTH_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """The diffusion weighting of every volume.
+
+    Attributes
+    ----------
+    bvals : (n,) finite b-values >= 0, s/mm2
+    bvecs : (n, 3) unit vectors in scanner RAS+, or zero where a volume has no direction
+    """
+
+    bvals: FloatArray
+    bvecs: FloatArray
+
+    def __post_init__(self) -> None:
+        bvals, bvecs = np.array(self.bvals, dtype=float), np.array(self.bvecs, dtype=float)
+        if bvals.ndim != 1 or bvecs.shape != (bvals.size, 3):
+            raise GradientError(
+                f"Gradients need (n,) b-values and (n, 3) b-vectors: found {bvals.shape} and "
+                f"{bvecs.shape}."
+            )
+        if not (np.isfinite(bvals).all() and (bvals >= 0).all()):
+            raise GradientError(f"b-values must be 0 or more: found {bvals}.")
+        length = np.linalg.norm(bvecs, axis=1)
+        if not (np.isclose(length, 1, atol=1e-4) | (length == 0)).all():
+            raise GradientError(f"b-vectors must have length 1 or 0: found {length}.")
+        for name, array in (("bvals", bvals), ("bvecs", bvecs)):
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def select(self, volumes: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> Gradients:
+        """Keep the volumes of a mask or a list of indices."""
+        return Gradients(self.bvals[volumes], self.bvecs[volumes])
+
+
+class Shell(NamedTuple):
+    """Volumes of about the same b-value.
+
+    Attributes
+    ----------
+    b_value : mean b-value rounded to 10, s/mm2; 0 for the b=0 volumes
+    n_volumes : how many there are
+    """
+
+    b_value: int
+    n_volumes: int
+
+    def __str__(self) -> str:
+        volumes = "volume" if self.n_volumes == 1 else "volumes"
+        return f"b={self.b_value} ({self.n_volumes} {volumes})"
+
+
+def read_gradients(
+    bval_path: Path, bvec_path: Path, grid: Grid, n_volumes: int, image_path: Path
+) -> Gradients:
+    """Read FSL-style gradient files of an image.
+
+    b-vectors may lie in three rows or three columns, be separated by blanks, tabs or commas, and
+    share any length. A vector that is zero or not a number becomes zero: whether its volume needs
+    a direction is for ``check_gradients`` to say.
+
+    Parameters
+    ----------
+    bval_path, bvec_path : text files
+    grid, n_volumes : of the image, as ``images.read_grid`` gives them
+    image_path : the image, for messages
+
+    Returns
+    -------
+    Gradients, b-vectors in scanner RAS+
+
+    Raises
+    ------
+    GradientError
+        If a file is missing or not numeric, if the counts differ, if a b-value is negative or not
+        a number, or if the b-vectors differ in length.
+    """
+    bvals = np.array([value for row in _read_rows(bval_path, image_path) for value in row])
+    bvecs = _three_columns(_read_rows(bvec_path, image_path), bvec_path)
+    if not bvals.size == len(bvecs) == n_volumes:
+        raise GradientError(
+            "b-values and b-vectors need one entry per volume: "
+            f"{image_path.name} has {n_volumes} volumes, {bval_path.name} {bvals.size} b-values, "
+            f"{bvec_path.name} {len(bvecs)} b-vectors. Check that all three come from the same "
+            "conversion."
+        )
+    wrong = ~(np.isfinite(bvals) & (bvals >= 0))
+    if wrong.any():
+        raise GradientError(
+            f"b-values must be 0 or more: {bval_path} has {_listed(bvals[wrong])} in "
+            f"{_named_volumes(wrong)}. Convert the series again, or correct the file."
+        )
+    return Gradients(bvals, fsl_to_ras_bvecs(_unit_vectors(bvecs, bvals, bvec_path), grid))
+
+
+def write_gradients(bval_path: Path, bvec_path: Path, gradients: Gradients, grid: Grid) -> None:
+    """Write FSL-style gradient files, each whole or not at all.
+
+    Parameters
+    ----------
+    bval_path, bvec_path : files to write
+    gradients : b-vectors in scanner RAS+
+    grid : of the image they belong to
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    rows = ras_to_fsl_bvecs(gradients.bvecs, grid).T.round(8) + 0.0  # no "-0"
+    write_text(bval_path, _as_line(gradients.bvals))
+    write_text(bvec_path, "".join(_as_line(row) for row in rows))
+
+
+def fsl_to_ras_bvecs(bvecs: FloatArray, grid: Grid) -> FloatArray:
+    """Turn b-vectors in FSL's convention into scanner RAS+.
+
+    Parameters
+    ----------
+    bvecs : (n, 3) along the axes of the stored image, first component by FSL's sign rule
+    grid : of the image
+
+    Returns
+    -------
+    (n, 3) in scanner RAS+, of the same length
+    """
+    return np.asarray(bvecs @ _fsl_to_ras(grid).T)
+
+
+def ras_to_fsl_bvecs(bvecs: FloatArray, grid: Grid) -> FloatArray:
+    """Turn b-vectors in scanner RAS+ into FSL's convention; the inverse of the above.
+
+    Parameters
+    ----------
+    bvecs : (n, 3) in scanner RAS+
+    grid : of the image
+
+    Returns
+    -------
+    (n, 3) along the axes of the stored image, first component by FSL's sign rule
+    """
+    return np.asarray(bvecs @ _fsl_to_ras(grid))
+
+
+def b0_volumes(bvals: FloatArray, b0_max: float) -> BoolArray:
+    """Tell which volumes count as b=0.
+
+    Parameters
+    ----------
+    bvals : (n,) s/mm2
+    b0_max : s/mm2, inclusive
+
+    Returns
+    -------
+    (n,) bool array
+    """
+    return np.asarray(bvals <= b0_max)
+
+
+def tensor_volumes(bvals: FloatArray, settings: GradientSettings) -> BoolArray:
+    """Tell which volumes enter the tensor: b=0 and the shells up to ``tensor_b_max``.
+
+    Parameters
+    ----------
+    bvals : (n,) s/mm2
+    settings : limits; scanner jitter above ``tensor_b_max`` is let pass
+
+    Returns
+    -------
+    (n,) bool array
+    """
+    limit = max(settings.b0_max, settings.tensor_b_max + B_JITTER)
+    return np.asarray(bvals <= limit)
+
+
+def list_shells(bvals: FloatArray, b0_max: float) -> list[Shell]:
+    """List the shells of a series with their sizes, lowest first.
+
+    Parameters
+    ----------
+    bvals : (n,) s/mm2
+    b0_max : s/mm2; volumes up to here are the shell b=0
+
+    Returns
+    -------
+    list of Shell
+    """
+    shell = _shell_of(bvals, b0_max)
+    members = [bvals[shell == number] for number in np.unique(shell)]
+    return [Shell(0 if m.max() <= b0_max else round(m.mean() / 10) * 10, m.size) for m in members]
+
+
+def check_gradients(gradients: Gradients, image_path: Path, settings: GradientSettings) -> None:
+    """Make sure that a tensor can be fitted.
+
+    Parameters
+    ----------
+    gradients : of all volumes
+    image_path : the series, for messages
+    settings : limits
+
+    Raises
+    ------
+    GradientError
+        If there is no b=0 volume, if a weighted volume has no direction, or if the tensor's
+        shells hold fewer than six directions or directions that leave it undetermined.
+    """
+    bvals, bvecs = gradients.bvals, gradients.bvecs
+    is_b0 = b0_volumes(bvals, settings.b0_max)
+    shells = _listed(list_shells(bvals, settings.b0_max))
+    if not is_b0.any():
+        raise GradientError(
+            f"A tensor needs a volume with b <= {settings.b0_max:g}: {image_path} has {shells}. "
+            "Raise the limit for b=0 if its lowest shell is meant as b=0; otherwise the series "
+            "cannot be used."
+        )
+    undirected = ~is_b0 & ~bvecs.any(axis=1)
+    if undirected.any():
+        raise GradientError(
+            "A diffusion-weighted volume needs a b-vector: in the gradients of "
+            f"{image_path} it is zero or not a number for {_named_volumes(undirected)}. "
+            "Remove averaged (trace) volumes from the series, or correct the file."
+        )
+    used = bvecs[tensor_volumes(bvals, settings) & ~is_b0]
+    n_directions = _count_directions(used)
+    if n_directions < MIN_DIRECTIONS:
+        raise GradientError(
+            f"A tensor needs {MIN_DIRECTIONS} different directions with b <= "
+            f"{settings.tensor_b_max:g}: {image_path} has {n_directions} there; its shells are "
+            f"{shells}. Raise the tensor's b-value limit if it cuts off a shell; otherwise the "
+            "series cannot be used."
+        )
+    condition = _tensor_condition(used)
+    if condition > MAX_CONDITION:
+        raise GradientError(
+            f"A tensor needs directions spread over the sphere: those of {image_path} leave it "
+            f"undetermined (condition number {condition:.0f}, at most {MAX_CONDITION:g} is "
+            "usable). Check that the b-vectors belong to this series."
+        )
+
+
+def gradient_table(gradients: Gradients, b0_max: float) -> Any:
+    """Hand gradients to DIPY, b-vectors staying in scanner RAS+.
+
+    Parameters
+    ----------
+    gradients : of the volumes to fit
+    b0_max : s/mm2
+
+    Returns
+    -------
+    dipy.core.gradients.GradientTable
+    """
+    # DIPY takes more than a second to import, and the command line must start fast.
+    from dipy.core.gradients import gradient_table as dipy_gradient_table
+
+    return dipy_gradient_table(gradients.bvals, bvecs=gradients.bvecs, b0_threshold=b0_max)
+
+
+def _fsl_to_ras(grid: Grid) -> FloatArray:
+    """(3, 3) orthogonal matrix from FSL's axes to scanner RAS+, the nearest to the affine's."""
+    axes = grid.storage_affine[:3, :3]
+    left, _, right = np.linalg.svd(axes / np.linalg.norm(axes, axis=0))
+    first_sign = -1.0 if np.linalg.det(axes) > 0 else 1.0
+    return np.asarray(left @ right * [first_sign, 1.0, 1.0])
+
+
+def _read_rows(path: Path, image_path: Path) -> list[list[float]]:
+    """Read the numbers of a text file, one list per line that is not blank."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise GradientError(
+            f"A diffusion series needs b-values and b-vectors: {path} is missing or unreadable, "
+            f"and {image_path.name} inherits no other. Fetch it, or convert the series again."
+        ) from error
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    lines = raw.decode(encoding, errors="replace").replace(",", " ").splitlines()
+    try:
+        return [[float(word) for word in line.split()] for line in lines if line.strip()]
+    except ValueError as error:
+        raise GradientError(
+            f"A gradient file must hold numbers only: {path} is not like that ({error}). "
+            "Convert the series again."
+        ) from error
+
+
+def _three_columns(rows: list[list[float]], path: Path) -> FloatArray:
+    """(n, 3) b-vectors from three rows (FSL's way, which wins for 3 x 3) or three columns."""
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) == 1 and len(rows) == 3:
+        return np.array(rows).T
+    if lengths == [3]:
+        return np.array(rows)
+    raise GradientError(
+        f"b-vectors need three rows of equal length, or three columns: {path} has {len(rows)} "
+        f"rows of {_listed(lengths) or 'no'} numbers. Convert the series again."
+    )
+
+
+def _unit_vectors(bvecs: FloatArray, bvals: FloatArray, path: Path) -> FloatArray:
+    """Scale b-vectors to length 1; those without a direction become zero."""
+    length = np.linalg.norm(np.nan_to_num(bvecs, nan=np.nan, posinf=np.nan, neginf=np.nan), axis=1)
+    directed = length > SHORTEST_VECTOR  # False where not a number
+    weighted = length[directed & (bvals > 0)]
+    if weighted.size and np.ptp(weighted) > LENGTH_TOLERANCE * np.median(weighted):
+        raise GradientError(
+            f"b-vectors must share one length: in {path} it runs from {weighted.min():.3g} to "
+            f"{weighted.max():.3g}. If it scales the b-values, write b times the squared length "
+            "into the bval file and unit vectors here."
+        )
+    scale = np.where(directed, length, 1.0)[:, None]
+    return np.where(directed[:, None], bvecs / scale, 0.0)
+
+
+def _shell_of(bvals: FloatArray, b0_max: float) -> npt.NDArray[np.intp]:
+    """(n,) shell number of each volume, lowest b-value first; b=0 is a shell of its own."""
+    values = np.unique(np.where(bvals <= b0_max, 0.0, bvals))
+    starts = (np.diff(values, prepend=0.0) > B_JITTER) | ((values > 0) & (np.roll(values, 1) == 0))
+    return np.cumsum(starts, dtype=np.intp)[np.searchsorted(values, bvals * (bvals > b0_max))]
+
+
+def _count_directions(bvecs: FloatArray) -> int:
+    """Count directions; opposite vectors and those within two degrees are one."""
+    same = np.abs(bvecs @ bvecs.T) > np.cos(np.deg2rad(SAME_DIRECTION_DEG))
+    return int((~np.tril(same, -1).any(axis=1)).sum())
+
+
+def _tensor_condition(bvecs: FloatArray) -> float:
+    """Condition number of the (n, 6) system that six tensor elements are solved from."""
+    x, y, z = bvecs.T
+    root2 = np.sqrt(2)
+    return float(
+        np.linalg.cond(
+            np.stack([x * x, y * y, z * z, root2 * x * y, root2 * x * z, root2 * y * z], axis=1)
+        )
+    )
+
+
+def _named_volumes(chosen: BoolArray) -> str:
+    """Name volumes by number."""
+    numbers = np.flatnonzero(chosen)
+    return f"volume{'s' if numbers.size > 1 else ''} {_listed(numbers)} (counted from 0)"
+
+
+def _listed(items: Any) -> str:
+    """Join items for a sentence, at most eight of them."""
+    words = [f"{item:g}" if isinstance(item, float) else str(item) for item in items]
+    return ", ".join(words[:8] + ["..."] * (len(words) > 8))
+
+
+def _as_line(values: FloatArray) -> str:
+    """Write numbers with one blank between them."""
+    return " ".join(f"{value:.8g}" for value in values) + "\n"

@@ -1,0 +1,200 @@
+"""The shape of the cord per slice: area, diameters, compression.
+
+Everything is measured on the share of cord in every voxel, not on a mask, so that it is finer
+than a voxel. The area is the sum of the shares. The diameters are chords through the centre of
+the area: the share is resampled to a fine grid that is turned into the cord's principal axes, and
+summed along the axis nearest to the patient's front-back direction (anteroposterior diameter) and
+across it (right-left diameter), each averaged over a band around the centre a tenth as wide as
+the cord. A chord, unlike an ellipse fitted to the area, sees the thin waist of a compressed cord.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+
+from scsnet_bids.settings import RegionalSettings
+
+FloatArray = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+
+CORD_SHARE = 0.5
+PLAUSIBLE_AREA_MM2 = (15.0, 150.0)
+STEP_MM = 0.1
+BAND = 0.1
+"""Width of the band over which a chord is averaged, as a part of the other diameter."""
+ROUND = 0.9
+"""From this ratio of principal axes on, a cord is too round to have an orientation."""
+
+FLAGS: dict[str, str] = {
+    "no_cord": "no cord was found in the slice",
+    "cut_off": "the cord reaches the edge of the image",
+    "implausible": "the area is not that of a spinal cord "
+    f"({PLAUSIBLE_AREA_MM2[0]:g} to {PLAUSIBLE_AREA_MM2[1]:g} mm2)",
+    "low_confidence": "the network's stated confidence is below the limit (setting low_confidence)",
+}
+
+SHAPE_COLUMNS: dict[str, dict[str, Any]] = {
+    "slice": {"Description": "Slice, from 0 for the lowest (most caudal)."},
+    "area_mm2": {
+        "Description": "Area of the cord in the slice: sum of the cord's shares times the voxel "
+        "area. Not corrected for a cord that is tilted against the slice.",
+        "Units": "mm2",
+    },
+    "ap_diameter_mm": {
+        "Description": "Anteroposterior diameter: chord through the centre of the area along "
+        "the principal axis nearest to front-back, averaged over a tenth of the width.",
+        "Units": "mm",
+    },
+    "rl_diameter_mm": {
+        "Description": "Right-left diameter: chord through the centre of the area along the "
+        "other principal axis, averaged over a tenth of the depth.",
+        "Units": "mm",
+    },
+    "compression_ratio": {
+        "Description": "ap_diameter_mm divided by rl_diameter_mm; small for a flattened cord.",
+        "Units": "1",
+    },
+    "solidity": {
+        "Description": "Area within the half-share outline divided by the area of its convex "
+        "hull; near 1 for a convex cord, smaller for an indented one.",
+        "Units": "1",
+    },
+    "orientation_rad": {
+        "Description": "Angle from the image's left axis to the cord's right-left axis, positive "
+        "where the cord's left side is turned to the back; 0 for a cord too round to tell.",
+        "Units": "rad",
+    },
+    "confidence": {
+        "Description": "Confidence that the network states, from 0 to 1: the Dice overlap with "
+        "the true cord that it expects. It judges itself and is not calibrated.",
+        "Units": "1",
+    },
+    "flag": {
+        "Description": "Reasons for doubt, joined by semicolons; n/a if there is none.",
+        "Levels": FLAGS,
+    },
+}
+
+
+def measure_shape(
+    cord_share: FloatArray,
+    spacing_mm: tuple[float, float, float],
+    confidence: FloatArray | None,
+    low_confidence: float = RegionalSettings.low_confidence,
+) -> pd.DataFrame:
+    """Measure the cord's area, diameters and orientation in every slice.
+
+    Parameters
+    ----------
+    cord_share : (i, j, k) float array in [0, 1], part of each voxel that is cord
+    spacing_mm : voxel size
+    confidence : (k,) float array in [0, 1], stated by the network; None if unknown
+    low_confidence : slices stated below are flagged
+
+    Returns
+    -------
+    DataFrame with one row per slice and the columns of ``SHAPE_COLUMNS``; nan where no cord is
+    """
+    n_slices = cord_share.shape[2]
+    stated = np.full(n_slices, np.nan) if confidence is None else np.asarray(confidence, float)
+    rows = []
+    for k in range(n_slices):
+        plane = np.asarray(cord_share[..., k], dtype=float)
+        found = bool((plane >= CORD_SHARE).any())
+        shape = _measure_slice(plane, np.array(spacing_mm[:2])) if found else {}
+        sure = not stated[k] < low_confidence
+        flag = _flag(plane, shape["area_mm2"], sure) if found else "no_cord"
+        rows.append({"slice": k, **shape, "confidence": stated[k], "flag": flag})
+    return pd.DataFrame(rows).reindex(columns=list(SHAPE_COLUMNS))
+
+
+def _measure_slice(plane: FloatArray, spacing_mm: FloatArray) -> dict[str, float]:
+    """Measure one (i, j) slice that holds a cord."""
+    centre_mm, covariance_mm2 = _moments(plane, spacing_mm)
+    angle = _orientation(covariance_mm2)
+    # Four standard deviations are the axis of an ellipse; the window leaves room for other shapes.
+    half_width_mm = 4 * float(np.sqrt(np.linalg.eigvalsh(covariance_mm2)[-1]))
+    fine = _turned(plane, spacing_mm, centre_mm, angle, half_width_mm)
+    rl_mm, ap_mm = _diameters(fine)
+    return {
+        "area_mm2": float(plane.sum() * np.prod(spacing_mm)),
+        "ap_diameter_mm": ap_mm,
+        "rl_diameter_mm": rl_mm,
+        "compression_ratio": ap_mm / rl_mm,
+        "solidity": _solidity(fine >= CORD_SHARE),
+        "orientation_rad": angle,
+    }
+
+
+def _moments(plane: FloatArray, spacing_mm: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(2,) centre in mm and (2, 2) covariance in mm2 of the area, (left, posterior)."""
+    place_mm = np.indices(plane.shape).reshape(2, -1) * spacing_mm[:, None]
+    weight = plane.ravel() / plane.sum()
+    centre_mm = place_mm @ weight
+    offset_mm = place_mm - centre_mm[:, None]
+    spread_mm2 = (offset_mm * weight) @ offset_mm.T
+    return centre_mm, spread_mm2
+
+
+def _orientation(covariance_mm2: FloatArray) -> float:
+    """Angle in (-pi/4, pi/4] from the left axis to the nearest principal axis; 0 if round."""
+    variances, axes = np.linalg.eigh(covariance_mm2)
+    if np.sqrt(variances[0] / variances[1]) > ROUND:
+        return 0.0
+    left, back = axes[:, np.argmax(np.abs(axes[0]))]
+    return float(np.arctan(back / left))
+
+
+def _turned(
+    plane: FloatArray,
+    spacing_mm: FloatArray,
+    centre_mm: FloatArray,
+    angle: float,
+    half_width_mm: float,
+) -> FloatArray:
+    """Resample a slice to a fine square grid on the cord's axes, the centre in its middle."""
+    n = int(np.ceil(half_width_mm / STEP_MM))
+    along = np.arange(-n, n + 1) * STEP_MM
+    right_left, front_back = np.meshgrid(along, along, indexing="ij")
+    left = centre_mm[0] + right_left * np.cos(angle) - front_back * np.sin(angle)
+    back = centre_mm[1] + right_left * np.sin(angle) + front_back * np.cos(angle)
+    place = np.stack([left / spacing_mm[0], back / spacing_mm[1]])
+    return np.asarray(ndimage.map_coordinates(plane, place, order=1, mode="grid-constant"))
+
+
+def _diameters(fine: FloatArray) -> tuple[float, float]:
+    """Right-left and anteroposterior chord in mm, averaged over a band around the centre."""
+    middle = fine.shape[0] // 2
+    extents = [np.count_nonzero(fine.max(axis=1 - axis) >= CORD_SHARE) for axis in (0, 1)]
+    half = [round(BAND / 2 * extent) for extent in extents]
+    rl_band = fine[:, middle - half[1] : middle + half[1] + 1]
+    ap_band = fine[middle - half[0] : middle + half[0] + 1]
+    return (
+        float(rl_band.mean(axis=1).sum() * STEP_MM),
+        float(ap_band.mean(axis=0).sum() * STEP_MM),
+    )
+
+
+def _solidity(mask: BoolArray) -> float:
+    """Area of a fine mask divided by that of its convex hull."""
+    outline = mask & ~ndimage.binary_erosion(mask)
+    corners = np.argwhere(outline)[:, None] + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    return float(mask.sum() / ConvexHull(corners.reshape(-1, 2)).volume)
+
+
+def _flag(plane: FloatArray, area_mm2: float, sure: bool) -> str | None:
+    """Name the reasons for doubt of a slice with a cord, None if there is none."""
+    cord = plane >= CORD_SHARE
+    lowest, highest = PLAUSIBLE_AREA_MM2
+    raised = {
+        "cut_off": cord[[0, -1]].any() or cord[:, [0, -1]].any(),
+        "implausible": not lowest <= area_mm2 <= highest,
+        "low_confidence": not sure,
+    }
+    return ";".join(name for name, doubtful in raised.items() if doubtful) or None

@@ -1,0 +1,126 @@
+"""The trained weights: where they lie, what they are, and that they are what they should be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scsnet_bids.errors import WeightsError
+from scsnet_bids.network.model import ScsNet
+
+SHIPPED = Path(__file__).with_name("scsnet.pt")
+"""The weights of this release; the record of their training lies beside them as ``scsnet.json``."""
+
+
+def weights_sha256(path: Path = SHIPPED) -> str:
+    """Read the checksum that the record promises, without touching the weights.
+
+    Parameters
+    ----------
+    path : weights
+
+    Returns
+    -------
+    str, 64 hexadecimal digits
+
+    Raises
+    ------
+    WeightsError
+        If the record is missing or damaged.
+    """
+    return str(read_record(path)["sha256"])
+
+
+def read_record(path: Path = SHIPPED) -> dict[str, Any]:
+    """Read what is recorded about weights: version, data, training command, validation figures.
+
+    Parameters
+    ----------
+    path : weights
+
+    Returns
+    -------
+    dict, the content of the JSON file beside the weights
+
+    Raises
+    ------
+    WeightsError
+        If the record is missing or damaged.
+    """
+    record_path = path.with_suffix(".json")
+    try:
+        record = json.loads(record_path.read_text())
+        return {"sha256": record["sha256"], **record}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"Weights need a record with their checksum: {record_path} is missing or damaged "
+            f"({error!r}). Install the package again, or train again."
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def load_network(device: str = "cpu", path: Path = SHIPPED) -> ScsNet:
+    """Load the network, ready to segment.
+
+    Parameters
+    ----------
+    device : where it shall run, such as ``cpu`` or ``cuda``
+    path : weights
+
+    Returns
+    -------
+    ScsNet in evaluation mode; the same object for the same arguments
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing, do not match their checksum, or belong to another network.
+    """
+    _check(path)
+    network = ScsNet()
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, TypeError) as error:
+        raise WeightsError(
+            f"Weights must fit the network of this version: {path} does not ({error}). "
+            "Install the package again, or train again."
+        ) from error
+    return network.eval().requires_grad_(requires_grad=False).to(device)
+
+
+def save_network(network: ScsNet, path: Path, record: dict[str, Any]) -> None:
+    """Write weights, and beside them a record with their checksum.
+
+    Parameters
+    ----------
+    network : to keep
+    path : weights, ``.pt``; the record has the same name with ``.json``
+    record : what is known about the training
+    """
+    torch.save({name: value.cpu() for name, value in network.state_dict().items()}, path)
+    n_parameters = sum(parameter.numel() for parameter in network.parameters())
+    record = {**record, "parameters": n_parameters, "sha256": _sha256(path)}
+    path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _check(path: Path) -> None:
+    """Raise if the weights are not those that the record describes."""
+    expected = weights_sha256(path)
+    if not path.exists():
+        raise WeightsError(f"The weights must exist: {path} is missing. Install the package again.")
+    found = _sha256(path)
+    if found != expected:
+        raise WeightsError(
+            f"The weights must be those they claim to be: {path} has the SHA-256 {found}, its "
+            f"record says {expected}. Install the package again."
+        )
+
+
+def _sha256(path: Path) -> str:
+    """Checksum of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,225 @@
+"""Write simulated participants as a raw BIDS dataset, with the truth as a derivative of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from scsnet_bids import __version__
+from scsnet_bids.derivatives import write_sidecar, write_table
+from scsnet_bids.errors import OutputError, UsageError
+from scsnet_bids.files import write_text
+from scsnet_bids.gradients import write_gradients
+from scsnet_bids.images import Image, write_image
+from scsnet_bids.phantom.signals import RegionTensor
+from scsnet_bids.phantom.simulation import (
+    REPETITION_TIME_S,
+    Phantom,
+    PhantomSettings,
+    simulate,
+)
+from scsnet_bids.regions import REGIONS
+
+FloatArray = npt.NDArray[np.floating]
+
+GENERATOR = "scsnet-bids-phantom"
+BIDS_VERSION = "1.9.0"
+TRUTH = Path("derivatives") / "phantom"
+
+README = """# Synthetic cervical cord diffusion MRI
+
+Every image here is computed, not measured: a parametric cervical cord with one diffusion tensor
+per region, seen through thick voxels, with motion, distortion and noise. No person was scanned.
+
+`derivatives/phantom` holds what is true about each series: the share of every voxel that each
+region fills, the motion of every slice, and FA and MD of every region. Written by
+`scsnet-bids-phantom` {version}.
+"""
+TRUTH_README = """# What is true about the synthetic series
+
+Everything is given in DTI space, where the weighted volumes lie without motion. The motion of each
+slice averages to zero over its b=0 volumes and over its weighted volumes. Slices count from 0 for
+the lowest. A displacement from a to b is what must be added to the position of a point in a to get
+its position in b.
+
+- `seg-SCSNet_probseg`: share of each voxel filled by background and the eight regions, exact.
+- `seg-SCSNet_dseg`: largest region of the voxels that the cord fills at least half.
+- `from-orig_to-dwiref_..._xfm.tsv`: per volume and slice, what undoes its motion.
+- `from-dwiref_to-dwi_..._xfm.tsv`: per slice, from the place of the b=0 volumes to DTI space.
+- `desc-tissue_scalarstats.tsv`: FA and MD of each region's tissue.
+"""
+SERIES_METADATA: dict[str, Any] = {
+    "Manufacturer": "none (synthetic)",
+    "MagneticFieldStrength": 3,
+    "BodyPart": "CSPINE",
+    "RepetitionTime": REPETITION_TIME_S,
+    "EchoTime": 0.075,
+    "FlipAngle": 90,
+    "PhaseEncodingDirection": "j-",
+}
+ECHO_SPACING_S = 0.0007
+COLUMNS: dict[str, dict[str, str]] = {
+    "volume": {"Description": "Volume of the series, from 0."},
+    "slice": {"Description": "Slice, from 0 for the lowest (most caudal)."},
+    "left_mm": {"Description": "Displacement toward the patient's left.", "Units": "mm"},
+    "posterior_mm": {"Description": "Displacement toward the patient's back.", "Units": "mm"},
+    "region": {"Description": "Region of the cord."},
+    "side": {"Description": "Side of the patient."},
+    "FA": {"Description": "True fractional anisotropy of the tissue.", "Units": "1"},
+    "MD": {"Description": "True mean diffusivity of the tissue.", "Units": "mm2/s"},
+}
+
+
+def write_dataset(out: Path, settings: PhantomSettings, participants: int, seed: int) -> None:
+    """Write a dataset of simulated participants, ``sub-01`` onward.
+
+    Earlier participants of the same folder are replaced.
+
+    Parameters
+    ----------
+    out : folder that is empty, does not exist, or holds an earlier dataset of this kind
+    settings : what is scanned, and how well
+    participants : how many, 1 to 99
+    seed : determines all of them
+
+    Raises
+    ------
+    UsageError
+        If the number of participants or the seed is out of range.
+    OutputError
+        If the folder holds anything else, or cannot be written.
+    """
+    if not 1 <= participants <= 99:
+        raise UsageError(f"participants must lie between 1 and 99: found {participants}.")
+    if seed < 0:
+        raise UsageError(f"seed must be 0 or more: found {seed}.")
+    _clear(out)
+    names = [f"sub-{number:02d}" for number in range(1, participants + 1)]
+    _write_descriptions(out, names)
+    for number, name in enumerate(names, start=1):
+        phantom = simulate(settings, (seed, number))
+        _write_series(out / name / "dwi" / f"{name}_dwi", phantom)
+        _write_truth(out / TRUTH / name / "dwi", name, phantom)
+
+
+def label_shares(region_share: FloatArray) -> npt.NDArray[np.uint8]:
+    """Give each voxel that the cord fills at least half the label of its largest region.
+
+    Parameters
+    ----------
+    region_share : (i, j, k, 9) float array in [0, 1], background first
+
+    Returns
+    -------
+    (i, j, k) uint8 array of region labels, 0 elsewhere
+    """
+    largest = 1 + region_share[..., 1:].argmax(axis=-1)
+    return np.where(region_share[..., 0] <= 0.5, largest, 0).astype(np.uint8)
+
+
+def _clear(out: Path) -> None:
+    """Make the folder ready: refuse what is not ours, remove earlier participants."""
+    try:
+        occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        if occupied and not _is_phantom(out):
+            raise OutputError(
+                "The phantom needs an empty folder or an earlier phantom dataset: "
+                f"{out} holds something else. Choose another folder."
+            )
+        for folder in (*out.glob("sub-[0-9][0-9]"), out / TRUTH):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+    except OSError as error:
+        raise OutputError(
+            f"The output folder must be writable: {out} is not ({error}). Choose another folder."
+        ) from error
+
+
+def _is_phantom(folder: Path) -> bool:
+    """Tell whether a folder holds a dataset that this module has written."""
+    try:
+        description = json.loads((folder / "dataset_description.json").read_text("utf-8"))
+        return bool(description["GeneratedBy"][0]["Name"] == GENERATOR)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _write_descriptions(out: Path, names: list[str]) -> None:
+    """Write what describes the dataset and its truth as a whole."""
+    description = {
+        "Name": "Synthetic cervical cord diffusion MRI",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "raw",
+        "License": "CC0",
+        "Authors": [GENERATOR],
+        "GeneratedBy": [{"Name": GENERATOR, "Version": __version__}],
+    }
+    write_sidecar(out / "dataset_description.json", description)
+    write_text(out / "README.md", README.format(version=__version__))
+    write_table(out / "participants.tsv", pd.DataFrame({"participant_id": names}))
+    truth = {"Name": "Truth of the synthetic series", "DatasetType": "derivative"}
+    write_sidecar(out / TRUTH / "dataset_description.json", description | truth)
+    write_text(out / TRUTH / "README.md", TRUTH_README)
+    write_text(out / TRUTH / ".bidsignore", "*_xfm.*\n*_scalarstats.*\n")
+
+
+def _write_series(stem: Path, phantom: Phantom) -> None:
+    """Write the series as a scanner's conversion would, under a name without extension."""
+    stored = np.round(phantom.series).clip(0, np.iinfo(np.int16).max).astype(np.int16)
+    write_image(stem.with_suffix(".nii.gz"), Image(stored, phantom.grid))
+    write_gradients(
+        stem.with_suffix(".bval"), stem.with_suffix(".bvec"), phantom.gradients, phantom.grid
+    )
+    geometry = {
+        "SliceThickness": round(phantom.grid.spacing_mm[2], 6),
+        "EffectiveEchoSpacing": ECHO_SPACING_S,
+        "TotalReadoutTime": ECHO_SPACING_S * (phantom.grid.shape[1] - 1),
+    }
+    write_sidecar(stem.with_suffix(".json"), SERIES_METADATA | geometry)
+
+
+def _write_truth(folder: Path, name: str, phantom: Phantom) -> None:
+    """Write shares, labels, displacements and tensors of one participant."""
+    shares = folder / f"{name}_seg-SCSNet_probseg.nii.gz"
+    write_image(shares, Image(phantom.region_share, phantom.grid))
+    labels = label_shares(phantom.region_share)
+    write_image(folder / f"{name}_seg-SCSNet_dseg.nii.gz", Image(labels, phantom.grid))
+    label_map = ["background", *(region.name for region in REGIONS)]
+    write_sidecar(folder / f"{name}_seg-SCSNet_probseg.json", {"LabelMap": label_map})
+    tables = {
+        "from-orig_to-dwiref_mode-image_desc-slicewise_xfm": _tabulate(-phantom.motion_mm),
+        "from-dwiref_to-dwi_mode-image_desc-slicewise_xfm": _tabulate(phantom.b0_to_dwi_mm),
+        "desc-tissue_scalarstats": _tabulate_tissue(phantom.tissue),
+    }
+    for kind, table in tables.items():
+        write_table(folder / f"{name}_{kind}.tsv", table)
+        described = {column: COLUMNS[column] for column in table.columns.tolist()}
+        write_sidecar(folder / f"{name}_{kind}.json", described)
+
+
+def _tabulate(displacement_mm: FloatArray) -> pd.DataFrame:
+    """Write (k, 2) or (n, k, 2) displacements as one row per (volume and) slice."""
+    counts = displacement_mm.shape[:-1]
+    index = pd.MultiIndex.from_product(
+        [range(count) for count in counts], names=["volume", "slice"][-len(counts) :]
+    )
+    axes = ["left_mm", "posterior_mm"]
+    return pd.DataFrame(displacement_mm.reshape(-1, 2), index, axes).reset_index()
+
+
+def _tabulate_tissue(tissue: tuple[RegionTensor, ...]) -> pd.DataFrame:
+    """Write the true tensors as one row per region."""
+    return pd.DataFrame(
+        {
+            "region": [str(part.region.tissue) for part in tissue],
+            "side": [str(part.region.side) for part in tissue],
+            "FA": [part.fa for part in tissue],
+            "MD": [part.md for part in tissue],
+        }
+    )

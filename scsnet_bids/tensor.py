@@ -1,0 +1,217 @@
+"""The diffusion tensor of every voxel: DIPY's weighted least squares, and the maps made from it.
+
+A map says only what was measured. Outside the mask it is 0, as NIfTI maps are; inside, a voxel
+that cannot be fitted is nan, and region means leave it out. A sample that is 0, negative or nan
+holds no signal (the edge of a shifted slice, a missing volume) and has no say in its voxel's fit.
+
+Where noise makes one or two eigenvalues negative, they are raised to 0 for the maps, as DIPY does:
+dropping such voxels would take away the most anisotropic ones. The tensor itself is left as
+fitted, and ``non_positive_tensors`` counts them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from scsnet_bids.errors import GradientError
+from scsnet_bids.gradients import (
+    Gradients,
+    Shell,
+    b0_volumes,
+    gradient_table,
+    list_shells,
+    tensor_volumes,
+)
+from scsnet_bids.settings import GradientSettings
+
+FloatArray = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+
+N_COEFFICIENTS = 7
+"""Six tensor elements and the logarithm of the signal without weighting."""
+N_COLUMNS = 14
+"""fa, md, ad, rd, noise, six tensor elements, three of the direction."""
+FOREGROUND_FRACTION = 0.25
+MATRIX_FROM_ELEMENTS = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
+"""Which of Dxx Dxy Dxz Dyy Dyz Dzz stands where in the symmetric matrix."""
+ELEMENTS_FROM_DIPY = [0, 1, 3, 2, 4, 5]
+"""DIPY's order is Dxx Dxy Dyy Dxz Dyz Dzz."""
+
+
+@dataclass(frozen=True, eq=False)
+class TensorMaps:
+    """What the tensor fit says about every voxel.
+
+    Everything is 0 outside the mask and nan where no tensor could be fitted.
+
+    Attributes
+    ----------
+    fa : (i, j, k) fractional anisotropy in [0, 1]
+    md, ad, rd : (i, j, k) mean, axial and radial diffusivity, mm2/s
+    tensor : (i, j, k, 6) Dxx Dxy Dxz Dyy Dyz Dzz in scanner RAS+, mm2/s, as fitted
+    direction : (i, j, k, 3) unit vector along the largest eigenvalue, scanner RAS+, z >= 0
+    noise : (i, j, k) standard deviation of the signal about the fit, unit of the signal
+    shells : shells that the fit used
+    """
+
+    fa: FloatArray
+    md: FloatArray
+    ad: FloatArray
+    rd: FloatArray
+    tensor: FloatArray
+    direction: FloatArray
+    noise: FloatArray
+    shells: tuple[Shell, ...]
+
+
+def fit_tensor(
+    series: FloatArray,
+    gradients: Gradients,
+    mask: BoolArray | None,
+    settings: GradientSettings,
+) -> TensorMaps:
+    """Fit a diffusion tensor to every voxel by weighted least squares.
+
+    Parameters
+    ----------
+    series : (i, j, k, n) float array, diffusion series
+    gradients : of the n volumes
+    mask : (i, j, k) bool array of the voxels to fit; None fits the whole field
+    settings : which volumes enter the fit
+
+    Returns
+    -------
+    TensorMaps
+
+    Raises
+    ------
+    GradientError
+        If the chosen volumes leave the tensor undetermined.
+    """
+    from dipy.reconst.dti import design_matrix
+
+    used = tensor_volumes(gradients.bvals, settings)
+    chosen = gradients.select(used)
+    design = np.asarray(design_matrix(gradient_table(chosen, settings.b0_max)), dtype=float)
+    _check_rank(design, settings)
+    inside = np.ones(series.shape[:3], dtype=bool) if mask is None else np.asarray(mask, bool)
+    signal = np.asarray(series[inside][:, used], dtype=float)
+    usable = np.isfinite(signal) & (signal > 0)
+    fittable = _determined(design, usable, b0_volumes(chosen.bvals, settings.b0_max))
+    columns = np.full((len(signal), N_COLUMNS), np.nan)
+    columns[fittable] = _fit_voxels(design, signal[fittable], usable[fittable])
+    volume = np.zeros((*inside.shape, N_COLUMNS))
+    volume[inside] = columns
+    fa, md, ad, rd, noise = np.moveaxis(volume[..., :5], -1, 0)
+    shells = tuple(list_shells(chosen.bvals, settings.b0_max))
+    return TensorMaps(fa, md, ad, rd, volume[..., 5:11], volume[..., 11:], noise, shells)
+
+
+def foreground_mask(b0: FloatArray) -> BoolArray:
+    """Tell tissue from air in a b=0 image, generously.
+
+    A voxel is foreground where the image, averaged in its plane over 3 x 3 voxels, reaches
+    a quarter of the 99th percentile; holes within a slice are filled.
+
+    Parameters
+    ----------
+    b0 : (i, j, k) float array, mean of the b=0 volumes
+
+    Returns
+    -------
+    (i, j, k) bool array
+    """
+    smooth = ndimage.uniform_filter(np.nan_to_num(b0), size=(3, 3, 1))
+    tissue = smooth >= FOREGROUND_FRACTION * np.percentile(smooth, 99)
+    in_plane = ndimage.generate_binary_structure(2, 1)[..., None]
+    return np.asarray(ndimage.binary_fill_holes(tissue, in_plane) & (smooth > 0))
+
+
+def non_positive_tensors(tensor: FloatArray) -> BoolArray:
+    """Tell where noise has left a fitted tensor without three positive eigenvalues.
+
+    Parameters
+    ----------
+    tensor : (..., 6) float array, Dxx Dxy Dxz Dyy Dyz Dzz
+
+    Returns
+    -------
+    (...) bool array, False where there is no tensor (0 or nan)
+    """
+    present = np.isfinite(tensor).all(axis=-1) & tensor.any(axis=-1)
+    smallest = np.zeros(present.shape)
+    smallest[present] = np.linalg.eigvalsh(tensor[present][:, MATRIX_FROM_ELEMENTS])[:, 0]
+    return np.asarray(present & (smallest <= 0))
+
+
+def _check_rank(design: FloatArray, settings: GradientSettings) -> None:
+    """Raise if no signal whatever could determine the tensor."""
+    if np.linalg.matrix_rank(design) < N_COEFFICIENTS:
+        raise GradientError(
+            "A tensor needs a b=0 volume and six different directions: the "
+            f"{len(design)} volumes with b <= {settings.tensor_b_max:g} do not hold them. Raise "
+            "the tensor's b-value limit, or leave this series out."
+        )
+
+
+def _determined(design: FloatArray, usable: BoolArray, is_b0: BoolArray) -> BoolArray:
+    """Tell which voxels have enough usable samples, (voxels,) from (voxels, n)."""
+    whole = usable.all(axis=1)
+    partial = ~whole & usable[:, is_b0].any(axis=1) & (usable.sum(axis=1) >= N_COEFFICIENTS)
+    rank = np.where(whole, N_COEFFICIENTS, 0)
+    rank[partial] = np.linalg.matrix_rank(design * usable[partial][..., None])
+    return np.asarray(rank == N_COEFFICIENTS)
+
+
+def _fit_voxels(design: FloatArray, signal: FloatArray, usable: BoolArray) -> FloatArray:
+    """Columns fa md ad rd noise, six tensor elements, direction of (voxels, n) signals."""
+    coefficients = _fit_coefficients(design, signal, usable)
+    elements = coefficients[:, ELEMENTS_FROM_DIPY]
+    noise = _residual_deviation(signal, np.exp(coefficients @ design.T), usable)
+    scalars, direction = _describe_tensors(elements)
+    columns = np.column_stack([scalars, noise, elements, direction])
+    columns[~(scalars[:, 2] > 0)] = np.nan  # no positive eigenvalue: nothing was measured
+    return columns
+
+
+def _fit_coefficients(design: FloatArray, signal: FloatArray, usable: BoolArray) -> FloatArray:
+    """(voxels, 7) coefficients in DIPY's order, unusable samples left out."""
+    from dipy.reconst.dti import wls_fit_tensor
+
+    coefficients = np.empty((len(signal), N_COEFFICIENTS))
+    whole = usable.all(axis=1)
+    if whole.any():
+        fitted, _ = wls_fit_tensor(design, signal[whole], return_lower_triangular=True)
+        coefficients[whole] = fitted
+    if not whole.all():
+        counted, kept = usable[~whole].astype(float), np.where(usable, signal, 1.0)[~whole]
+        first, _ = wls_fit_tensor(design, kept, weights=counted, return_lower_triangular=True)
+        weights = counted * np.exp(2 * first @ design.T)
+        fitted, _ = wls_fit_tensor(design, kept, weights=weights, return_lower_triangular=True)
+        coefficients[~whole] = fitted
+    return coefficients
+
+
+def _residual_deviation(signal: FloatArray, predicted: FloatArray, usable: BoolArray) -> FloatArray:
+    """(voxels,) standard deviation about the fit; nan where no sample is left to judge it."""
+    squares = np.where(usable, signal - predicted, 0) ** 2
+    freedom = usable.sum(axis=1) - N_COEFFICIENTS
+    return np.asarray(np.sqrt(squares.sum(axis=1) / np.where(freedom > 0, freedom, np.nan)))
+
+
+def _describe_tensors(elements: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(voxels, 4) fa md ad rd and (voxels, 3) principal direction of (voxels, 6) elements."""
+    from dipy.reconst.dti import fractional_anisotropy
+
+    ascending, vectors = np.linalg.eigh(elements[:, MATRIX_FROM_ELEMENTS])
+    eigenvalues = np.clip(ascending, 0, None)
+    fa = fractional_anisotropy(eigenvalues)
+    scalars = np.column_stack(
+        [fa, eigenvalues.mean(axis=1), eigenvalues[:, 2], eigenvalues[:, :2].mean(axis=1)]
+    )
+    direction = vectors[:, :, 2]
+    return scalars, direction * np.where(direction[:, 2:] < 0, -1.0, 1.0)

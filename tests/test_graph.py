@@ -1,0 +1,81 @@
+"""The wiring check finds what Nipype lets pass."""
+
+from __future__ import annotations
+
+import pytest
+from nipype.interfaces.utility import Function
+from nipype.pipeline import engine as pe
+from scsnet_bids.workflows.base import init_scsnet_wf
+from scsnet_bids.workflows.graph import check_graph, new_graph
+
+from scsnet_bids.errors import WiringError
+from scsnet_bids.runs import DwiRun
+from scsnet_bids.settings import Settings
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def doubling_graph(name: str = "doubling_wf") -> pe.Workflow:
+    """Build a sound graph: number in, doubled out."""
+    graph = new_graph(name, ["number"], ["doubled"])
+    step = pe.Node(
+        Function(input_names=["number"], output_names=["doubled"], function=double), name="step"
+    )
+    graph.connect(graph.get_node("inputnode"), "number", step, "number")
+    graph.connect(step, "doubled", graph.get_node("outputnode"), "doubled")
+    return graph
+
+
+def test_a_sound_graph_passes():
+    check_graph(doubling_graph())
+
+
+def test_an_edge_to_an_undeclared_output_is_found():
+    graph = doubling_graph()
+    graph.connect(graph.get_node("step"), "doubled", graph.get_node("outputnode"), "duobled")
+    with pytest.raises(WiringError, match=r"doubling_wf\.outputnode\.duobled is not declared"):
+        check_graph(graph)
+
+
+def test_an_edge_from_an_undeclared_input_is_found():
+    graph = doubling_graph()
+    graph.connect(graph.get_node("inputnode"), "nmuber", graph.get_node("outputnode"), "doubled2")
+    with pytest.raises(WiringError, match=r"doubling_wf\.inputnode\.nmuber is not declared"):
+        check_graph(graph)
+
+
+def test_an_input_nobody_reads_is_found():
+    with pytest.raises(WiringError, match=r"inputnode\.number is never read"):
+        check_graph(new_graph("idle_wf", ["number"], []))
+
+
+def test_an_output_nobody_feeds_is_found():
+    with pytest.raises(WiringError, match=r"outputnode\.doubled is never fed"):
+        check_graph(new_graph("idle_wf", [], ["doubled"]))
+
+
+def test_an_input_that_the_parent_does_not_feed_is_found():
+    parent = pe.Workflow(name="parent_wf")
+    parent.add_nodes([doubling_graph("child_wf")])
+    with pytest.raises(WiringError, match=r"parent_wf\.child_wf\.inputnode\.number is never fed"):
+        check_graph(parent)
+
+
+def test_a_constant_counts_as_fed():
+    parent, child = pe.Workflow(name="parent_wf"), doubling_graph("child_wf")
+    child.inputs.inputnode.number = 2
+    parent.add_nodes([child])
+    check_graph(parent)
+
+
+def test_the_graph_of_the_app_is_wired(tmp_path):
+    paths = [tmp_path / f"sub-01_dwi.{kind}" for kind in ("nii.gz", "bval", "bvec")]
+    for path in paths:
+        path.touch()
+    run = DwiRun(*paths, sidecars=(), entities=(("sub", "01"),))
+    graph = init_scsnet_wf([run], tmp_path / "out", Settings())
+    check_graph(graph)
+    saved = graph.get_node("sub_01_wf.save_derivatives")
+    assert len(saved.interface.inputs.derivatives) == 20

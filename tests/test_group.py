@@ -1,0 +1,146 @@
+"""The group level gathers what is there and names what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from scsnet_bids.errors import EmptySelectionError
+from scsnet_bids.group import RUN_COLUMNS, collect_group, describe_wide
+
+ENDINGS = {
+    "scalarstats": "model-tensor_seg-SCSNet_scalarstats.tsv",
+    "shape": "desc-shape_scalarstats.tsv",
+    "quality": "desc-image_qc.tsv",
+}
+
+
+def region_table(fa: float, flag: str = "n/a") -> pd.DataFrame:
+    """Two scopes, two regions, two metrics."""
+    rows = [
+        (scope, 0 if scope == "slice" else "n/a", "n/a", region, side, metric, value, flag)
+        for scope in ("slice", "cord")
+        for region, side in (("lateral_column", "left"), ("white_matter", "both"))
+        for metric, value in (("FA", fa if scope == "cord" else 0.1), ("MD", 0.0009))
+    ]
+    names = ["scope", "slice", "level", "region", "side", "metric", "mean", "flag"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def write(folder: Path, run: str, kind: str, table: pd.DataFrame) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{run}_{ENDINGS[kind]}"
+    table.to_csv(path, sep="\t", index=False, na_rep="n/a")
+    return path
+
+
+def write_run(out_dir: Path, run: str, fa: float, flag: str = "n/a") -> Path:
+    """All tables of a run, in the folder that its name says."""
+    levels = [part for part in run.split("_") if part.startswith(("sub-", "ses-"))]
+    folder = out_dir.joinpath(*levels, "dwi")
+    write(folder, run, "scalarstats", region_table(fa, flag))
+    write(folder, run, "shape", pd.DataFrame({"slice": [0, 1], "area_mm2": [80.0, 78.5]}))
+    write(folder, run, "quality", pd.DataFrame({"snr_b0": [6.5], "flag": ["n/a"]}))
+    return folder
+
+
+@pytest.fixture
+def out_dir(tmp_path: Path) -> Path:
+    write_run(tmp_path, "sub-02_ses-pre_acq-ax_run-01", 0.6, "few_voxels;low_confidence")
+    write_run(tmp_path, "sub-02_ses-post", 0.7, "few_voxels")
+    write_run(tmp_path, "sub-01", 0.8)
+    (tmp_path / "sub-01.html").write_text("a report, not a folder")
+    return tmp_path
+
+
+def test_every_table_is_gathered_with_its_run_first(out_dir):
+    tables = collect_group(out_dir)
+    for table in (tables.scalarstats, tables.wide, tables.shape, tables.quality):
+        assert table.columns[:3].tolist() == list(RUN_COLUMNS)
+    assert len(tables.scalarstats) == 3 * 8
+    assert len(tables.shape) == 3 * 2
+    assert tables.quality["run"].tolist() == [
+        "sub-01",
+        "sub-02_ses-post",
+        "sub-02_ses-pre_acq-ax_run-01",
+    ]
+    assert tables.quality["participant_id"].tolist() == ["sub-01", "sub-02", "sub-02"]
+    assert tables.quality["session"].tolist()[1:] == ["ses-post", "ses-pre"]
+    assert pd.isna(tables.quality["session"][0])
+    assert tables.gaps.empty
+
+
+def test_the_wide_table_has_the_whole_cord_in_one_row_per_run(out_dir):
+    wide = collect_group(out_dir).wide
+    assert wide.columns.tolist() == [
+        *RUN_COLUMNS,
+        "FA_left_lateral_column",
+        "MD_left_lateral_column",
+        "FA_both_white_matter",
+        "MD_both_white_matter",
+        "flag",
+    ]
+    assert wide["FA_left_lateral_column"].tolist() == [0.8, 0.7, 0.6]
+    assert pd.isna(wide["flag"][0])
+    assert wide["flag"].tolist()[1:] == ["few_voxels", "few_voxels;low_confidence"]
+
+
+def test_every_column_of_the_wide_table_is_described(out_dir):
+    wide = collect_group(out_dir).wide
+    described = describe_wide(wide)
+    assert list(described) == wide.columns.tolist()
+    assert "left lateral column" in described["FA_left_lateral_column"]["Description"]
+    assert described["MD_both_white_matter"]["Units"] == "mm2/s"
+
+
+def test_missing_values_stay_missing(out_dir):
+    table = region_table(0.5)
+    table["mean"] = "n/a"
+    write(out_dir / "sub-01" / "dwi", "sub-01", "scalarstats", table)
+    wide = collect_group(out_dir).wide
+    assert wide["FA_left_lateral_column"].isna().tolist() == [True, False, False]
+
+
+def test_what_is_missing_is_named_with_its_reason(out_dir):
+    (out_dir / "sub-03" / "figures").mkdir(parents=True)
+    next(out_dir.glob("sub-02/ses-post/dwi/*_qc.tsv")).unlink()
+    next(out_dir.glob("sub-02/ses-pre/dwi/*_desc-shape*")).write_text("")
+    write(out_dir / "sub-01" / "dwi", "sub-01", "quality", pd.DataFrame({"snr_b0": [1.0]}))
+    tables = collect_group(out_dir)
+    gaps = tables.gaps.set_index("participant_id")["reason"]
+    assert "failed or are not done" in gaps["sub-03"]
+    assert "lacks the columns flag" in gaps["sub-01"]
+    assert "no quality table" in gaps["sub-02"].iloc[0]
+    assert "desc-shape_scalarstats.tsv cannot be used" in gaps["sub-02"].iloc[1]
+    assert len(tables.wide) == 3
+    assert tables.shape["run"].nunique() == 2
+
+
+@pytest.mark.parametrize("content", ["", "a\tb\n1\t2\n", "scope\tregion\n", "\x00\xff"])
+def test_a_damaged_region_table_does_not_stop_the_others(out_dir, content):
+    path = next(out_dir.glob("sub-01/dwi/*seg-SCSNet*"))
+    path.write_text(content, encoding="latin-1")
+    tables = collect_group(out_dir)
+    assert tables.wide["participant_id"].tolist() == ["sub-02", "sub-02"]
+    assert tables.gaps["participant_id"].tolist() == ["sub-01"]
+
+
+def test_words_where_numbers_belong_are_a_damaged_table(out_dir):
+    path = next(out_dir.glob("sub-01/dwi/*seg-SCSNet*"))
+    path.write_text(path.read_text().replace("0.8", "high"))
+    assert collect_group(out_dir).gaps["participant_id"].tolist() == ["sub-01"]
+
+
+def test_an_empty_folder_is_an_error_with_a_remedy(tmp_path):
+    with pytest.raises(EmptySelectionError, match="Run the participant level"):
+        collect_group(tmp_path)
+    with pytest.raises(EmptySelectionError):
+        collect_group(tmp_path / "absent")
+
+
+def test_nothing_is_written(out_dir):
+    before = sorted(out_dir.rglob("*"))
+    collect_group(out_dir)
+    assert sorted(out_dir.rglob("*")) == before

@@ -1,0 +1,117 @@
+"""The shape table measures ellipses of known size, wherever they lie between the voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scsnet_bids.levels import SHAPE_COLUMNS, measure_shape
+
+SHAPE = (28, 24)
+FINE = 15
+COLUMNS = [
+    "slice",
+    "area_mm2",
+    "ap_diameter_mm",
+    "rl_diameter_mm",
+    "compression_ratio",
+    "solidity",
+    "orientation_rad",
+    "confidence",
+    "flag",
+]
+
+
+def fine_places(
+    spacing: tuple[float, float], centre: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (left, back) in mm from the centre, of points within the voxels."""
+    left, back = ((np.arange(n * FINE) + 0.5) / FINE - 0.5 for n in SHAPE)
+    places = (left - centre[0]) * spacing[0], (back - centre[1]) * spacing[1]
+    return np.meshgrid(*places, indexing="ij")
+
+
+def share_of(inside: np.ndarray) -> np.ndarray:
+    """(i, j, 1) part of each voxel that is inside."""
+    return inside.reshape(SHAPE[0], FINE, SHAPE[1], FINE).mean(axis=(1, 3))[..., None]
+
+
+def ellipse(rl_mm, ap_mm, angle=0.0, spacing=(0.9, 0.9), centre=(13.3, 11.8)):
+    left, back = fine_places(spacing, centre)
+    along = left * np.cos(angle) + back * np.sin(angle)
+    across = back * np.cos(angle) - left * np.sin(angle)
+    return share_of((2 * along / rl_mm) ** 2 + (2 * across / ap_mm) ** 2 <= 1)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, -0.6])
+@pytest.mark.parametrize("centre", [(13.0, 11.0), (13.5, 11.5), (12.8, 12.3)])
+@pytest.mark.parametrize(
+    ("rl_mm", "ap_mm", "spacing"), [(12.6, 8.1, 0.9), (14, 6, 0.9), (11, 8, 0.7), (12, 9, 1.1)]
+)
+def test_an_ellipse_has_its_area_diameters_and_angle(rl_mm, ap_mm, spacing, angle, centre):
+    share = ellipse(rl_mm, ap_mm, angle, (spacing, spacing), centre)
+    shape = measure_shape(share, (spacing, spacing, 5.0), np.array([0.9])).iloc[0]
+    assert shape["area_mm2"] == pytest.approx(np.pi * rl_mm * ap_mm / 4, rel=0.02)
+    assert shape["rl_diameter_mm"] == pytest.approx(rl_mm, rel=0.03)
+    assert shape["ap_diameter_mm"] == pytest.approx(ap_mm, rel=0.03)
+    assert shape["compression_ratio"] == pytest.approx(ap_mm / rl_mm, rel=0.03)
+    assert shape["orientation_rad"] == pytest.approx(angle, abs=0.02)
+    assert shape["solidity"] > 0.95
+    assert pd.isna(shape["flag"])
+
+
+def test_voxels_need_not_be_square():
+    share = ellipse(12, 8, 0.2, spacing=(0.6, 1.0))
+    shape = measure_shape(share, (0.6, 1.0, 3.0), None).iloc[0]
+    assert shape["area_mm2"] == pytest.approx(np.pi * 12 * 8 / 4, rel=0.02)
+    assert shape["rl_diameter_mm"] == pytest.approx(12, rel=0.03)
+    assert shape["ap_diameter_mm"] == pytest.approx(8, rel=0.03)
+    assert shape["orientation_rad"] == pytest.approx(0.2, abs=0.02)
+
+
+def test_a_round_cord_has_no_orientation():
+    shape = measure_shape(ellipse(9, 9, 0.4), (0.9, 0.9, 5.0), None).iloc[0]
+    assert shape["orientation_rad"] == 0
+
+
+def test_a_deep_narrow_cord_keeps_its_axes():
+    shape = measure_shape(ellipse(7, 10), (0.9, 0.9, 5.0), None).iloc[0]
+    assert shape["ap_diameter_mm"] == pytest.approx(10, rel=0.03)
+    assert shape["rl_diameter_mm"] == pytest.approx(7, rel=0.03)
+    assert shape["orientation_rad"] == pytest.approx(0, abs=0.02)
+
+
+def test_an_indented_cord_is_thin_in_the_middle_and_less_solid():
+    left, back = fine_places((0.9, 0.9), (13.3, 11.8))
+    inside = ((left / 6.5) ** 2 + (back / 4) ** 2 <= 1) & (np.hypot(left, back + 5) > 4)
+    shape = measure_shape(share_of(inside), (0.9, 0.9, 5.0), None).iloc[0]
+    assert shape["ap_diameter_mm"] == pytest.approx(5, rel=0.05)
+    assert shape["solidity"] < 0.92
+
+
+def test_a_slice_without_a_cord_is_missing_and_flagged():
+    share = np.concatenate([ellipse(12, 8), np.zeros((*SHAPE, 1)), ellipse(12, 8)], axis=2)
+    shape = measure_shape(share, (0.9, 0.9, 5.0), np.array([0.9, 0.1, 0.2]))
+    assert shape["slice"].tolist() == [0, 1, 2]
+    assert shape["flag"].tolist()[1:] == ["no_cord", "low_confidence"]
+    assert shape.loc[1, COLUMNS[1:7]].isna().all()
+    assert shape["confidence"].tolist() == [0.9, 0.1, 0.2]
+
+
+def test_no_cord_at_all_still_makes_a_table():
+    shape = measure_shape(np.zeros((*SHAPE, 2)), (0.9, 0.9, 5.0), None)
+    assert shape.columns.tolist() == COLUMNS
+    assert (shape["flag"] == "no_cord").all()
+
+
+def test_a_blob_or_a_cut_off_cord_is_flagged():
+    blob = measure_shape(ellipse(3, 3), (0.9, 0.9, 5.0), None).iloc[0]
+    assert blob["flag"] == "implausible"
+    at_edge = measure_shape(ellipse(12, 8, centre=(13, 2)), (0.9, 0.9, 5.0), None).iloc[0]
+    assert at_edge["flag"] == "cut_off"
+
+
+def test_every_column_is_described():
+    assert list(SHAPE_COLUMNS) == COLUMNS
+    assert all(entry["Description"] for entry in SHAPE_COLUMNS.values())

@@ -1,0 +1,105 @@
+"""One row says whether a run can be trusted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scsnet_bids.quality import QUALITY_COLUMNS, signal_to_noise, summarise_quality
+
+
+def shape_table(area_mm2: list[float], flag: list[str | None]) -> pd.DataFrame:
+    return pd.DataFrame({"area_mm2": area_mm2, "flag": flag})
+
+
+def region_table(white: float, gray: float) -> pd.DataFrame:
+    rows = [
+        ("slice", "white_matter", "both", "FA", 0.1),
+        ("cord", "white_matter", "left", "FA", 0.2),
+        ("cord", "white_matter", "both", "MD", 0.3),
+        ("cord", "white_matter", "both", "FA", white),
+        ("cord", "gray_matter", "both", "FA", gray),
+    ]
+    return pd.DataFrame(rows, columns=["scope", "region", "side", "metric", "mean"])
+
+
+GOOD = {
+    "snr_b0": 7.0,
+    "non_positive_share": 0.1,
+    "shift_mm": np.zeros((4, 3, 2)),
+    "trusted": np.ones((4, 3), dtype=bool),
+    "b0_to_dwi_mm": np.zeros((3, 2)),
+    "shape": shape_table([80.0, 70.0, 60.0], [None, "low_confidence", None]),
+    "regions": region_table(0.7, 0.5),
+}
+
+
+def test_a_good_run_has_no_flag_and_every_column():
+    quality = summarise_quality(**GOOD)
+    assert quality.columns.tolist() == list(QUALITY_COLUMNS)
+    assert len(quality) == 1
+    row = quality.iloc[0]
+    assert pd.isna(row["flag"])
+    assert row["n_slices"] == row["n_slices_with_cord"] == 3
+    assert row["cord_area_mm2"] == pytest.approx(70)
+    assert (row["fa_white_matter"], row["fa_gray_matter"]) == (0.7, 0.5)
+
+
+def test_displacements_are_lengths():
+    shift_mm = np.zeros((4, 3, 2))
+    shift_mm[1, 2] = 0.6, -0.8
+    b0_to_dwi_mm = np.array([[0.0, 0.0], [-0.3, 0.4], [0.1, 0.0]])
+    row = summarise_quality(**GOOD | {"shift_mm": shift_mm, "b0_to_dwi_mm": b0_to_dwi_mm}).iloc[0]
+    assert row["displacement_max_mm"] == pytest.approx(1)
+    assert row["displacement_mean_mm"] == pytest.approx(1 / 12)
+    assert row["b0_to_dwi_max_mm"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "flag"),
+    [
+        ({"snr_b0": 2.0}, "low_snr"),
+        ({"non_positive_share": 0.5}, "many_non_positive"),
+        ({"shift_mm": np.full((4, 3, 2), 3.0)}, "large_motion"),
+        ({"trusted": np.arange(12).reshape(4, 3) % 2 == 0}, "many_outliers"),
+        ({"b0_to_dwi_mm": np.full((3, 2), 1.0)}, "misaligned"),
+        ({"regions": region_table(0.5, 0.6)}, "no_contrast"),
+        ({"shape": shape_table([80.0, np.nan, 60.0], [None, "no_cord", None])}, "cord_gap"),
+        ({"shape": shape_table([80.0, 200.0], [None, "implausible"])}, "implausible_shape"),
+        (
+            {
+                "shape": shape_table([np.nan] * 3, ["no_cord"] * 3),
+                "regions": region_table(np.nan, np.nan),
+                "snr_b0": np.nan,
+                "non_positive_share": np.nan,
+            },
+            "no_cord",
+        ),
+    ],
+)
+def test_each_fault_has_its_flag(change, flag):
+    assert summarise_quality(**GOOD | change)["flag"].item() == flag
+    assert flag in QUALITY_COLUMNS["flag"]["Levels"]
+
+
+def test_missing_slices_at_the_ends_are_no_gap():
+    shape = shape_table([np.nan, 80.0, np.nan], ["no_cord", None, "no_cord"])
+    quality = summarise_quality(**GOOD | {"shape": shape}).iloc[0]
+    assert pd.isna(quality["flag"])
+    assert quality["n_slices_with_cord"] == 1
+
+
+def test_the_signal_to_noise_ratio_is_that_of_the_cord():
+    b0, noise = np.full((4, 4, 2), 100.0), np.full((4, 4, 2), 50.0)
+    cord = np.zeros((4, 4, 2), dtype=bool)
+    cord[1:3, 1:3] = True
+    b0[cord], noise[cord] = 900.0, 150.0
+    noise[1, 1, 0] = np.nan
+    assert signal_to_noise(b0, noise, cord) == pytest.approx(6)
+
+
+def test_without_a_cord_there_is_no_signal_to_noise_ratio():
+    assert np.isnan(
+        signal_to_noise(np.ones((2, 2, 1)), np.ones((2, 2, 1)), np.zeros((2, 2, 1), bool))
+    )

@@ -1,0 +1,115 @@
+"""The synthetic slices that teach the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scsnet_bids.errors import UsageError
+from scsnet_bids.network.augment import draw_batch, mirror
+from scsnet_bids.network.dataset import Atlas, read_atlas
+from scsnet_bids.network.synthesis import Draws, draw_slices
+from scsnet_bids.regions import MIRROR, REGIONS, Side, Tissue
+
+
+@pytest.fixture(scope="module")
+def toy_atlas() -> Atlas:
+    """Elliptic cord: gray block, dorsal wedge behind, ventral wedge in front, lateral beside."""
+    place = (np.arange(48) - 23.5) / 2
+    y, x = np.meshgrid(place, place, indexing="ij")
+    cord = (x / 6) ** 2 + (y / 4) ** 2 < 1
+    gray = cord & (abs(x) < 2.5) & (abs(y) < 1.5)
+    dorsal = cord & ~gray & (y > 0) & (abs(x) < 3)
+    ventral = cord & ~gray & (y < 0) & (abs(x) < 3)
+    lateral = cord & ~(gray | dorsal | ventral)
+    maps = torch.from_numpy(np.stack([lateral, dorsal, ventral, gray]).astype(np.float32))
+    return Atlas(maps.repeat(96, 1, 1, 1), torch.tensor([[6.0, 4.0]]).repeat(96, 1))
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_area_fractions_of_every_pixel_sum_to_one(toy_atlas):
+    images, target = draw_batch(toy_atlas, 24, seeded(0))
+    assert images.shape == (24, 1, 96, 96)
+    assert target.shape == (24, 9, 96, 96)
+    torch.testing.assert_close(target.sum(dim=1), torch.ones(24, 96, 96))
+    assert target.min() > -1e-5
+    assert torch.isfinite(images).all()
+
+
+def test_the_same_seed_draws_the_same_slices(toy_atlas):
+    first, again = (draw_batch(toy_atlas, 4, seeded(7)) for _ in range(2))
+    other = draw_batch(toy_atlas, 4, seeded(8))
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], other[0])
+
+
+def test_some_slices_hold_no_cord_and_most_do(toy_atlas):
+    _, target = draw_batch(toy_atlas, 200, seeded(1))
+    empty = (target[:, 1:].sum(dim=(1, 2, 3)) < 1).float().mean()
+    assert 0.06 < empty < 0.22
+
+
+def test_left_lies_at_larger_columns_and_dorsal_at_larger_rows(toy_atlas):
+    _, target, _ = draw_slices(toy_atlas, Draws(60, seeded(2)))
+    mass = target.sum(dim=(0, 2, 3))
+    rows = (target.sum(dim=(0, 3)) * torch.arange(128)).sum(dim=1) / mass
+    columns = (target.sum(dim=(0, 2)) * torch.arange(128)).sum(dim=1) / mass
+    for region in REGIONS:
+        if region.side is Side.LEFT:
+            assert columns[region.label] > columns[region.mirrored.label] + 3
+        if region.tissue is Tissue.DORSAL_COLUMN:
+            ventral = next(
+                r for r in REGIONS if r.side is region.side and r.tissue is Tissue.VENTRAL_COLUMN
+            )
+            assert rows[region.label] > rows[ventral.label] + 4
+
+
+def test_left_and_right_are_equally_large_on_average(toy_atlas):
+    _, target = draw_batch(toy_atlas, 200, seeded(3))
+    mass = target.sum(dim=(0, 2, 3))
+    np.testing.assert_allclose(mass[1:], mass[torch.from_numpy(MIRROR)][1:], rtol=0.06)
+
+
+def test_mirroring_swaps_left_and_right(toy_atlas):
+    images, target = draw_batch(toy_atlas, 2, seeded(4))
+    mirrored = mirror(target, axis_of_classes=1)
+    for region in REGIONS:
+        partner = target[:, region.mirrored.label]
+        assert torch.equal(mirrored[:, region.label], partner.flip(-1))
+    assert torch.equal(mirror(images), images.flip(-1))
+
+
+def test_mirroring_twice_changes_nothing(toy_atlas):
+    _, target = draw_batch(toy_atlas, 2, seeded(5))
+    assert torch.equal(mirror(mirror(target, axis_of_classes=1), axis_of_classes=1), target)
+
+
+def test_no_slice_is_both_trained_on_and_held_out(toy_atlas):
+    numbered = Atlas(toy_atlas.maps, torch.arange(96.0)[:, None].repeat(1, 2))
+    seen, held_out = numbered.split()
+    assert len(seen.maps) + len(held_out.maps) == 96
+    assert held_out.half_size_mm[:, 0].tolist() == list(range(84, 96))
+    assert not set(seen.half_size_mm[:, 0].tolist()) & set(held_out.half_size_mm[:, 0].tolist())
+
+
+def test_a_folder_without_the_atlas_is_refused(tmp_path: Path):
+    with pytest.raises(UsageError, match="PAM50_levels"):
+        read_atlas(tmp_path)
+
+
+@pytest.mark.data
+def test_the_atlas_is_symmetric_upright_and_of_the_size_of_a_cord(shared_data: Path):
+    atlas = read_atlas(shared_data / "pam50")
+    torch.testing.assert_close(atlas.maps, atlas.maps.flip(-1))
+    area_mm2 = atlas.maps.sum(dim=(1, 2, 3)) / 4
+    assert 35 < area_mm2.min() < area_mm2.max() < 80
+    rows = (atlas.maps.sum(dim=(0, 3)) * torch.arange(48)).sum(dim=1)
+    _, dorsal, ventral, _ = rows / atlas.maps.sum(dim=(0, 2, 3))
+    assert dorsal > ventral + 4

@@ -1,0 +1,91 @@
+"""The shipped weights: the right file, the right network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from scsnet_bids.errors import WeightsError
+from scsnet_bids.network.model import ScsNet
+from scsnet_bids.network.weights import (
+    SHIPPED,
+    load_network,
+    read_record,
+    save_network,
+    weights_sha256,
+)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """Copy of the shipped weights and their record, free to be damaged."""
+    for suffix in (".pt", ".json"):
+        shutil.copy(SHIPPED.with_suffix(suffix), tmp_path)
+    return tmp_path / SHIPPED.name
+
+
+def test_the_shipped_network_loads_in_evaluation_mode():
+    network = load_network()
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert network(torch.zeros(1, 1, 96, 96)).shape == (1, 9, 96, 96)
+
+
+def test_the_network_is_loaded_only_once():
+    assert load_network("cpu") is load_network("cpu")
+
+
+def test_the_weights_are_small():
+    assert SHIPPED.stat().st_size < 4e6
+
+
+def test_the_record_tells_where_the_weights_come_from():
+    record = read_record()
+    assert {"name", "version", "data", "licence", "command", "validation"} <= record.keys()
+    assert record["parameters"] == sum(p.numel() for p in load_network().parameters())
+    assert weights_sha256() == record["sha256"]
+
+
+def test_a_single_changed_byte_is_refused_with_both_checksums(copied: Path):
+    content = bytearray(copied.read_bytes())
+    content[len(content) // 2] ^= 1
+    copied.write_bytes(content)
+    with pytest.raises(WeightsError, match=weights_sha256(copied)):
+        load_network("cpu", copied)
+
+
+def test_missing_weights_are_refused(copied: Path):
+    copied.unlink()
+    with pytest.raises(WeightsError, match="missing"):
+        load_network("cpu", copied)
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", "not json"])
+def test_a_damaged_record_is_refused(copied: Path, damage: str):
+    copied.with_suffix(".json").write_text(damage)
+    with pytest.raises(WeightsError, match="record"):
+        weights_sha256(copied)
+
+
+def test_weights_of_another_network_are_refused(copied: Path):
+    state = torch.load(copied, weights_only=True)
+    state.pop(next(iter(state)))
+    torch.save(state, copied)
+    checksum = hashlib.sha256(copied.read_bytes()).hexdigest()
+    copied.with_suffix(".json").write_text(json.dumps({"sha256": checksum}))
+    with pytest.raises(WeightsError, match="fit the network"):
+        load_network("cpu", copied)
+
+
+def test_saved_weights_load_again_and_give_the_same_answer(tmp_path: Path):
+    torch.manual_seed(0)
+    network = ScsNet().eval()
+    save_network(network, tmp_path / "new.pt", {"name": "test"})
+    again = load_network("cpu", tmp_path / "new.pt")
+    images = torch.randn(1, 1, 32, 48)
+    torch.testing.assert_close(again(images), network(images))

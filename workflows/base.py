@@ -1,0 +1,100 @@
+"""The whole way of a run, from its files to its derivatives: who feeds whom, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nipype.pipeline import engine as pe
+from scsnet_bids.workflows import motion, outputs, regional, segmentation, tensor
+from scsnet_bids.workflows.graph import new_graph
+
+from scsnet_bids import __version__
+from scsnet_bids.runs import DwiRun
+from scsnet_bids.settings import Settings
+
+RUN_INPUTS = ("dwi", "bval", "bvec")
+
+
+def init_scsnet_wf(runs: Sequence[DwiRun], out_dir: Path, settings: Settings) -> pe.Workflow:
+    """Build the graph of all runs.
+
+    The version is part of its name, so that a new version never takes the old one's results
+    from the work directory.
+
+    Parameters
+    ----------
+    runs : good runs
+    out_dir : output folder
+    settings : of all runs
+
+    Returns
+    -------
+    nipype Workflow with one subgraph per run
+    """
+    graph = pe.Workflow(name="scsnet_" + __version__.replace(".", "_"))
+    graph.add_nodes([init_run_wf(run, out_dir, settings) for run in runs])
+    return graph
+
+
+def run_graph_name(run: DwiRun) -> str:
+    """Name the subgraph of a run; names of graphs hold letters, digits and underscores only."""
+    return run.prefix.replace("-", "_") + "_wf"
+
+
+def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
+    """Build the graph of one run.
+
+    Parameters
+    ----------
+    run : the run
+    out_dir : output folder
+    settings : of the run
+
+    Returns
+    -------
+    nipype Workflow that needs no inputs
+    """
+    graph = new_graph(run_graph_name(run), RUN_INPUTS, ())
+    inputnode = graph.get_node("inputnode")
+    inputnode.inputs.trait_set(dwi=str(run.image), bval=str(run.bval), bvec=str(run.bvec))
+    motion_wf = motion.init_motion_wf(settings)
+    segmentation_wf = segmentation.init_segmentation_wf(settings)
+    tensor_wf = tensor.init_tensor_wf(settings.gradients)
+    regional_wf = regional.init_regional_wf(settings.regional)
+    save_derivatives = outputs.init_save_derivatives(out_dir, run, settings)
+    stages = {
+        motion_wf: motion.OUTPUTS,
+        segmentation_wf: segmentation.OUTPUTS,
+        tensor_wf: tensor.OUTPUTS,
+        regional_wf: regional.OUTPUTS,
+    }
+    graph.connect([(inputnode, motion_wf, [(name, f"inputnode.{name}") for name in RUN_INPUTS])])
+    # A product has one name from the stage that makes it to every stage that uses it.
+    _connect_by_name(graph, stages, segmentation_wf, segmentation.INPUTS)
+    _connect_by_name(graph, stages, tensor_wf, tensor.INPUTS)
+    _connect_by_name(graph, stages, regional_wf, regional.INPUTS)
+    for stage, products in stages.items():
+        saved = [
+            (f"outputnode.{name}", name) for name in products if _takes(save_derivatives, name)
+        ]
+        graph.connect([(stage, save_derivatives, saved)])
+    return graph
+
+
+def _connect_by_name(
+    graph: pe.Workflow,
+    stages: dict[pe.Workflow, tuple[str, ...]],
+    consumer: pe.Workflow,
+    fields: tuple[str, ...],
+) -> None:
+    """Feed a stage's inputs from whichever stage makes the product of the same name."""
+    for stage, products in stages.items():
+        edges = [(f"outputnode.{f}", f"inputnode.{f}") for f in fields if f in products]
+        if edges and stage is not consumer:
+            graph.connect([(stage, consumer, edges)])
+
+
+def _takes(node: pe.Node, field: str) -> bool:
+    """Tell whether a node has an input of this name."""
+    return field in node.inputs.copyable_trait_names()
