@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from scsnet_bids import __version__
-from scsnet_bids.errors import ScsnetError, UsageError
+from scsnet_bids.errors import ScsnetError, UnknownLevelError, UsageError
 from scsnet_bids.settings import Settings, settings_from_toml, settings_to_toml
 
 if TYPE_CHECKING:
@@ -34,9 +34,10 @@ example:
   scsnet-bids /data /out group
 
 exit codes:
-  0 done                     1 some run failed          2 wrong usage
-  16 not a BIDS dataset      18 the filters chose nothing
-  65 unusable gradients or image   66 no diffusion series   73 output not writable"""
+  0 done                     1 some run failed         2 wrong usage
+  16 not a BIDS dataset      17 unknown level           18 the filters chose nothing
+  65 unusable image or gradients                        66 no diffusion series
+  73 output not writable     127 a tool is missing"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     try:
         options = _parse(arguments)
-        return _run_group(options) if options.level == "group" else _run_participants(options)
+        return LEVELS[options.level](options)
     except ScsnetError as error:
         print(f"scsnet-bids: {error}", file=sys.stderr)
         return error.exit_code
@@ -85,7 +86,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("bids_dir", type=Path, help="BIDS dataset; nothing is written into it")
     parser.add_argument("output_dir", type=Path, help="folder for the results")
-    parser.add_argument("level", choices=["participant", "group"], help="what to do")
+    parser.add_argument("level", metavar="{participant,group}", help="what to do")
     parser.add_argument("--version", action="version", version=f"scsnet-bids {__version__}")
     parser.add_argument(
         "--participant-label",
@@ -94,6 +95,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         metavar="LABEL",
         help="participants to process, with or without 'sub-' (default: all)",
+    )
+    parser.add_argument(
+        "--session-label",
+        "--session_label",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="sessions to process, with or without 'ses-' (default: all)",
+    )
+    parser.add_argument(
+        "--bids-filter-file",
+        type=Path,
+        metavar="JSON",
+        help='series to process, such as {"dwi": {"acquisition": "axial", "run": [1, 2]}}',
     )
     parser.add_argument(
         "-w",
@@ -117,6 +132,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="settings, in the form that a run writes into OUTPUT_DIR/logs",
     )
     options = parser.parse_args(arguments)
+    if options.level not in LEVELS:
+        raise UnknownLevelError(
+            f"The level must be one of {', '.join(LEVELS)}: found {options.level!r}. The order is "
+            "scsnet-bids BIDS_DIR OUTPUT_DIR LEVEL."
+        )
     options.bids_dir, options.output_dir, options.work_dir = (
         path.expanduser().resolve()
         for path in (options.bids_dir, options.output_dir, options.work_dir)
@@ -151,9 +171,12 @@ def _run_participants(options: argparse.Namespace) -> int:
     from scsnet_bids import bids, dataset, runs, summary
 
     settings = _read_settings(options.config_file)
+    filters = bids.read_filters(options.bids_filter_file) if options.bids_filter_file else None
+    found = bids.find_runs(
+        options.bids_dir, options.participant_label, options.session_label, filters
+    )
     for folder in (options.output_dir, options.work_dir):
         dataset.check_output_folder(folder, options.bids_dir)
-    found = bids.find_runs(options.bids_dir, options.participant_label)
     good, faulty = runs.check_runs(found, settings.gradients)
     print(summary.describe_plan(good, faulty, settings.gradients), flush=True)
     dataset.write_dataset_files(options.output_dir, options.bids_dir)
@@ -193,3 +216,6 @@ def _run_group(options: argparse.Namespace) -> int:
         f"Group tables: {options.output_dir / 'group_*.tsv'}"
     )
     return 0
+
+
+LEVELS = {"participant": _run_participants, "group": _run_group}

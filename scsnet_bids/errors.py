@@ -5,6 +5,7 @@
     ScsnetError                 1   some run failed
     ├── UsageError              2   the command line asks for something impossible
     ├── InvalidDatasetError    16   the input is not a BIDS dataset
+    ├── UnknownLevelError      17   the level is none that the app knows
     ├── EmptySelectionError    18   the filters chose nothing
     ├── InputDataError         65   a run's image, gradients or geometry cannot be used
     │   ├── ImageError
@@ -37,6 +38,12 @@ class InvalidDatasetError(ScsnetError):
     """The input folder is not a BIDS dataset."""
 
     exit_code = 16
+
+
+class UnknownLevelError(ScsnetError):
+    """The level of analysis is neither ``participant`` nor ``group``."""
+
+    exit_code = 17
 
 
 class EmptySelectionError(ScsnetError):

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from scsnet_bids.errors import GradientError
 from scsnet_bids.files import write_text
+from scsnet_bids.gradient_files import read_bvals, read_bvecs
 from scsnet_bids.images import Grid
 from scsnet_bids.settings import GradientSettings
 
@@ -115,8 +116,7 @@ def read_gradients(
         If a file is missing or not numeric, if the counts differ, if a b-value is negative or not
         a number, or if the b-vectors differ in length.
     """
-    bvals = np.array([value for row in _read_rows(bval_path, image_path) for value in row])
-    bvecs = _three_columns(_read_rows(bvec_path, image_path), bvec_path)
+    bvals, bvecs = read_bvals(bval_path, image_path), read_bvecs(bvec_path, image_path)
     if not bvals.size == len(bvecs) == n_volumes:
         raise GradientError(
             "b-values and b-vectors need one entry per volume: "
@@ -245,38 +245,23 @@ def check_gradients(gradients: Gradients, image_path: Path, settings: GradientSe
         If there is no b=0 volume, if a weighted volume has no direction, or if the tensor's
         shells hold fewer than six directions or directions that leave it undetermined.
     """
-    bvals, bvecs = gradients.bvals, gradients.bvecs
-    is_b0 = b0_volumes(bvals, settings.b0_max)
-    shells = _listed(list_shells(bvals, settings.b0_max))
+    is_b0 = b0_volumes(gradients.bvals, settings.b0_max)
+    shells = _listed(list_shells(gradients.bvals, settings.b0_max))
     if not is_b0.any():
         raise GradientError(
             f"A tensor needs a volume with b <= {settings.b0_max:g}: {image_path} has {shells}. "
             "Raise the limit for b=0 if its lowest shell is meant as b=0; otherwise the series "
             "cannot be used."
         )
-    undirected = ~is_b0 & ~bvecs.any(axis=1)
+    undirected = ~is_b0 & ~gradients.bvecs.any(axis=1)
     if undirected.any():
         raise GradientError(
             "A diffusion-weighted volume needs a b-vector: in the gradients of "
             f"{image_path} it is zero or not a number for {_named_volumes(undirected)}. "
             "Remove averaged (trace) volumes from the series, or correct the file."
         )
-    used = bvecs[tensor_volumes(bvals, settings) & ~is_b0]
-    n_directions = _count_directions(used)
-    if n_directions < MIN_DIRECTIONS:
-        raise GradientError(
-            f"A tensor needs {MIN_DIRECTIONS} different directions with b <= "
-            f"{settings.tensor_b_max:g}: {image_path} has {n_directions} there; its shells are "
-            f"{shells}. Raise the tensor's b-value limit if it cuts off a shell; otherwise the "
-            "series cannot be used."
-        )
-    condition = _tensor_condition(used)
-    if condition > MAX_CONDITION:
-        raise GradientError(
-            f"A tensor needs directions spread over the sphere: those of {image_path} leave it "
-            f"undetermined (condition number {condition:.0f}, at most {MAX_CONDITION:g} is "
-            "usable). Check that the b-vectors belong to this series."
-        )
+    weighted = tensor_volumes(gradients.bvals, settings) & ~is_b0
+    _check_spread(gradients.bvecs[weighted], shells, image_path, settings)
 
 
 def gradient_table(gradients: Gradients, b0_max: float) -> Any:
@@ -305,39 +290,6 @@ def _fsl_to_ras(grid: Grid) -> FloatArray:
     return np.asarray(left @ right * [first_sign, 1.0, 1.0])
 
 
-def _read_rows(path: Path, image_path: Path) -> list[list[float]]:
-    """Read the numbers of a text file, one list per line that is not blank."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise GradientError(
-            f"A diffusion series needs b-values and b-vectors: {path} is missing or unreadable, "
-            f"and {image_path.name} inherits no other. Fetch it, or convert the series again."
-        ) from error
-    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    lines = raw.decode(encoding, errors="replace").replace(",", " ").splitlines()
-    try:
-        return [[float(word) for word in line.split()] for line in lines if line.strip()]
-    except ValueError as error:
-        raise GradientError(
-            f"A gradient file must hold numbers only: {path} is not like that ({error}). "
-            "Convert the series again."
-        ) from error
-
-
-def _three_columns(rows: list[list[float]], path: Path) -> FloatArray:
-    """(n, 3) b-vectors from three rows (FSL's way, which wins for 3 x 3) or three columns."""
-    lengths = sorted({len(row) for row in rows})
-    if len(lengths) == 1 and len(rows) == 3:
-        return np.array(rows).T
-    if lengths == [3]:
-        return np.array(rows)
-    raise GradientError(
-        f"b-vectors need three rows of equal length, or three columns: {path} has {len(rows)} "
-        f"rows of {_listed(lengths) or 'no'} numbers. Convert the series again."
-    )
-
-
 def _unit_vectors(bvecs: FloatArray, bvals: FloatArray, path: Path) -> FloatArray:
     """Scale b-vectors to length 1; those without a direction become zero."""
     length = np.linalg.norm(np.nan_to_num(bvecs, nan=np.nan, posinf=np.nan, neginf=np.nan), axis=1)
@@ -358,6 +310,27 @@ def _shell_of(bvals: FloatArray, b0_max: float) -> npt.NDArray[np.intp]:
     values = np.unique(np.where(bvals <= b0_max, 0.0, bvals))
     starts = (np.diff(values, prepend=0.0) > B_JITTER) | ((values > 0) & (np.roll(values, 1) == 0))
     return np.cumsum(starts, dtype=np.intp)[np.searchsorted(values, bvals * (bvals > b0_max))]
+
+
+def _check_spread(
+    bvecs: FloatArray, shells: str, image_path: Path, settings: GradientSettings
+) -> None:
+    """Make sure that directions are enough, and far enough apart, for six tensor elements."""
+    n_directions = _count_directions(bvecs)
+    if n_directions < MIN_DIRECTIONS:
+        raise GradientError(
+            f"A tensor needs {MIN_DIRECTIONS} different directions with b <= "
+            f"{settings.tensor_b_max:g}: {image_path} has {n_directions} there; its shells are "
+            f"{shells}. Raise the tensor's b-value limit if it cuts off a shell; otherwise the "
+            "series cannot be used."
+        )
+    condition = _tensor_condition(bvecs)
+    if condition > MAX_CONDITION:
+        raise GradientError(
+            f"A tensor needs directions spread over the sphere: those of {image_path} leave it "
+            f"undetermined (condition number {condition:.0f}, at most {MAX_CONDITION:g} is "
+            "usable). Check that the b-vectors belong to this series."
+        )
 
 
 def _count_directions(bvecs: FloatArray) -> int:

@@ -380,12 +380,12 @@ class MeasureRegions(StageInterface):
             for name in ("fa", "md", "ad", "rd")
         }
         confidence = read_table(Path(self.inputs.cord_found))["confidence"].to_numpy(float)
-        spacing_mm = share.grid.spacing_mm
-        rows = measure_regions(
-            share.data, maps, spacing_mm, confidence, self.inputs.regional_settings
-        )
+        spacing_mm, settings = share.grid.spacing_mm, self.inputs.regional_settings
+        rows = measure_regions(share.data, maps, spacing_mm, confidence, settings)
         write_table(region_table, rows)
-        write_table(shape_table, measure_shape(1 - share.data[..., 0], spacing_mm, confidence))
+        cord_share = 1 - share.data[..., 0]
+        shape = measure_shape(cord_share, spacing_mm, confidence, settings.low_confidence)
+        write_table(shape_table, shape)
 
 
 class SummariseQualityInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]

@@ -18,12 +18,12 @@ import pandas as pd
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from scsnet_bids.settings import RegionalSettings
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
-CORD_SHARE = 0.5
+CORD_SHARE = 0.5 - 1e-6
+"""At least half, and shares are stored in single precision."""
 PLAUSIBLE_AREA_MM2 = (15.0, 150.0)
 STEP_MM = 0.1
 BAND = 0.1
@@ -86,7 +86,7 @@ def measure_shape(
     cord_share: FloatArray,
     spacing_mm: tuple[float, float, float],
     confidence: FloatArray | None,
-    low_confidence: float = RegionalSettings.low_confidence,
+    low_confidence: float,
 ) -> pd.DataFrame:
     """Measure the cord's area, diameters and orientation in every slice.
 

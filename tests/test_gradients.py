@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+from scipy.linalg import polar
 
 from scsnet_bids.errors import GradientError
 from scsnet_bids.gradients import (
@@ -118,6 +119,15 @@ def test_voxel_size_does_not_bend_bvecs() -> None:
     np.testing.assert_allclose(turned @ turned.T, SIX @ SIX.T, atol=1e-12)
 
 
+def test_a_sheared_affine_gives_the_nearest_rotation_of_its_axes() -> None:
+    sheared = stored_as("LAS")
+    sheared.affine[:3, :3] = sheared.affine[:3, :3] @ [[1, 0.1, 0], [0, 1, 0.3], [0, 0, 1]]
+    axes = sheared.storage_affine[:3, :3] / np.linalg.norm(sheared.storage_affine[:3, :3], axis=0)
+    turned = fsl_to_ras_bvecs(np.eye(3), sheared)
+    np.testing.assert_allclose(turned, polar(axes)[0].T, atol=1e-12)
+    np.testing.assert_allclose(turned @ turned.T, np.eye(3), atol=1e-12)
+
+
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -217,7 +227,7 @@ def test_transposed_files_are_read_the_same(write: ReadWritten) -> None:
         ("0 1", "0 1 1\n0 0 0\n0 0 0\n", "3 volumes, x.bval 2 b-values, x.bvec 3 b-vectors"),
         ("", "0 1 1\n0 0 0\n0 0 0\n", "x.bval 0 b-values"),
         ("0 1 1", "", "rows of no numbers"),
-        ("0 1 1", "0 1 1\n0 0\n0 0 0\n", "rows of 2, 3 numbers"),
+        ("0 1 1", "0 1 1\n0 0\n0 0 0\n", "rows of 2 or 3 numbers"),
         ("0 1 1", "0 1 1\n0 0 0\n", "2 rows of 3 numbers|3 volumes"),
         ("0 1 1", "0 1 1\n0 x 0\n0 0 0\n", r"numbers only: .*x\.bvec"),
         ("0 one 1", "0 1 1\n0 0 0\n0 0 0\n", r"numbers only: .*x\.bval"),
@@ -310,9 +320,17 @@ def test_a_low_b_value_without_direction_counts_as_b0() -> None:
         (BVALS, np.vstack([np.zeros((2, 3)), SIX[1:]]), "for volume 1 "),
         (BVALS[:-1], BVECS[:-1], "6 different directions .* has 5 there"),
         (BVALS, np.vstack([BVECS[:-1], -SIX[:1]]), "has 5 there"),
+        (BVALS, np.vstack([BVECS[:-1], SIX[4:5]]), "has 5 there"),
         (np.r_[0.0, [2000.0] * 6], BVECS, r"b <= 1200: .* has 0 there.*b=2000 \(6 volumes\)"),
     ],
-    ids=["no_b0", "no_direction", "five_directions", "opposite_twice", "high_shell_only"],
+    ids=[
+        "no_b0",
+        "no_direction",
+        "five_directions",
+        "opposite_twice",
+        "neighbours_alike",
+        "high_shell_only",
+    ],
 )
 def test_a_series_that_cannot_give_a_tensor_is_refused(
     bvals: np.ndarray, bvecs: np.ndarray, expected: str

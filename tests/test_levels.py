@@ -10,6 +10,7 @@ from scsnet_bids.levels import SHAPE_COLUMNS, measure_shape
 
 SHAPE = (28, 24)
 FINE = 15
+LOW_CONFIDENCE = 0.75
 COLUMNS = [
     "slice",
     "area_mm2",
@@ -51,7 +52,7 @@ def ellipse(rl_mm, ap_mm, angle=0.0, spacing=(0.9, 0.9), centre=(13.3, 11.8)):
 )
 def test_an_ellipse_has_its_area_diameters_and_angle(rl_mm, ap_mm, spacing, angle, centre):
     share = ellipse(rl_mm, ap_mm, angle, (spacing, spacing), centre)
-    shape = measure_shape(share, (spacing, spacing, 5.0), np.array([0.9])).iloc[0]
+    shape = measure_shape(share, (spacing, spacing, 5.0), np.array([0.9]), LOW_CONFIDENCE).iloc[0]
     assert shape["area_mm2"] == pytest.approx(np.pi * rl_mm * ap_mm / 4, rel=0.02)
     assert shape["rl_diameter_mm"] == pytest.approx(rl_mm, rel=0.03)
     assert shape["ap_diameter_mm"] == pytest.approx(ap_mm, rel=0.03)
@@ -63,7 +64,7 @@ def test_an_ellipse_has_its_area_diameters_and_angle(rl_mm, ap_mm, spacing, angl
 
 def test_voxels_need_not_be_square():
     share = ellipse(12, 8, 0.2, spacing=(0.6, 1.0))
-    shape = measure_shape(share, (0.6, 1.0, 3.0), None).iloc[0]
+    shape = measure_shape(share, (0.6, 1.0, 3.0), None, LOW_CONFIDENCE).iloc[0]
     assert shape["area_mm2"] == pytest.approx(np.pi * 12 * 8 / 4, rel=0.02)
     assert shape["rl_diameter_mm"] == pytest.approx(12, rel=0.03)
     assert shape["ap_diameter_mm"] == pytest.approx(8, rel=0.03)
@@ -71,12 +72,12 @@ def test_voxels_need_not_be_square():
 
 
 def test_a_round_cord_has_no_orientation():
-    shape = measure_shape(ellipse(9, 9, 0.4), (0.9, 0.9, 5.0), None).iloc[0]
+    shape = measure_shape(ellipse(9, 9, 0.4), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE).iloc[0]
     assert shape["orientation_rad"] == 0
 
 
 def test_a_deep_narrow_cord_keeps_its_axes():
-    shape = measure_shape(ellipse(7, 10), (0.9, 0.9, 5.0), None).iloc[0]
+    shape = measure_shape(ellipse(7, 10), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE).iloc[0]
     assert shape["ap_diameter_mm"] == pytest.approx(10, rel=0.03)
     assert shape["rl_diameter_mm"] == pytest.approx(7, rel=0.03)
     assert shape["orientation_rad"] == pytest.approx(0, abs=0.02)
@@ -85,14 +86,14 @@ def test_a_deep_narrow_cord_keeps_its_axes():
 def test_an_indented_cord_is_thin_in_the_middle_and_less_solid():
     left, back = fine_places((0.9, 0.9), (13.3, 11.8))
     inside = ((left / 6.5) ** 2 + (back / 4) ** 2 <= 1) & (np.hypot(left, back + 5) > 4)
-    shape = measure_shape(share_of(inside), (0.9, 0.9, 5.0), None).iloc[0]
+    shape = measure_shape(share_of(inside), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE).iloc[0]
     assert shape["ap_diameter_mm"] == pytest.approx(5, rel=0.05)
     assert shape["solidity"] < 0.92
 
 
 def test_a_slice_without_a_cord_is_missing_and_flagged():
     share = np.concatenate([ellipse(12, 8), np.zeros((*SHAPE, 1)), ellipse(12, 8)], axis=2)
-    shape = measure_shape(share, (0.9, 0.9, 5.0), np.array([0.9, 0.1, 0.2]))
+    shape = measure_shape(share, (0.9, 0.9, 5.0), np.array([0.9, 0.1, 0.2]), LOW_CONFIDENCE)
     assert shape["slice"].tolist() == [0, 1, 2]
     assert shape["flag"].tolist()[1:] == ["no_cord", "low_confidence"]
     assert shape.loc[1, COLUMNS[1:7]].isna().all()
@@ -100,15 +101,17 @@ def test_a_slice_without_a_cord_is_missing_and_flagged():
 
 
 def test_no_cord_at_all_still_makes_a_table():
-    shape = measure_shape(np.zeros((*SHAPE, 2)), (0.9, 0.9, 5.0), None)
+    shape = measure_shape(np.zeros((*SHAPE, 2)), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE)
     assert shape.columns.tolist() == COLUMNS
     assert (shape["flag"] == "no_cord").all()
 
 
 def test_a_blob_or_a_cut_off_cord_is_flagged():
-    blob = measure_shape(ellipse(3, 3), (0.9, 0.9, 5.0), None).iloc[0]
+    blob = measure_shape(ellipse(3, 3), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE).iloc[0]
     assert blob["flag"] == "implausible"
-    at_edge = measure_shape(ellipse(12, 8, centre=(13, 2)), (0.9, 0.9, 5.0), None).iloc[0]
+    at_edge = measure_shape(
+        ellipse(12, 8, centre=(13, 2)), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE
+    ).iloc[0]
     assert at_edge["flag"] == "cut_off"
 
 

@@ -181,6 +181,19 @@ def test_a_slice_without_a_cord_is_missing_and_flagged():
     assert pooled["confidence"] == pytest.approx(0.9)
 
 
+def test_a_slice_that_is_nowhere_half_cord_has_no_say():
+    share = strips()
+    share[:, :, 1, 1:] *= 0.4
+    share[:, :, 1, 0] = 1 - share[:, :, 1, 1:].sum(axis=-1)
+    maps = constant_maps(share)
+    maps["FA"][..., 0], maps["FA"][..., 1] = 0.8, 0.2
+    table = measure_regions(share, maps, SPACING, SURE, SETTINGS)
+    assert (table.loc[table["slice"] == 1, "flag"] == "no_cord").all()
+    pooled = row(table, scope="cord", region="cord", side="both", metric="FA")
+    assert pooled["weighted_mean"] == pytest.approx(0.8)
+    assert pooled["volume_mm3"] == pytest.approx(40 * VOXEL_MM3)
+
+
 def test_a_run_without_any_cord_has_a_table_all_the_same():
     share = np.zeros((5, 5, 3, N_CLASSES))
     share[..., 0] = 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from hashlib import sha256
@@ -71,6 +72,11 @@ def cut_checksum(dataset: Dataset) -> None:
     dataset.path(".nii.gz").write_bytes(raw[:-4])
 
 
+def cut_before_packing(dataset: Dataset) -> None:
+    whole = nib.Nifti1Image(np.ones((6, 6, 4, 7), np.int16), np.eye(4)).to_bytes()
+    dataset.path(".nii.gz").write_bytes(gzip.compress(whole[:-1]))
+
+
 def spoil_one_byte(dataset: Dataset) -> None:
     dataset.write_image(np.random.default_rng(0).normal(size=(8, 8, 4, 7)))
     raw = bytearray(dataset.path(".nii.gz").read_bytes())
@@ -134,6 +140,7 @@ FAULTS: dict[str, tuple[Callable[[Dataset], None], str, str]] = {
     ),
     "truncated": (truncate, "sub-01_dwi.nii.gz ends early", "Copy or convert it again"),
     "no_checksum": (cut_checksum, "sub-01_dwi.nii.gz ends early", "Copy or convert it again"),
+    "cut": (cut_before_packing, "sub-01_dwi.nii.gz ends early", "Copy or convert it again"),
     "one_byte": (spoil_one_byte, "sub-01_dwi.nii.gz ends early", "Copy or convert it again"),
     "3d": (keep_one_volume, "sub-01_dwi.nii.gz has 1 volume", "leave it out with a filter"),
     "singular": (flatten_affine, "sub-01_dwi.nii is singular", "repair qform and sform"),
