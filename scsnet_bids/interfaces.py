@@ -440,6 +440,42 @@ class SummariseQuality(StageInterface):
         write_table(quality_table, row)
 
 
+class DrawRegionsInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
+    """Inputs of :class:`DrawRegions`."""
+
+    b0 = File(exists=True, mandatory=True, desc="B0 image")
+    fa = File(exists=True, mandatory=True, desc="fractional anisotropy")
+    region_share = File(exists=True, mandatory=True, desc="share of each region in every voxel")
+    dwiref_to_dwi = File(exists=True, mandatory=True, desc="displacement per slice (table)")
+    title = traits.Str(mandatory=True, desc="what the picture shows")
+
+
+class DrawRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
+    """Outputs of :class:`DrawRegions`."""
+
+    region_figure = File(desc="regions on the B0 image and on FA")
+
+
+class DrawRegions(StageInterface):
+    """Draw the regions on the images they were found in and measured in."""
+
+    input_spec = DrawRegionsInputSpec
+    output_spec = DrawRegionsOutputSpec
+    _files: ClassVar[dict[str, str]] = {"region_figure": "regions.png"}
+
+    def _write(self, region_figure: Path) -> None:  # type: ignore[override]
+        from scsnet_bids.figures import draw_regions
+
+        b0, fa, share = (
+            read_image(Path(getattr(self.inputs, name))) for name in ("b0", "fa", "region_share")
+        )
+        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.dwiref_to_dwi)))
+        figure = draw_regions(
+            b0.data, fa.data, share.data, shift_mm, b0.grid.spacing_mm, self.inputs.title
+        )
+        figure.savefig(region_figure, dpi=110)
+
+
 class SaveDerivativesInputSpec(DynamicTraitedSpec):  # type: ignore[misc]
     """One file field per derivative, made from the list that the node is built with."""
 

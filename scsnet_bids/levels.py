@@ -18,7 +18,6 @@ import pandas as pd
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 

@@ -132,4 +132,4 @@ def mirror_labels(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
     -------
     (...) int array
     """
-    return MIRROR[labels]
+    return np.asarray(MIRROR[labels])

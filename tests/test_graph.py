@@ -34,8 +34,8 @@ def test_a_sound_graph_passes():
 
 def test_an_edge_to_an_undeclared_output_is_found():
     graph = doubling_graph()
-    graph.connect(graph.get_node("step"), "doubled", graph.get_node("outputnode"), "duobled")
-    with pytest.raises(WiringError, match=r"doubling_wf\.outputnode\.duobled is not declared"):
+    graph.connect(graph.get_node("step"), "doubled", graph.get_node("outputnode"), "twice")
+    with pytest.raises(WiringError, match=r"doubling_wf\.outputnode\.twice is not declared"):
         check_graph(graph)
 
 
@@ -78,4 +78,4 @@ def test_the_graph_of_the_app_is_wired(tmp_path):
     graph = init_scsnet_wf([run], tmp_path / "out", Settings())
     check_graph(graph)
     saved = graph.get_node("sub_01_wf.save_derivatives")
-    assert len(saved.interface.inputs.derivatives) == 20
+    assert len(saved.interface.inputs.derivatives) == 21

@@ -224,6 +224,14 @@ def test_motion_has_the_stated_size_and_averages_to_zero_for_each_kind_of_volume
     assert np.ptp(phantom.motion_mm, axis=1).min() > 0
 
 
+def test_b0_is_displaced_mostly_from_front_to_back_and_alike_in_neighbouring_slices():
+    for seed in range(5):
+        settings = PhantomSettings(directions=6, b0_volumes=1, matrix=(48, 40))
+        left_mm, posterior_mm = np.abs(simulate(settings, seed).b0_to_dwi_mm).T
+        assert posterior_mm.mean() > left_mm.mean()
+        assert np.abs(np.diff(posterior_mm)).max() < 0.4
+
+
 # Signals
 
 
@@ -329,7 +337,14 @@ def test_heights_count_from_the_middle_of_the_image(still):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"snr": 0}, {"motion_mm": -1}, {"directions": 5}, {"compression": 0.9}, {"snr": np.nan}],
+    [
+        {"snr": 0},
+        {"motion_mm": -1},
+        {"directions": 5},
+        {"compression": 0.9},
+        {"snr": np.nan},
+        {"matrix": (96, 20)},
+    ],
 )
 def test_impossible_settings_are_refused_by_name(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):

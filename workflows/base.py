@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nipype.pipeline import engine as pe
-from scsnet_bids.workflows import motion, outputs, regional, segmentation, tensor
+from scsnet_bids.workflows import motion, outputs, regional, reports, segmentation, tensor
 from scsnet_bids.workflows.graph import new_graph
 
 from scsnet_bids import __version__
@@ -62,18 +62,21 @@ def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
     segmentation_wf = segmentation.init_segmentation_wf(settings)
     tensor_wf = tensor.init_tensor_wf(settings.gradients)
     regional_wf = regional.init_regional_wf(settings.regional)
+    reports_wf = reports.init_reports_wf(run.prefix)
     save_derivatives = outputs.init_save_derivatives(out_dir, run, settings)
     stages = {
         motion_wf: motion.OUTPUTS,
         segmentation_wf: segmentation.OUTPUTS,
         tensor_wf: tensor.OUTPUTS,
         regional_wf: regional.OUTPUTS,
+        reports_wf: reports.OUTPUTS,
     }
     graph.connect([(inputnode, motion_wf, [(name, f"inputnode.{name}") for name in RUN_INPUTS])])
     # A product has one name from the stage that makes it to every stage that uses it.
     _connect_by_name(graph, stages, segmentation_wf, segmentation.INPUTS)
     _connect_by_name(graph, stages, tensor_wf, tensor.INPUTS)
     _connect_by_name(graph, stages, regional_wf, regional.INPUTS)
+    _connect_by_name(graph, stages, reports_wf, reports.INPUTS)
     for stage, products in stages.items():
         saved = [
             (f"outputnode.{name}", name) for name in products if _takes(save_derivatives, name)

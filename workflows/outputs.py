@@ -73,6 +73,7 @@ def list_derivatives(out_dir: Path, run: DwiRun, settings: Settings) -> list[Der
         *_region_derivatives(names),
         *_map_derivatives(names, settings),
         *_table_derivatives(names),
+        Derivative("region_figure", names.figure("regions")),
     ]
 
 
@@ -89,6 +90,11 @@ class _Names:
     def path(self, suffix: str, extension: str, **entities: str) -> Path:
         """Name a product."""
         return output_path(self.out_dir, self.run, suffix=suffix, extension=extension, **entities)
+
+    def figure(self, desc: str) -> Path:
+        """Name a picture."""
+        path = self.path("dwi", ".png", desc=desc)
+        return path.parents[1] / "figures" / path.name
 
     def image(self, description: str, *sources: str, **fields: Any) -> dict[str, Any]:
         """Describe an image on the grid of the series."""

@@ -53,6 +53,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "tilt_deg": (0, 30),
     "variation": (0, 0.1),
 }
+SMALLEST_FIELD_MM = 30.0
 REPETITION_TIME_S = 4.0
 STORED_AS_LAS = np.array([[0.0, 1.0], [1.0, -1.0], [2.0, 1.0]])
 SLICE_TILT_DEG = -9.0
@@ -68,7 +69,7 @@ class PhantomSettings:
     Raises
     ------
     UsageError
-        If a value lies outside ``LIMITS``.
+        If a value lies outside ``LIMITS``, or the cord might leave the field of view.
     """
 
     directions: int = setting(30, "1", "Diffusion directions.")
@@ -93,6 +94,12 @@ class PhantomSettings:
                 raise UsageError(
                     f"{name} must lie between {lowest:g} and {highest:g}: found {value:g}."
                 )
+        field_mm = min(n * mm for n, mm in zip(self.matrix, self.spacing_mm, strict=False))
+        if field_mm < SMALLEST_FIELD_MM:
+            raise UsageError(
+                f"matrix must span at least {SMALLEST_FIELD_MM:g} mm around the cord: found "
+                f"{field_mm:g} mm."
+            )
 
 
 @dataclass(frozen=True, eq=False)
