@@ -127,8 +127,8 @@ def average_over_voxels(
     -------
     (..., rows, columns) float array on ``target``
     """
-    columns, rows = (_averaging_matrix(source, target, axis, shift_mm[axis]) for axis in (0, 1))
-    return np.asarray(rows @ slices @ columns.T)
+    by_row = _average_last_axis(slices.swapaxes(-1, -2), source, target, 1, shift_mm[1])
+    return _average_last_axis(by_row.swapaxes(-1, -2), source, target, 0, shift_mm[0])
 
 
 def _interpolation_matrix(source: PlaneGrid, target: PlaneGrid, axis: int) -> FloatArray:
@@ -141,13 +141,22 @@ def _interpolation_matrix(source: PlaneGrid, target: PlaneGrid, axis: int) -> Fl
     return np.asarray(np.clip(1 - distance, 0, None) * inside[:, None])
 
 
-def _averaging_matrix(
-    source: PlaneGrid, target: PlaneGrid, axis: int, shift_mm: float
+def _average_last_axis(
+    values: FloatArray, source: PlaneGrid, target: PlaneGrid, axis: int, shift_mm: float
 ) -> FloatArray:
-    """(n_target, n_source) share of each target voxel that each source pixel covers."""
-    source_centre = source.positions_mm(axis) + shift_mm
-    target_centre = target.positions_mm(axis)
-    half_source, half_target = source.spacing_mm[axis] / 2, target.spacing_mm[axis] / 2
-    lower = np.maximum(source_centre - half_source, target_centre[:, None] - half_target)
-    upper = np.minimum(source_centre + half_source, target_centre[:, None] + half_target)
-    return np.asarray(np.clip(upper - lower, 0, None) / target.spacing_mm[axis])
+    """Average pixels, constant over their width, over voxels along the last axis of an array.
+
+    The running integral is read off at the voxels' edges.
+    """
+    n_pixels, pixel_mm, voxel_mm = (
+        source.shape[axis],
+        source.spacing_mm[axis],
+        target.spacing_mm[axis],
+    )
+    edges_mm = target.start_mm[axis] + (np.arange(target.shape[axis] + 1) - 0.5) * voxel_mm
+    place = np.clip((edges_mm - shift_mm - source.start_mm[axis]) / pixel_mm + 0.5, 0, n_pixels)
+    whole = np.minimum(place.astype(int), n_pixels - 1)
+    integral = np.zeros((*values.shape[:-1], n_pixels + 1))
+    np.cumsum(values, axis=-1, out=integral[..., 1:])
+    at_edges = integral[..., whole] + (place - whole) * values[..., whole]
+    return np.asarray(np.diff(at_edges, axis=-1) * (pixel_mm / voxel_mm))

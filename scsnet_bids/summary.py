@@ -61,6 +61,7 @@ def describe_result(
 def exit_code(failures: Collection[ScsnetError]) -> int:
     """Choose the exit code: 0, that of bad input if nothing else failed, or 1.
 
+    >>> from scsnet_bids.errors import InputDataError
     >>> exit_code([]), exit_code([InputDataError("")]), exit_code([ScsnetError("")])
     (0, 65, 1)
     """

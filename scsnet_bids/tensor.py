@@ -35,6 +35,7 @@ N_COEFFICIENTS = 7
 """Six tensor elements and the logarithm of the signal without weighting."""
 N_COLUMNS = 14
 """fa, md, ad, rd, noise, six tensor elements, three of the direction."""
+LARGEST_LOG_SIGNAL = 40.0
 FOREGROUND_FRACTION = 0.25
 MATRIX_FROM_ELEMENTS = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
 """Which of Dxx Dxy Dxz Dyy Dyz Dzz stands where in the symmetric matrix."""
@@ -171,7 +172,9 @@ def _fit_voxels(design: FloatArray, signal: FloatArray, usable: BoolArray) -> Fl
     """Columns fa md ad rd noise, six tensor elements, direction of (voxels, n) signals."""
     coefficients = _fit_coefficients(design, signal, usable)
     elements = coefficients[:, ELEMENTS_FROM_DIPY]
-    noise = _residual_deviation(signal, np.exp(coefficients @ design.T), usable)
+    # Where there is nothing but noise the fit may promise any signal.
+    predicted = np.exp(np.minimum(coefficients @ design.T, LARGEST_LOG_SIGNAL))
+    noise = _residual_deviation(signal, predicted, usable)
     scalars, direction = _describe_tensors(elements)
     columns = np.column_stack([scalars, noise, elements, direction])
     columns[~(scalars[:, 2] > 0)] = np.nan  # no positive eigenvalue: nothing was measured
@@ -190,7 +193,7 @@ def _fit_coefficients(design: FloatArray, signal: FloatArray, usable: BoolArray)
     if not whole.all():
         counted, kept = usable[~whole].astype(float), np.where(usable, signal, 1.0)[~whole]
         first, _ = wls_fit_tensor(design, kept, weights=counted, return_lower_triangular=True)
-        weights = counted * np.exp(2 * first @ design.T)
+        weights = counted * np.exp(2 * np.minimum(first @ design.T, LARGEST_LOG_SIGNAL))
         fitted, _ = wls_fit_tensor(design, kept, weights=weights, return_lower_triangular=True)
         coefficients[~whole] = fitted
     return coefficients

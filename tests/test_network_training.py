@@ -73,7 +73,7 @@ def test_training_twice_with_one_seed_gives_the_same_network(toy_atlas: Atlas, t
 
 
 def test_the_rate_rises_falls_and_ends_at_its_smallest():
-    rates = [training._learning_rate(progress) for progress in (0, 0.02, 0.5, 1, 1.2)]
+    rates = [training._learning_rate(progress) for progress in (0, 0.04, 0.5, 1, 1.2)]
     assert rates[1] == pytest.approx(training.LEARNING_RATE, rel=0.01)
     assert rates[0] < rates[2] < rates[1]
     assert rates[3] == rates[4] == pytest.approx(training.FINAL_LEARNING_RATE)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scsnet_bids.errors import WeightsError
+from scsnet_bids.errors import UsageError, WeightsError
 from scsnet_bids.network.model import ScsNet
 from scsnet_bids.network.weights import (
     SHIPPED,
@@ -80,6 +80,12 @@ def test_weights_of_another_network_are_refused(copied: Path):
     copied.with_suffix(".json").write_text(json.dumps({"sha256": checksum}))
     with pytest.raises(WeightsError, match="fit the network"):
         load_network("cpu", copied)
+
+
+@pytest.mark.parametrize("device", ["quantum", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device: str):
+    with pytest.raises(UsageError, match=device):
+        load_network(device)
 
 
 def test_saved_weights_load_again_and_give_the_same_answer(tmp_path: Path):

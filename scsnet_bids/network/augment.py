@@ -79,7 +79,8 @@ def image_anatomy(anatomy: Tensor, pose: Pose, draws: Draws) -> tuple[Tensor, Te
     -------
     (n, 96, 96) magnitude image on the network's grid, 0 outside; (n, 96, 96) bool field of view
     """
-    voxel_y = draws.log_uniform(SMALLEST_VOXEL_MM, 1.6)
+    fine = draws.log_uniform(SMALLEST_VOXEL_MM, 1.1)
+    voxel_y = torch.where(draws.chance(0.7), fine, draws.uniform(1.1, 1.6))
     ratio = torch.where(
         draws.chance(0.6), torch.ones_like(voxel_y), draws.log_uniform(1 / 1.5, 1.5)
     )
@@ -89,8 +90,9 @@ def image_anatomy(anatomy: Tensor, pose: Pose, draws: Draws) -> tuple[Tensor, Te
     read_x = _readout(native_x, _window(voxel_x, draws).to(torch.complex64))
     spectrum = torch.fft.fft2(anatomy)
     signal = read_y @ spectrum @ read_x.transpose(1, 2)  # (n, voxels, voxels)
+    signal_to_noise = torch.where(draws.chance(0.3), draws.uniform(3, 9), draws.uniform(8, 40))
     noise = torch.randn(2, *signal.shape, generator=draws.generator, device=signal.device)
-    magnitude = (signal + torch.complex(*noise) / draws.log_uniform(3, 40)).abs()
+    magnitude = (signal + torch.complex(*noise) / signal_to_noise).abs()
     field_y = _field_of_view(pose.centre_mm[:, 1], 0.55, 24.0, draws)
     field_x = _field_of_view(pose.centre_mm[:, 0], 0.3, 28.0, draws)
     rows, inside_y = _interpolation(native_y, voxel_y, field_y)  # (n, 96, voxels), (n, 96)
@@ -115,7 +117,7 @@ def _window(voxel_mm: Tensor, draws: Draws) -> Tensor:
     """(n, 1, 128) the frequencies that voxels of this size keep: a box, sometimes a Hann edge."""
     relative = _frequencies(voxel_mm).abs() * 2 * voxel_mm
     softened = (
-        1 - draws.chance(0.4) * draws.uniform(0, 0.7) * torch.sin(relative * math.pi / 2) ** 2
+        1 - draws.chance(0.35) * draws.uniform(0, 0.7) * torch.sin(relative * math.pi / 2) ** 2
     )
     return torch.where(relative <= 1, softened, 0)
 
@@ -124,9 +126,9 @@ def _phase_weights(voxel_mm: Tensor, draws: Draws) -> Tensor:
     """(n, 1, 128) weights along phase encoding: T2*, partial Fourier, motion, N/2 ghost."""
     frequency = _frequencies(voxel_mm)
     relative = frequency * 2 * voxel_mm  # -1 to 1 inside the window
-    decay = torch.exp(-draws.uniform(0, 1.1) * relative)
-    partial = torch.where(draws.chance(0.35), draws.uniform(0.25, 0.6), 1)
-    motion = torch.cos(2 * math.pi * frequency * draws.uniform(0, 0.4))
+    decay = torch.exp(-draws.uniform(0, 0.9) * relative)
+    partial = torch.where(draws.chance(0.3), draws.uniform(0.35, 0.8), 1)
+    motion = torch.cos(2 * math.pi * frequency * draws.uniform(0, 0.3))
     ghost = torch.where(draws.chance(0.3), draws.uniform(0, 0.12), 0)
     shift = 2j * math.pi * frequency * draws.uniform(14, 32)
     real: Tensor = _window(voxel_mm, draws) * decay * (relative >= -partial) * motion

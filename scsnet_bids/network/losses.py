@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-DICE_WEIGHT = 0.15
+DICE_WEIGHT = 0.05
 
 
 def soft_target_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def soft_target_loss(logits: Tensor, target: Tensor) -> Tensor:
     regions and the cord c (the sum of the eight) keeps the small classes alive::
 
         loss = 8 * mean over pixels of ( - sum_c t_c log p_c )
-             + 0.15 * mean over the regions and the cord of ( 1 - 2 sum(p t) / sum(p^2 + t^2) )
+             + 0.05 * mean over the regions and the cord of ( 1 - 2 sum(p t) / sum(p^2 + t^2) )
 
     The sums of the Dice run over all pixels of the batch. This form of Dice (with squares) is at
     its best exactly where p = t, also for fractions; the one without squares is not.

@@ -171,7 +171,7 @@ def _dent(x: Tensor, y: Tensor, draws: Draws, share: float, *, front: bool) -> T
 
 def _paint(regions: Tensor, half_size_mm: Tensor, pose: Pose, draws: Draws) -> Tensor:
     """(n, 128, 128) intensities: surroundings, then bone, canal and its content, then the cord."""
-    wild = draws.chance(0.14)
+    wild = draws.chance(0.12)
     image = _paint_surroundings(pose, draws)
     has_canal = pose.has_cord | draws.chance(0.45)
     outside_mm, a, b = _outside_canal_mm(half_size_mm, pose, draws)
@@ -206,8 +206,8 @@ def _outside_canal_mm(
     half_size_mm: Tensor, pose: Pose, draws: Draws
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(n, 128, 128) distance from the canal's wall, and the canal's half sizes a and b (mm)."""
-    gap_x = torch.where(draws.chance(0.22), draws.uniform(0, 0.7), draws.uniform(0.7, 5))
-    gap_y = torch.where(draws.chance(0.32), draws.uniform(0, 0.6), draws.uniform(0.5, 4.5))
+    gap_x = torch.where(draws.chance(0.15), draws.uniform(0, 0.7), draws.uniform(0.7, 6.5))
+    gap_y = torch.where(draws.chance(0.25), draws.uniform(0, 0.6), draws.uniform(0.5, 5))
     a = half_size_mm[:, 0, None, None] + gap_x
     b = half_size_mm[:, 1, None, None] + gap_y
     x = pose.x - draws.uniform(-0.6, 0.6) * gap_x
@@ -261,8 +261,8 @@ def _paint_rings(image: Tensor, outside_mm: Tensor, draws: Draws, where: Tensor)
 def _csf(pose: Pose, a: Tensor, b: Tensor, wild: Tensor, draws: Draws) -> Tensor:
     """(n, 128, 128) fluid: bright, like the cord and speckled, or dark; roots and flow voids."""
     kind = draws.uniform(0, 1)
-    level = torch.where(kind < 0.42, draws.uniform(1.2, 3.2), draws.uniform(0.85, 1.35))
-    level = torch.where(kind > 0.8, draws.uniform(0.35, 0.9), level)
+    level = torch.where(kind < 0.55, draws.uniform(1.2, 3.2), draws.uniform(0.85, 1.35))
+    level = torch.where(kind > 0.84, draws.uniform(0.35, 0.9), level)
     level = torch.where(wild, draws.log_uniform(0.1, 3), level)
     slope = draws.normal(0.25, 0.7) * pose.y / b + draws.normal(0.1, 0.3) * pose.x / a
     speckle = draws.uniform(0, 0.45) * draws.field(1.2 + 2 * float(draws.uniform(0, 1)[0]))

@@ -30,9 +30,9 @@ from scsnet_bids.network.validation import validate
 from scsnet_bids.network.weights import save_network
 
 BATCH_SLICES = 16
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 3e-3
 FINAL_LEARNING_RATE = 2e-5
-WARM_UP_SHARE = 0.02
+WARM_UP_SHARE = 0.04
 WEIGHT_DECAY = 1e-3
 LARGEST_GRADIENT = 1.0
 AVERAGING = 0.998

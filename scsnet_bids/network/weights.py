@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from scsnet_bids.errors import WeightsError
+from scsnet_bids.errors import UsageError, WeightsError
 from scsnet_bids.network.model import ScsNet
 
 SHIPPED = Path(__file__).with_name("scsnet.pt")
@@ -64,12 +64,12 @@ def read_record(path: Path = SHIPPED) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4)
-def load_network(device: str = "cpu", path: Path = SHIPPED) -> ScsNet:
+def load_network(device: str = "auto", path: Path = SHIPPED) -> ScsNet:
     """Load the network, ready to segment.
 
     Parameters
     ----------
-    device : where it shall run, such as ``cpu`` or ``cuda``
+    device : ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` for a GPU if there is one
     path : weights
 
     Returns
@@ -80,7 +80,10 @@ def load_network(device: str = "cpu", path: Path = SHIPPED) -> ScsNet:
     ------
     WeightsError
         If the weights are missing, do not match their checksum, or belong to another network.
+    UsageError
+        If the device is not one that torch can use here.
     """
+    place = _choose_device(device)
     _check(path)
     network = ScsNet()
     try:
@@ -90,7 +93,7 @@ def load_network(device: str = "cpu", path: Path = SHIPPED) -> ScsNet:
             f"Weights must fit the network of this version: {path} does not ({error}). "
             "Install the package again, or train again."
         ) from error
-    return network.eval().requires_grad_(requires_grad=False).to(device)
+    return network.eval().requires_grad_(requires_grad=False).to(place)
 
 
 def save_network(network: ScsNet, path: Path, record: dict[str, Any]) -> None:
@@ -106,6 +109,19 @@ def save_network(network: ScsNet, path: Path, record: dict[str, Any]) -> None:
     n_parameters = sum(parameter.numel() for parameter in network.parameters())
     record = {**record, "parameters": n_parameters, "sha256": _sha256(path)}
     path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _choose_device(name: str) -> torch.device:
+    """Find a device by its name, or say that it cannot be used."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"The device must be auto, cpu, cuda or cuda:N and be present: {name} cannot be used "
+            f"({str(error).splitlines()[0]}). Choose auto."
+        ) from error
 
 
 def _check(path: Path) -> None:

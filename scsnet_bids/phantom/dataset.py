@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from scsnet_bids import __version__
+from scsnet_bids.confounds import SHIFT_COLUMNS, tabulate_shifts
 from scsnet_bids.derivatives import write_sidecar, write_table
 from scsnet_bids.errors import OutputError, UsageError
 from scsnet_bids.files import write_text
@@ -64,11 +65,7 @@ SERIES_METADATA: dict[str, Any] = {
     "PhaseEncodingDirection": "j-",
 }
 ECHO_SPACING_S = 0.0007
-COLUMNS: dict[str, dict[str, str]] = {
-    "volume": {"Description": "Volume of the series, from 0."},
-    "slice": {"Description": "Slice, from 0 for the lowest (most caudal)."},
-    "left_mm": {"Description": "Displacement toward the patient's left.", "Units": "mm"},
-    "posterior_mm": {"Description": "Displacement toward the patient's back.", "Units": "mm"},
+COLUMNS: dict[str, dict[str, Any]] = SHIFT_COLUMNS | {
     "region": {"Description": "Region of the cord."},
     "side": {"Description": "Side of the patient."},
     "FA": {"Description": "True fractional anisotropy of the tissue.", "Units": "1"},
@@ -193,24 +190,14 @@ def _write_truth(folder: Path, name: str, phantom: Phantom) -> None:
     label_map = ["background", *(region.name for region in REGIONS)]
     write_sidecar(folder / f"{name}_seg-SCSNet_probseg.json", {"LabelMap": label_map})
     tables = {
-        "from-orig_to-dwiref_mode-image_desc-slicewise_xfm": _tabulate(-phantom.motion_mm),
-        "from-dwiref_to-dwi_mode-image_desc-slicewise_xfm": _tabulate(phantom.b0_to_dwi_mm),
+        "from-orig_to-dwiref_mode-image_desc-slicewise_xfm": tabulate_shifts(-phantom.motion_mm),
+        "from-dwiref_to-dwi_mode-image_desc-slicewise_xfm": tabulate_shifts(phantom.b0_to_dwi_mm),
         "desc-tissue_scalarstats": _tabulate_tissue(phantom.tissue),
     }
     for kind, table in tables.items():
         write_table(folder / f"{name}_{kind}.tsv", table)
         described = {column: COLUMNS[column] for column in table.columns.tolist()}
         write_sidecar(folder / f"{name}_{kind}.json", described)
-
-
-def _tabulate(displacement_mm: FloatArray) -> pd.DataFrame:
-    """Write (k, 2) or (n, k, 2) displacements as one row per (volume and) slice."""
-    counts = displacement_mm.shape[:-1]
-    index = pd.MultiIndex.from_product(
-        [range(count) for count in counts], names=["volume", "slice"][-len(counts) :]
-    )
-    axes = ["left_mm", "posterior_mm"]
-    return pd.DataFrame(displacement_mm.reshape(-1, 2), index, axes).reset_index()
 
 
 def _tabulate_tissue(tissue: tuple[RegionTensor, ...]) -> pd.DataFrame:

@@ -1,0 +1,56 @@
+"""Draw the README's picture and table from the outputs of a run.
+
+    python docs/make_picture.py /out sub-01 docs/images/regions.png
+
+The picture shows five slices spread over the run; the table, which is printed, is the region table
+of the whole cord as Markdown.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from scsnet_bids.confounds import shifts_from_table
+from scsnet_bids.derivatives import read_table
+from scsnet_bids.figures import draw_regions
+from scsnet_bids.images import read_image
+
+
+def main(out_dir: Path, run: str, picture: Path) -> None:
+    """Write the picture and print the table."""
+    (series,) = out_dir.glob(f"sub-*/**/{run}_desc-preproc_dwi.nii.gz")
+    stem = str(series).removesuffix("_desc-preproc_dwi.nii.gz")
+    b0 = read_image(Path(f"{stem}_desc-b0_dwiref.nii.gz"))
+    fa = read_image(Path(f"{stem}_model-tensor_param-fa_dwimap.nii.gz"))
+    share = read_image(Path(f"{stem}_seg-SCSNet_probseg.nii.gz"))
+    transform = Path(f"{stem}_from-dwiref_to-dwi_mode-image_desc-slicewise_xfm.tsv")
+    shift_mm = shifts_from_table(read_table(transform))
+    slices = np.linspace(0, b0.data.shape[2] - 1, 5).round().astype(int).tolist()
+    figure = draw_regions(b0.data, fa.data, share.data, shift_mm, b0.grid.spacing_mm, run, slices)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=110)
+    print_table(Path(f"{stem}_model-tensor_seg-SCSNet_scalarstats.tsv"))
+
+
+def print_table(path: Path) -> None:
+    """Print FA and MD of the whole cord by region as Markdown."""
+    table = read_table(path)
+    table = table[(table["scope"] == "cord") & (table["side"] != "both")]
+    table = table[
+        table["region"].isin(["lateral_column", "dorsal_column", "ventral_column", "gray_matter"])
+    ]
+    print("| region | side | FA, plain mean | FA, core mean | MD, core mean (mm2/s) | voxels |")
+    print("|---|---|---|---|---|---|")
+    for (region, side), rows in table.groupby(["region", "side"], sort=False):
+        fa, md = (rows[rows["metric"] == metric].iloc[0] for metric in ("FA", "MD"))
+        print(
+            f"| {region.replace('_', ' ')} | {side} | {fa['mean']:.3f} | {fa['core_mean']:.3f} "
+            f"| {md['core_mean']:.2e} | {fa['n_voxels']} |"
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

@@ -1,0 +1,276 @@
+"""Slice-wise in-plane motion of a diffusion series of the cord: estimate, undo, average.
+
+Weighted slices are too noisy to be registered one by one, and whole volumes follow the neck, not
+the cord. So every slice measures its displacement around the cord against the mean of all other
+volumes of its kind (:mod:`scsnet_bids.slice_matching`), and all slices are believed together
+(:mod:`scsnet_bids.displacement`). The mean is then rebuilt from the corrected volumes, and so on.
+b=0 and weighted volumes are corrected each to their own kind. The reference of a slice is the
+median position of its volumes, so nothing as a whole moves away from where it was.
+
+The corrected series is one cubic interpolation of the raw data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scsnet_bids.displacement import (
+    DisplacementPrior,
+    Measurement,
+    believed_displacement,
+    learn_prior,
+    looseness_of,
+)
+from scsnet_bids.images import Grid
+from scsnet_bids.interpolation import sample_moved
+from scsnet_bids.settings import MotionSettings
+from scsnet_bids.slice_matching import (
+    leave_one_out_means,
+    match_slices,
+    search_displacements,
+)
+from scsnet_bids.slice_patches import SlicePatches, cut_patches
+
+FloatArray = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+
+SEARCHES = 2
+ROUNDS = 8
+PRIOR_UPDATES = 20
+LARGEST_STEP_MM = 0.8
+SETTLED_MM = 0.01
+MARGIN_MM = 2.0
+FIRST_DEVIATION_MM = 0.2
+MEASURABLE_MM = 0.5
+OUTLIER_DEVIATIONS = 2.5
+
+
+@dataclass(frozen=True)
+class MotionEstimate:
+    """In-plane motion of every slice of every volume.
+
+    Attributes
+    ----------
+    shift_mm : (n, k, 2) float array, what must be added to a position (left, posterior) in the
+        original slice to get the position in the reference of its kind
+    deviation_mm : (n, k, 2) float array, standard deviation to expect of ``shift_mm``
+    trusted : (n, k) bool array, whether the slice itself had a say; if not, its displacement is
+        borrowed from the other slices of its volume, or 0
+    correlation : (n, k) float array, of the slice with its reference, nan where there is none
+    last_step_mm : (n,) float array, largest change of a slice in the last round
+    """
+
+    shift_mm: FloatArray
+    deviation_mm: FloatArray
+    trusted: BoolArray
+    correlation: FloatArray
+    last_step_mm: FloatArray
+
+
+def estimate_motion(
+    series: FloatArray,
+    b0_mask: BoolArray,
+    centre_mm: FloatArray,
+    grid: Grid,
+    settings: MotionSettings,
+) -> MotionEstimate:
+    """Estimate the in-plane motion of the cord, slice by slice.
+
+    Parameters
+    ----------
+    series : (i, j, k, n) array in LPS order
+    b0_mask : (n,) bool array, which volumes are b=0
+    centre_mm : (k, 2) cord centre (left, posterior) from the first voxel; nan where not known
+    grid : of the series
+    settings : of the stage; if it is not enabled, nothing moves and nothing is trusted
+
+    Returns
+    -------
+    MotionEstimate
+    """
+    estimate = _unmoved(series.shape[3], series.shape[2])
+    if not settings.enabled:
+        return estimate
+    reach_mm = settings.window_radius_mm + settings.max_shift_mm + MARGIN_MM
+    patches = cut_patches(series, centre_mm, grid, reach_mm)
+    for volumes in (np.flatnonzero(b0_mask), np.flatnonzero(~b0_mask)):
+        if len(volumes):
+            part = _estimate_kind(patches.of_volumes(volumes), settings)
+            for name, values in vars(part).items():
+                getattr(estimate, name)[volumes] = values
+    return estimate
+
+
+def apply_shifts(series: FloatArray, shift_mm: FloatArray, grid: Grid) -> FloatArray:
+    """Move every slice of every volume, by one cubic interpolation.
+
+    Outside the image the edge repeats; values below 0, or below the least of the series, are cut.
+    Slices with no displacement stay exactly as they are. Values that are not finite count as 0.
+
+    Parameters
+    ----------
+    series : (i, j, k, n) array in LPS order
+    shift_mm : (n, k, 2) displacement (left, posterior) of the content
+    grid : of the series
+
+    Returns
+    -------
+    (i, j, k, n) float32 array
+    """
+    shift_voxels = torch.from_numpy(-shift_mm / np.array(grid.spacing_mm[:2]))
+    corrected = np.array(series, dtype=np.float32)
+    lowest = min(0.0, float(np.nanmin(corrected)))
+    for volume, shifts in enumerate(shift_voxels):
+        moving = shifts.any(dim=-1).numpy()
+        slices = np.nan_to_num(corrected[:, :, moving, volume], posinf=0, neginf=0)
+        moved = sample_moved(torch.from_numpy(slices).permute(2, 0, 1), shifts[moving])
+        corrected[:, :, moving, volume] = moved.clamp(min=lowest).permute(1, 2, 0).numpy()
+    return corrected
+
+
+def average_b0(corrected: FloatArray, b0_mask: BoolArray) -> FloatArray:
+    """Average the b=0 volumes robustly.
+
+    Parameters
+    ----------
+    corrected : (i, j, k, n) array
+    b0_mask : (n,) bool array, which volumes to average
+
+    Returns
+    -------
+    (i, j, k) float32 array
+    """
+    return _robust_mean(corrected[..., b0_mask])
+
+
+def average_dwi(corrected: FloatArray, dwi_mask: BoolArray) -> FloatArray:
+    """Average weighted volumes robustly.
+
+    Parameters
+    ----------
+    corrected : (i, j, k, n) array
+    dwi_mask : (n,) bool array, which volumes to average
+
+    Returns
+    -------
+    (i, j, k) float32 array
+    """
+    return _robust_mean(corrected[..., dwi_mask])
+
+
+def _robust_mean(volumes: FloatArray) -> FloatArray:
+    """Average the last axis; values far from the median of clean data's spread count less."""
+    if volumes.shape[-1] <= 2:
+        return volumes.mean(axis=-1, dtype=np.float32)
+    mean = np.median(volumes, axis=-1, keepdims=True)
+    spread = 1.4826 * np.median(np.abs(volumes - mean), axis=-1, keepdims=True)
+    # A few volumes tell little about the spread in a voxel: it is at least that of its slice.
+    spread = np.maximum(spread, np.median(spread, axis=(0, 1), keepdims=True))
+    limit = np.maximum(OUTLIER_DEVIATIONS * spread, np.finfo(np.float32).tiny)
+    for _ in range(3):
+        weight = limit / np.maximum(np.abs(volumes - mean), limit)
+        mean = np.average(volumes, axis=-1, weights=weight, keepdims=True)
+    return mean[..., 0].astype(np.float32)
+
+
+def _unmoved(n: int, k: int) -> MotionEstimate:
+    """Describe a series that nothing is known about."""
+    return MotionEstimate(
+        np.zeros((n, k, 2)),
+        np.full((n, k, 2), np.nan),
+        np.zeros((n, k), bool),
+        np.full((n, k), np.nan),
+        np.zeros(n),
+    )
+
+
+def _estimate_kind(patches: SlicePatches, settings: MotionSettings) -> MotionEstimate:
+    """Estimate the motion of volumes of one kind."""
+    n, k = patches.usable.shape
+    if n == 1:  # It is its own reference.
+        alone = _unmoved(n, k)
+        return MotionEstimate(
+            alone.shift_mm,
+            alone.deviation_mm * 0,
+            patches.usable.numpy(),
+            alone.correlation,
+            np.zeros(n),
+        )
+    shift_mm = _first_guess(patches, settings)
+    prior = _first_prior(shift_mm)
+    match = None
+    for _ in range(ROUNDS):
+        reference = leave_one_out_means(patches, shift_mm, match)
+        match = match_slices(patches, reference, shift_mm, settings.window_radius_mm)
+        measurement, trusted = _measurable(match.measurement, settings.max_shift_mm)
+        prior = learn_prior(measurement, prior, PRIOR_UPDATES)
+        believed, deviation_mm = believed_displacement(measurement, prior)
+        step_mm = _step(_from_median(believed, trusted) - shift_mm)
+        shift_mm = shift_mm + step_mm
+        if step_mm.abs().max() < SETTLED_MM:
+            break
+    return MotionEstimate(
+        _bounded(shift_mm, settings.max_shift_mm).numpy(),
+        deviation_mm.numpy(),
+        trusted.numpy(),
+        match.correlation.numpy(),
+        step_mm.norm(dim=-1).amax(dim=-1).numpy(),
+    )
+
+
+def _first_guess(patches: SlicePatches, settings: MotionSettings) -> Tensor:
+    """Search displacements by whole voxels, with the means of what was found before."""
+    n, k = patches.usable.shape
+    shift_mm = torch.zeros(n, k, 2, dtype=torch.float64)
+    for _ in range(SEARCHES):
+        shift_mm = search_displacements(
+            patches,
+            leave_one_out_means(patches, shift_mm, None),
+            settings.window_radius_mm,
+            settings.max_shift_mm,
+        )
+        shift_mm = _from_median(shift_mm, patches.usable)
+    return shift_mm
+
+
+def _first_prior(shift_mm: Tensor) -> DisplacementPrior:
+    """Start from moderate motion, loose where the first guess found a slice far off its volume."""
+    deviation = torch.full((3, 2), FIRST_DEVIATION_MM, dtype=torch.float64)
+    own_part = shift_mm - shift_mm.median(dim=1, keepdim=True).values
+    return DisplacementPrior(deviation**2, looseness_of(own_part, deviation[2]))
+
+
+def _measurable(measurement: Measurement, max_shift_mm: float) -> tuple[Measurement, Tensor]:
+    """Silence slices that show too little of the cord, or that landed too far away."""
+    ridge = torch.eye(2, dtype=torch.float64) * 1e-6
+    covariance = torch.linalg.inv(measurement.information + ridge)
+    deviation_mm = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    measured_mm = (covariance @ measurement.weighted_mm[..., None])[..., 0]
+    trusted = (deviation_mm <= MEASURABLE_MM).all(-1) & (measured_mm.norm(dim=-1) <= max_shift_mm)
+    information = measurement.information * trusted[..., None, None]
+    weighted_mm = measurement.weighted_mm * trusted[..., None]
+    return Measurement(information, weighted_mm, measurement.z_mm), trusted
+
+
+def _from_median(shift_mm: Tensor, trusted: Tensor) -> Tensor:
+    """Count displacements from the median position of the trusted volumes of each slice."""
+    known = torch.where(trusted[..., None], shift_mm, torch.nan)
+    known = torch.where(trusted.any(dim=0)[..., None], known, shift_mm)
+    return shift_mm - known.nanquantile(0.5, dim=0)
+
+
+def _step(difference_mm: Tensor) -> Tensor:
+    """Damp a step: not beyond the reach of a linear model, and less the fewer the volumes."""
+    n = len(difference_mm)
+    return difference_mm.clamp(-LARGEST_STEP_MM, LARGEST_STEP_MM) * (n - 1) / n
+
+
+def _bounded(shift_mm: Tensor, length_mm: float) -> Tensor:
+    """Shorten displacements that are longer than what is believed."""
+    length = shift_mm.norm(dim=-1, keepdim=True)
+    return shift_mm * (length_mm / length.clamp(min=length_mm))

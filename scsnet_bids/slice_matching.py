@@ -1,0 +1,216 @@
+"""How far each slice of each volume lies from a reference, and how surely that is known.
+
+Each slice is left as it is, and the reference is moved to it: the noise of a slice then stays
+white, and no position gains by the smoothing that interpolation brings. Gain and offset are free
+in every slice, so a weighted image may lose or gain signal as a whole. The residual of the best
+match says how noisy the slice is, and with the slopes of the reference and the gain this gives the
+information of the slice about its displacement. A slice that lost its signal has no gain, and so
+no information. Where the residual has structure, as when fluid around the cord flashes in one
+volume of b=0, its power at the scale of edges counts as the noise.
+
+A displacement is what must be added to a position in the original slice to get the position in
+the reference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scsnet_bids.displacement import Measurement
+from scsnet_bids.interpolation import sample_moved, sample_moved_with_slopes
+from scsnet_bids.slice_patches import SMOOTHING_VOXELS, SlicePatches, noise_left, smooth
+
+EDGE_VOXELS = 1.0
+STRUCTURED = 2.0
+FREE_PARAMETERS = 4
+SMALLEST_NOISE = 0.01
+SEARCH_DEVIATION_MM = 2.0
+NEIGHBOUR_MM = 4.0
+TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class Match:
+    """How slices match a reference near given displacements.
+
+    Attributes
+    ----------
+    gain, offset : (n, k) float32 tensors, slice = gain * reference + offset
+    noise_variance : (n, k) float32 tensor, of one voxel before smoothing
+    correlation : (n, k) float32 tensor, with the reference
+    measurement : what the slices say about their displacements
+    """
+
+    gain: Tensor
+    offset: Tensor
+    noise_variance: Tensor
+    correlation: Tensor
+    measurement: Measurement
+
+
+def leave_one_out_means(patches: SlicePatches, shift_mm: Tensor, match: Match | None) -> Tensor:
+    """Average, for each volume, all others, moved to the reference and weighted by their signal.
+
+    A slice that lost its signal has no gain and does not pull the mean; nor does a noisy one.
+
+    Parameters
+    ----------
+    patches : of n volumes
+    shift_mm : (n, k, 2) displacements
+    match : gains, offsets and noise found before, if any
+
+    Returns
+    -------
+    (n, k, p, q) float32 tensor
+    """
+    gain, offset, precision = _weights(patches, match)
+    without_offset = patches.intensity - offset[..., None, None]
+    moved = sample_moved(without_offset, -patches.in_voxels(shift_mm))
+    weighted = (gain * precision)[..., None, None] * moved
+    weight = gain**2 * precision
+    others = (weight.sum(dim=0) - weight).clamp(min=TINY)
+    mean = (weighted.sum(dim=0) - weighted) / others[..., None, None]
+    return smooth(mean, SMOOTHING_VOXELS)
+
+
+def match_slices(
+    patches: SlicePatches, reference: Tensor, shift_mm: Tensor, radius_mm: float
+) -> Match:
+    """Match slices with their references near given displacements.
+
+    Parameters
+    ----------
+    patches : of n volumes
+    reference : (n, k, p, q) float32 tensor
+    shift_mm : (n, k, 2) float64 tensor
+    radius_mm : radius of the window around the cord
+
+    Returns
+    -------
+    Match
+    """
+    window = patches.window(shift_mm, radius_mm)
+    sampled = sample_moved_with_slopes(reference, patches.in_voxels(shift_mm))
+    (model, *slopes), (model_mean, *_) = _centred(sampled, window)
+    (intensity,), (intensity_mean,) = _centred([patches.intensity], window)
+    model_power = _product(window, model, model).clamp(min=TINY)
+    power = _product(window, intensity, intensity).clamp(min=TINY)
+    gain = _product(window, model, intensity) / model_power
+    residual = intensity - gain[..., None, None] * model
+    slopes = [
+        (slope - (_product(window, model, slope) / model_power)[..., None, None] * model) / mm
+        for slope, mm in zip(slopes, patches.spacing_mm.tolist(), strict=False)
+    ]
+    curvature = torch.stack(
+        [torch.stack([_product(window, a, b) for b in slopes], dim=-1) for a in slopes], dim=-2
+    )  # (n, k, 2, 2)
+    slope = torch.stack([_product(window, a, residual) for a in slopes], dim=-1)  # (n, k, 2)
+    noise = _noise_variance(window, residual, power, _explained(curvature, slope))
+    # The square of a gain is too large by its noise: a slice without signal must have none.
+    square_gain = (gain**2 - noise / model_power).clamp(min=0) * (gain > 0) * patches.usable
+    information = (curvature * (square_gain / noise)[..., None, None]).double()
+    step = (slope * (square_gain / (noise * gain.clamp(min=TINY)))[..., None]).double()
+    weighted_mm = (information @ shift_mm[..., None])[..., 0] + step
+    return Match(
+        gain.clamp(min=0) * patches.usable,
+        intensity_mean - gain * model_mean,
+        noise,
+        gain * (model_power / power).sqrt(),
+        Measurement(information, weighted_mm, patches.heights_mm()),
+    )
+
+
+def search_displacements(
+    patches: SlicePatches, reference: Tensor, radius_mm: float, max_shift_mm: float
+) -> Tensor:
+    """Find the best whole-voxel displacement of each slice, neighbours in z having a say.
+
+    Parameters
+    ----------
+    patches : of n volumes
+    reference : (n, k, p, q) float32 tensor
+    radius_mm : radius of the window around the cord
+    max_shift_mm : longest displacement tried
+
+    Returns
+    -------
+    (n, k, 2) float64 tensor
+    """
+    z_mm = patches.heights_mm()
+    window = patches.window(torch.zeros(1, len(z_mm), 2), radius_mm)
+    voxels = _voxels_within(max_shift_mm, patches.spacing_mm[:2])
+    evidence = _evidence(patches, reference, window, voxels)  # (n, k, candidates)
+    nearness = (-(z_mm[:, None] - z_mm).abs() / NEIGHBOUR_MM).exp()
+    pooled = torch.einsum("kl,nlc->nkc", nearness, evidence.double())
+    candidates_mm = voxels * patches.spacing_mm[:2]
+    unlikely = (candidates_mm**2).sum(dim=-1) / (2 * SEARCH_DEVIATION_MM**2)
+    return candidates_mm[(pooled - unlikely).argmax(dim=-1)]
+
+
+def _evidence(patches: SlicePatches, reference: Tensor, window: Tensor, voxels: Tensor) -> Tensor:
+    """(n, k, candidates) logarithm of the likelihood of whole-voxel displacements."""
+    (reference,), _ = _centred([reference], window)
+    reference_power = _product(window, reference, reference)
+    likelihood = []
+    for voxel in voxels.tolist():
+        (moved,), _ = _centred([torch.roll(patches.intensity, voxel, (-2, -1))], window)
+        power = (reference_power * _product(window, moved, moved)).clamp(min=TINY)
+        correlation = (_product(window, reference, moved) / power.sqrt()).clamp(0, 0.99)
+        likelihood.append(-torch.log1p(-(correlation**2)))
+    independent = window.sum(dim=(-1, -2)) * noise_left(SMOOTHING_VOXELS) * patches.usable
+    return torch.stack(likelihood, dim=-1) * (independent / 2)[..., None]
+
+
+def _voxels_within(length_mm: float, spacing_mm: Tensor) -> Tensor:
+    """(candidates, 2) whole-voxel displacements up to a length."""
+    reach = (length_mm / spacing_mm).floor().long().tolist()
+    voxels = torch.cartesian_prod(*(torch.arange(-size, size + 1) for size in reach))
+    return voxels[(voxels * spacing_mm).norm(dim=-1) <= length_mm]
+
+
+def _weights(patches: SlicePatches, match: Match | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Gain of each slice, relative to the mean of its volumes, its offset and its precision."""
+    if match is None:
+        usable = patches.usable.float()
+        return usable, torch.zeros_like(usable), usable
+    precision = 1 / match.noise_variance
+    gain = match.gain / match.gain.mean(dim=0).clamp(min=TINY)
+    return gain, match.offset, precision / precision.median()
+
+
+def _explained(curvature: Tensor, slope: Tensor) -> Tensor:
+    """(n, k) power of the residual that the best displacement explains."""
+    strength = curvature.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[..., None, None]
+    regular = curvature + torch.eye(2) * (1e-6 * strength + TINY)
+    return (torch.linalg.solve(regular, slope[..., None])[..., 0] * slope).sum(dim=-1)
+
+
+def _noise_variance(window: Tensor, residual: Tensor, power: Tensor, explained: Tensor) -> Tensor:
+    """(n, k) variance of a voxel before smoothing, from what the best match leaves."""
+    pixels = window.sum(dim=(-1, -2)).clamp(min=1)
+    left = _product(window, residual, residual)
+    independent = pixels * noise_left(SMOOTHING_VOXELS) - FREE_PARAMETERS
+    white = torch.maximum(left - explained, left / 5) / independent.clamp(min=1)
+    broad = smooth(window * residual, EDGE_VOXELS)
+    expected = pixels * noise_left(math.hypot(EDGE_VOXELS, SMOOTHING_VOXELS))
+    structured = _product(window, broad, broad) / expected
+    noise = torch.where(structured > STRUCTURED * white, structured, white)
+    return torch.maximum(noise, SMALLEST_NOISE**2 * power / pixels).clamp(min=TINY)
+
+
+def _centred(images: Iterable[Tensor], window: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Take the mean over a window off each image; also the means."""
+    images = list(images)
+    total = window.sum(dim=(-1, -2)).clamp(min=TINY)
+    means = [(window * image).sum(dim=(-1, -2)) / total for image in images]
+    return [image - mean[..., None, None] for image, mean in zip(images, means, strict=True)], means
+
+
+def _product(window: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """(n, k) weighted inner product of two stacks of patches."""
+    return (window * a * b).sum(dim=(-1, -2))
