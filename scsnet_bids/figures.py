@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from contourpy import contour_generator
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -22,6 +24,7 @@ FloatArray = npt.NDArray[np.floating]
 
 FIELD_MM = 30.0
 SLICES_PER_ROW = 5
+PANEL_INCH, HEAD_INCH, FOOT_INCH = 2.0, 0.5, 0.7
 FA_RANGE = (0.0, 1.0)
 
 
@@ -72,8 +75,16 @@ def draw_regions(
     shown = sorted(range(b0.shape[2]) if slices is None else slices, reverse=True)
     n_rows = -(-len(shown) // SLICES_PER_ROW)
     n_columns = min(len(shown), SLICES_PER_ROW)
-    figure = Figure(figsize=(2.0 * n_columns, 4.1 * n_rows + 0.9), layout="constrained")
-    axes = figure.subplots(2 * n_rows, n_columns, squeeze=False)
+    height = 2 * n_rows * PANEL_INCH + HEAD_INCH + FOOT_INCH
+    figure = Figure(figsize=(PANEL_INCH * max(n_columns, 2), height))
+    edges = {
+        "top": 1 - HEAD_INCH / height,
+        "bottom": FOOT_INCH / height,
+        "left": 0.01,
+        "right": 0.99,
+    }
+    gaps = {"wspace": 0.03, "hspace": 0.14}
+    axes = figure.subplots(2 * n_rows, n_columns, squeeze=False, gridspec_kw=edges | gaps)
     for panel in axes.flat:
         panel.set_axis_off()
     for place, k in enumerate(shown):
@@ -85,12 +96,12 @@ def draw_regions(
         borders = _Borders(share[(*window, k)], spacing_mm)
         _draw_slice(upper, plane, limits, borders, -b0_to_dwi_mm[k])
         _draw_slice(lower, fa[(*window, k)], FA_RANGE, borders, np.zeros(2))
-        upper.set_title(f"slice {k}: b = 0 image", fontsize=8)
-        lower.set_title(f"slice {k}: FA", fontsize=8)
+        upper.set_title(f"slice {k}: b = 0 image", fontsize=8, y=1.0, pad=3)
+        lower.set_title(f"slice {k}: FA", fontsize=8, y=1.0, pad=3)
     lines = [Line2D([], [], color=region.color, lw=2) for region in REGIONS]
     names = [region.name.replace("_", " ") for region in REGIONS]
-    figure.legend(lines, names, loc="outside lower center", ncols=min(4, n_columns + 1), fontsize=7)
-    figure.suptitle(title, fontsize=9)
+    figure.legend(lines, names, loc="lower center", ncols=4 if n_columns > 3 else 2, fontsize=7)
+    figure.suptitle(title, fontsize=9, y=1 - 0.1 / height, va="top")
     return figure
 
 
@@ -122,9 +133,8 @@ def _draw_slice(
         for n, shift, step in zip(plane.shape, shift_mm, borders.spacing_mm, strict=False)
     )
     for region in REGIONS:
-        lead = borders.lead(region.label)
-        if lead.max() > 0:
-            axes.contour(x, y, lead.T, levels=[0], colors=[region.color], linewidths=1.1)
+        lines = contour_generator(x, y, borders.lead(region.label).T).lines(0.0)
+        axes.add_collection(LineCollection(lines, colors=region.color, linewidths=1.1))
     axes.set(xlim=(-0.5, plane.shape[0] - 0.5), ylim=(plane.shape[1] - 0.5, -0.5))
     marks: dict[str, Any] = {"color": "w", "fontsize": 7, "va": "center"}
     axes.text(0.02, 0.5, "R", ha="left", transform=axes.transAxes, **marks)

@@ -62,7 +62,6 @@ def test_twenty_steps_reduce_the_loss(toy_atlas: Atlas):
 @pytest.mark.usefixtures("small_rounds")
 def test_training_twice_with_one_seed_gives_the_same_network(toy_atlas: Atlas, tmp_path: Path):
     for name in ("first", "second"):
-        torch.manual_seed(3)
         train(toy_atlas, tmp_path / f"{name}.pt", Budget(2, 0), 3, CPU, "test")
     first, second = (read_record(tmp_path / f"{n}.pt") for n in ("first", "second"))
     assert first["validation"] == second["validation"]
@@ -83,6 +82,12 @@ def test_a_budget_in_minutes_follows_the_clock():
     budget = Budget(None, minutes=2)
     budget.started -= 60
     assert math.isclose(budget.progress(done=10_000), 0.5, rel_tol=0.01)
+
+
+@pytest.mark.parametrize("length", [("--minutes", "0"), ("--iterations", "-3")])
+def test_a_training_of_no_length_ends_with_the_usage_code(length, tmp_path: Path, capsys):
+    assert main(["--atlas", str(tmp_path), "--out", str(tmp_path / "w.pt"), *length]) == 2
+    assert "above 0" in capsys.readouterr().err
 
 
 def test_a_missing_atlas_ends_with_the_usage_code(tmp_path: Path, capsys):

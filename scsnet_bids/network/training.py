@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import scsnet_bids
-from scsnet_bids.errors import ScsnetError
+from scsnet_bids.errors import ScsnetError, UsageError
 from scsnet_bids.network.augment import draw_batch, mirror
 from scsnet_bids.network.dataset import Atlas, read_atlas
 from scsnet_bids.network.losses import soft_target_loss
@@ -65,6 +65,14 @@ class Budget:
     minutes: float
     started: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        length = self.minutes if self.iterations is None else self.iterations
+        if length <= 0:
+            raise UsageError(
+                "A training must last: --minutes and --iterations must be above 0, found "
+                f"{self.minutes:g} and {self.iterations}."
+            )
+
     @property
     def elapsed_s(self) -> float:
         """Seconds since the start."""
@@ -91,14 +99,15 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
     try:
+        budget = Budget(options.iterations, options.minutes)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         atlas = read_atlas(options.atlas)
     except ScsnetError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    budget.started = time.monotonic()
     command = shlex.join(["scsnet-bids-train", *arguments])
-    budget = Budget(options.iterations, options.minutes)
     train(atlas, options.out, budget, options.seed, torch.device(options.device), command)
     return 0
 
@@ -139,6 +148,7 @@ def train(
     ScsNet, the averaged network in evaluation mode
     """
     seen, held_out = (part.to(device) for part in atlas.split())
+    torch.manual_seed(seed)
     network = ScsNet().to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = deepcopy(network)
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
