@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PARTICIPANTS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo evaluate test lint clean
 
 demo: $(VENV)/.installed
 	rm -rf demo
@@ -17,6 +17,14 @@ demo: $(VENV)/.installed
 	@ls demo/out/sub-*/dwi/*_seg-SCSNet_scalarstats.tsv
 	@echo "All participants together:"
 	@ls demo/out/group_*.tsv
+
+# The figures of the README: phantoms that nothing was tuned on, against their known truth.
+evaluate: $(VENV)/.installed
+	rm -rf demo/evaluation
+	$(BIN)/scsnet-bids-phantom demo/evaluation/data --participants 8 --seed 2025 --motion-mm 0.9
+	$(BIN)/scsnet-bids demo/evaluation/data demo/evaluation/out participant \
+		--work-dir demo/evaluation/work
+	$(BIN)/scsnet-bids-evaluate demo/evaluation/data demo/evaluation/out
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest

@@ -19,6 +19,9 @@ from scsnet_bids.settings import Settings, settings_from_toml, settings_to_toml
 if TYPE_CHECKING:
     from scsnet_bids.runs import DwiRun
 
+INTERRUPTED = 130
+"""What a shell reports for a program that was interrupted."""
+
 DESCRIPTION = """\
 FA and MD of eight regions of the cervical spinal cord, from a BIDS dataset of diffusion MRI.
 
@@ -62,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ScsnetError as error:
         print(f"scsnet-bids: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("scsnet-bids: interrupted. The same command goes on from here.", file=sys.stderr)
+        return INTERRUPTED
 
 
 class _Parser(argparse.ArgumentParser):

@@ -133,7 +133,7 @@ def _draw_slice(
         for n, shift, step in zip(plane.shape, shift_mm, borders.spacing_mm, strict=False)
     )
     for region in REGIONS:
-        lines = contour_generator(x, y, borders.lead(region.label).T).lines(0.0)
+        lines: list[Any] = list(contour_generator(x, y, borders.lead(region.label).T).lines(0.0))
         axes.add_collection(LineCollection(lines, colors=region.color, linewidths=1.1))
     axes.set(xlim=(-0.5, plane.shape[0] - 0.5), ylim=(plane.shape[1] - 0.5, -0.5))
     marks: dict[str, Any] = {"color": "w", "fontsize": 7, "va": "center"}

@@ -59,7 +59,7 @@ def sample_moved_with_slopes(slices: Tensor, shift_voxels: Tensor) -> tuple[Tens
 
 
 def _spline_matrix(n: int, shift_voxels: Tensor, *, slope: bool = False) -> Tensor:
-    """(..., n, n) weights that turn n samples into the spline's value, or slope, at moved places."""
+    """(..., n, n) weights from n samples to the spline's value, or slope, at moved places."""
     index = torch.arange(n, dtype=torch.float64)
     place = (index + shift_voxels[..., None].double()).clamp(0, n - 1)
     kernel = _cubic_slope if slope else _cubic
@@ -76,7 +76,8 @@ def _prefilter(n: int) -> Tensor:
         for neighbour in (row - 1, row + 1):
             mirrored = (n - 1) - abs((n - 1) - abs(neighbour))
             coefficients_to_samples[row, max(mirrored, 0)] += 1 / 6
-    return torch.linalg.inv(coefficients_to_samples)
+    inverse: Tensor = torch.linalg.inv(coefficients_to_samples)
+    return inverse
 
 
 def _cubic(distance: Tensor) -> Tensor:

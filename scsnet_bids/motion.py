@@ -12,7 +12,7 @@ The corrected series is one cubic interpolation of the raw data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from scsnet_bids.images import Grid
 from scsnet_bids.interpolation import sample_moved
 from scsnet_bids.settings import MotionSettings
 from scsnet_bids.slice_matching import (
+    Match,
     leave_one_out_means,
     match_slices,
     search_displacements,
@@ -50,7 +51,7 @@ MEASURABLE_MM = 0.5
 OUTLIER_DEVIATIONS = 2.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MotionEstimate:
     """In-plane motion of every slice of every volume.
 
@@ -166,7 +167,7 @@ def average_dwi(corrected: FloatArray, dwi_mask: BoolArray) -> FloatArray:
 def _robust_mean(volumes: FloatArray) -> FloatArray:
     """Average the last axis; values far from the median of clean data's spread count less."""
     if volumes.shape[-1] <= 2:
-        return volumes.mean(axis=-1, dtype=np.float32)
+        return np.asarray(volumes.mean(axis=-1, dtype=np.float32))
     mean = np.median(volumes, axis=-1, keepdims=True)
     spread = 1.4826 * np.median(np.abs(volumes - mean), axis=-1, keepdims=True)
     # A few volumes tell little about the spread in a voxel: it is at least that of its slice.
@@ -192,33 +193,25 @@ def _unmoved(n: int, k: int) -> MotionEstimate:
 def _estimate_kind(patches: SlicePatches, settings: MotionSettings) -> MotionEstimate:
     """Estimate the motion of volumes of one kind."""
     n, k = patches.usable.shape
-    if n == 1:  # It is its own reference.
-        alone = _unmoved(n, k)
-        return MotionEstimate(
-            alone.shift_mm,
-            alone.deviation_mm * 0,
-            patches.usable.numpy(),
-            alone.correlation,
-            np.zeros(n),
-        )
+    if n == 1:
+        return replace(_unmoved(n, k), trusted=patches.usable.numpy())  # It is its own reference.
     shift_mm = _first_guess(patches, settings)
     prior = _first_prior(shift_mm)
-    match = None
+    match = _matched(patches, shift_mm, None, settings)
     for _ in range(ROUNDS):
-        reference = leave_one_out_means(patches, shift_mm, match)
-        match = match_slices(patches, reference, shift_mm, settings.window_radius_mm)
         measurement, trusted = _measurable(match.measurement, settings.max_shift_mm)
         prior = learn_prior(measurement, prior, PRIOR_UPDATES)
-        believed, deviation_mm = believed_displacement(measurement, prior)
-        step_mm = _step(_from_median(believed, trusted) - shift_mm)
+        believed_mm, deviation_mm = believed_displacement(measurement, prior)
+        step_mm = _damped(_from_median(believed_mm, trusted) - shift_mm)
         shift_mm = shift_mm + step_mm
+        match = _matched(patches, shift_mm, match, settings)
         if step_mm.abs().max() < SETTLED_MM:
             break
     return MotionEstimate(
         _bounded(shift_mm, settings.max_shift_mm).numpy(),
         deviation_mm.numpy(),
         trusted.numpy(),
-        match.correlation.numpy(),
+        match.correlation.where(patches.usable, torch.nan).double().numpy(),
         step_mm.norm(dim=-1).amax(dim=-1).numpy(),
     )
 
@@ -236,6 +229,14 @@ def _first_guess(patches: SlicePatches, settings: MotionSettings) -> Tensor:
         )
         shift_mm = _from_median(shift_mm, patches.usable)
     return shift_mm
+
+
+def _matched(
+    patches: SlicePatches, shift_mm: Tensor, before: Match | None, settings: MotionSettings
+) -> Match:
+    """Match every slice with the mean of the others of its kind."""
+    reference = leave_one_out_means(patches, shift_mm, before)
+    return match_slices(patches, reference, shift_mm, settings.window_radius_mm)
 
 
 def _first_prior(shift_mm: Tensor) -> DisplacementPrior:
@@ -264,7 +265,7 @@ def _from_median(shift_mm: Tensor, trusted: Tensor) -> Tensor:
     return shift_mm - known.nanquantile(0.5, dim=0)
 
 
-def _step(difference_mm: Tensor) -> Tensor:
+def _damped(difference_mm: Tensor) -> Tensor:
     """Damp a step: not beyond the reach of a linear model, and less the fewer the volumes."""
     n = len(difference_mm)
     return difference_mm.clamp(-LARGEST_STEP_MM, LARGEST_STEP_MM) * (n - 1) / n
@@ -272,5 +273,5 @@ def _step(difference_mm: Tensor) -> Tensor:
 
 def _bounded(shift_mm: Tensor, length_mm: float) -> Tensor:
     """Shorten displacements that are longer than what is believed."""
-    length = shift_mm.norm(dim=-1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(shift_mm, dim=-1, keepdim=True)
     return shift_mm * (length_mm / length.clamp(min=length_mm))

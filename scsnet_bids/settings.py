@@ -70,6 +70,16 @@ class RegionalSettings:
 
 
 @dataclass(frozen=True)
+class UnmixingSettings:
+    """Region values from unmixed signals."""
+
+    cord_share: float = setting(0.8, "1", "Voxels that the cord fills more than this are unmixed.")
+    least_voxels: float = setting(
+        3.0, "1", "A region determined worse than by this many voxels of its own has no value."
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of a run, one part per stage."""
 
@@ -78,6 +88,7 @@ class Settings:
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
     regional: RegionalSettings = field(default_factory=RegionalSettings)
+    unmixing: UnmixingSettings = field(default_factory=UnmixingSettings)
 
 
 def settings_to_toml(settings: Settings) -> str:

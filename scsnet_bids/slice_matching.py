@@ -29,7 +29,7 @@ EDGE_VOXELS = 1.0
 STRUCTURED = 2.0
 FREE_PARAMETERS = 4
 SMALLEST_NOISE = 0.01
-SEARCH_DEVIATION_MM = 2.0
+SEARCH_DEVIATION_MM = 4.0
 NEIGHBOUR_MM = 4.0
 TINY = 1e-9
 
@@ -106,10 +106,7 @@ def match_slices(
         (slope - (_product(window, model, slope) / model_power)[..., None, None] * model) / mm
         for slope, mm in zip(slopes, patches.spacing_mm.tolist(), strict=False)
     ]
-    curvature = torch.stack(
-        [torch.stack([_product(window, a, b) for b in slopes], dim=-1) for a in slopes], dim=-2
-    )  # (n, k, 2, 2)
-    slope = torch.stack([_product(window, a, residual) for a in slopes], dim=-1)  # (n, k, 2)
+    curvature, slope = _normal_equations(window, slopes, residual)
     noise = _noise_variance(window, residual, power, _explained(curvature, slope))
     # The square of a gain is too large by its noise: a slice without signal must have none.
     square_gain = (gain**2 - noise / model_power).clamp(min=0) * (gain > 0) * patches.usable
@@ -169,7 +166,7 @@ def _evidence(patches: SlicePatches, reference: Tensor, window: Tensor, voxels: 
 def _voxels_within(length_mm: float, spacing_mm: Tensor) -> Tensor:
     """(candidates, 2) whole-voxel displacements up to a length."""
     reach = (length_mm / spacing_mm).floor().long().tolist()
-    voxels = torch.cartesian_prod(*(torch.arange(-size, size + 1) for size in reach))
+    voxels: Tensor = torch.cartesian_prod(*(torch.arange(-size, size + 1) for size in reach))
     return voxels[(voxels * spacing_mm).norm(dim=-1) <= length_mm]
 
 
@@ -183,11 +180,21 @@ def _weights(patches: SlicePatches, match: Match | None) -> tuple[Tensor, Tensor
     return gain, match.offset, precision / precision.median()
 
 
+def _normal_equations(
+    window: Tensor, slopes: list[Tensor], residual: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(n, k, 2, 2) products of the slopes with each other, (n, k, 2) with the residual."""
+    rows = [torch.stack([_product(window, a, b) for b in slopes], dim=-1) for a in slopes]
+    with_residual = [_product(window, slope, residual) for slope in slopes]
+    return torch.stack(rows, dim=-2), torch.stack(with_residual, dim=-1)
+
+
 def _explained(curvature: Tensor, slope: Tensor) -> Tensor:
     """(n, k) power of the residual that the best displacement explains."""
     strength = curvature.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[..., None, None]
     regular = curvature + torch.eye(2) * (1e-6 * strength + TINY)
-    return (torch.linalg.solve(regular, slope[..., None])[..., 0] * slope).sum(dim=-1)
+    step: Tensor = torch.linalg.solve(regular, slope[..., None])[..., 0]
+    return (step * slope).sum(dim=-1)
 
 
 def _noise_variance(window: Tensor, residual: Tensor, power: Tensor, explained: Tensor) -> Tensor:

@@ -84,14 +84,17 @@ def cut_patches(
         _around(centre_mm[:, axis] / spacing_mm[axis], reach_mm / spacing_mm[axis])
         for axis in (0, 1)
     )  # (k, p), (k, q)
-    inside = _within(along_i, grid.shape[0])[:, :, None] & _within(along_j, grid.shape[1])[:, None]
+    inside_i, inside_j = (
+        torch.from_numpy((along >= 0) & (along < size))
+        for along, size in zip((along_i, along_j), grid.shape, strict=False)
+    )
     patches = _taken(series, along_i, along_j)
     usable = np.isfinite(patches).all(axis=(2, 3)) & (np.ptp(patches, axis=(2, 3)) > 0) & known
     return SlicePatches(
         smooth(torch.from_numpy(_in_units_of_spread(patches)), SMOOTHING_VOXELS),
         torch.from_numpy((along_i * spacing_mm[0] - centre_mm[:, :1]).astype(np.float32)),
         torch.from_numpy((along_j * spacing_mm[1] - centre_mm[:, 1:]).astype(np.float32)),
-        torch.from_numpy(inside),
+        inside_i[:, :, None] & inside_j[:, None, :],
         torch.from_numpy(usable),
         torch.tensor(grid.spacing_mm, dtype=torch.float64),
     )
@@ -117,11 +120,6 @@ def _around(centre: FloatArray, reach: float) -> IntArray:
     """(k, p) whole numbers around each centre."""
     steps = np.arange(-int(np.ceil(reach)), int(np.ceil(reach)) + 1)
     return np.asarray(np.rint(centre).astype(np.intp)[:, None] + steps)
-
-
-def _within(voxel: IntArray, size: int) -> npt.NDArray[np.bool_]:
-    """Tell which voxel numbers exist."""
-    return (voxel >= 0) & (voxel < size)
 
 
 def _taken(series: FloatArray, along_i: IntArray, along_j: IntArray) -> npt.NDArray[np.float32]:

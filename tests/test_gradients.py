@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fsl.data.image import Image as FslImage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
@@ -156,6 +157,15 @@ def test_gradients_survive_writing_and_reading(
 def test_fsl_and_ras_bvecs_are_inverse(orientation: str) -> None:
     grid = stored_as(orientation, rotation(np.array([0.2, 0.3, 0.1])))
     np.testing.assert_allclose(fsl_to_ras_bvecs(ras_to_fsl_bvecs(SIX, grid), grid), SIX, atol=1e-12)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_bvecs_point_where_fslpy_says_fsl_coordinates_point(orientation: str) -> None:
+    grid = stored_as(orientation, rotation(np.array([0.2, 0.3, 0.1])))
+    fsl_to_world = FslImage(np.zeros((4, 5, 6)), xform=grid.storage_affine).getAffine(
+        "fsl", "world"
+    )
+    np.testing.assert_allclose(fsl_to_ras_bvecs(SIX, grid), SIX @ fsl_to_world[:3, :3].T, atol=1e-6)
 
 
 def test_storage_order_of_the_inner_axes_is_respected() -> None:

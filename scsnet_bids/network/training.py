@@ -50,7 +50,7 @@ LICENCE = (
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Budget:
     """How long to train: a number of iterations, or minutes on the clock.
 
@@ -106,7 +106,6 @@ def main(arguments: list[str] | None = None) -> int:
     except ScsnetError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    budget.started = time.monotonic()
     command = shlex.join(["scsnet-bids-train", *arguments])
     train(atlas, options.out, budget, options.seed, torch.device(options.device), command)
     return 0

@@ -1,0 +1,172 @@
+"""One diffusion tensor per region and slice, fitted to unmixed signals by nonlinear least squares.
+
+Unmixed signals have about the same noise in every volume, may be small and even negative: their
+logarithm would be biased, so the exponential itself is fitted. Many tensors are fitted at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scsnet_bids.gradients import Gradients
+
+FloatArray = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+
+METRICS = ("FA", "MD", "AD", "RD")
+N_COEFFICIENTS = 7
+"""Logarithm of the signal without weighting, and Dxx Dxy Dxz Dyy Dyz Dzz."""
+MATRIX_FROM_ELEMENTS = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
+B_UNIT = 1000.0
+"""Coefficients are fitted in 1e-3 mm2/s, so that all are of size 1."""
+ROUNDS = 30
+SMALLEST_START = 0.02
+LARGEST_EXPONENT = 5.0
+FIRST_DAMPING, LARGEST_DAMPING = 1e-3, 1e8
+
+
+@dataclass(frozen=True, eq=False)
+class RegionTensors:
+    """Metrics of many tensors, and how they answer to the signals.
+
+    Attributes
+    ----------
+    value : (p, 4) FA (1), MD, AD, RD (mm2/s); nan where no eigenvalue is positive
+    influence : (p, 4, n) change of each metric per unit of each volume's signal
+    variance : (p,) of the signal about the fit, square of its unit
+    """
+
+    value: FloatArray
+    influence: FloatArray
+    variance: FloatArray
+
+
+def fit_region_tensors(
+    signal: FloatArray, weight: FloatArray, gradients: Gradients
+) -> RegionTensors:
+    """Fit a tensor to each row of signals.
+
+    Parameters
+    ----------
+    signal : (p, n) float array
+    weight : (p, n) float array >= 0; 0 leaves a volume out. With each row's weights the tensor
+        must be determined, as ``determined`` tells
+    gradients : of the n volumes
+
+    Returns
+    -------
+    RegionTensors
+    """
+    design = tensor_design(gradients)
+    scale = np.where(weight > 0, np.abs(signal), 0).max(axis=1, keepdims=True, initial=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    kept = np.where(weight > 0, signal, 0.0) / scale
+    coefficients = _refine(_start(kept, weight, design), kept, weight, design)
+    predicted = _predict(coefficients, design)
+    slope = predicted[..., None] * design  # (p, n, 7)
+    curvature = np.einsum("pna,pn,pnb->pab", slope, weight, slope)
+    answer = np.linalg.pinv(curvature, hermitian=True) @ (slope * weight[..., None]).swapaxes(1, 2)
+    value, gradient = _describe(coefficients[:, 1:] / B_UNIT)
+    freedom = (weight > 0).sum(axis=1) - N_COEFFICIENTS
+    squares = ((weight > 0) * (kept - predicted) ** 2).sum(axis=1)
+    variance = scale[:, 0] ** 2 * squares / np.where(freedom > 0, freedom, np.nan)
+    return RegionTensors(value, gradient @ answer[:, 1:] / B_UNIT / scale[..., None], variance)
+
+
+def tensor_design(gradients: Gradients) -> FloatArray:
+    """Write the logarithm of the signal as a linear function of the seven coefficients.
+
+    Parameters
+    ----------
+    gradients : of n volumes
+
+    Returns
+    -------
+    (n, 7) float array, for diffusivities in 1e-3 mm2/s
+    """
+    x, y, z = gradients.bvecs.T
+    elements = np.stack([x * x, 2 * x * y, 2 * x * z, y * y, 2 * y * z, z * z], axis=1)
+    return np.insert(-gradients.bvals[:, None] / B_UNIT * elements, 0, 1.0, axis=1)
+
+
+def determined(weight: FloatArray, gradients: Gradients) -> BoolArray:
+    """Tell for which weights the volumes left determine a tensor.
+
+    Parameters
+    ----------
+    weight : (k, n) float array
+    gradients : of the n volumes
+
+    Returns
+    -------
+    (k,) bool array
+    """
+    kept = tensor_design(gradients) * (weight > 0)[..., None]
+    return np.asarray(np.linalg.matrix_rank(kept, tol=1e-3) == N_COEFFICIENTS)
+
+
+def _predict(coefficients: FloatArray, design: FloatArray) -> FloatArray:
+    """(p, n) signals of (p, 7) coefficients."""
+    return np.asarray(np.exp(np.minimum(coefficients @ design.T, LARGEST_EXPONENT)))
+
+
+def _start(signal: FloatArray, weight: FloatArray, design: FloatArray) -> FloatArray:
+    """(p, 7) coefficients by weighted least squares of the logarithm."""
+    raised = np.maximum(signal, SMALLEST_START)
+    weight = weight * raised**2
+    normal = np.einsum("na,pn,nb->pab", design, weight, design)
+    right = np.einsum("na,pn->pa", design, weight * np.log(raised))
+    return np.asarray(np.linalg.solve(normal, right[..., None])[..., 0])
+
+
+def _refine(
+    coefficients: FloatArray, signal: FloatArray, weight: FloatArray, design: FloatArray
+) -> FloatArray:
+    """Minimise the squares of the exponential's residuals (Levenberg-Marquardt, all at once)."""
+    damping = np.full(len(signal), FIRST_DAMPING)
+    predicted = _predict(coefficients, design)
+    cost = (weight * (signal - predicted) ** 2).sum(axis=1)
+    for _ in range(ROUNDS):
+        slope = predicted[..., None] * design
+        curvature = np.einsum("pna,pn,pnb->pab", slope, weight, slope)
+        downhill = np.einsum("pna,pn->pa", slope, weight * (signal - predicted))
+        diagonal = np.einsum("paa->pa", curvature).max(axis=1)[:, None, None] * np.eye(7)
+        damped = curvature + damping[:, None, None] * diagonal
+        trial = coefficients + np.linalg.solve(damped, downhill[..., None])[..., 0]
+        trial_predicted = _predict(trial, design)
+        trial_cost = (weight * (signal - trial_predicted) ** 2).sum(axis=1)
+        better = trial_cost < cost
+        coefficients = np.where(better[:, None], trial, coefficients)
+        predicted = np.where(better[:, None], trial_predicted, predicted)
+        cost = np.where(better, trial_cost, cost)
+        damping = np.clip(damping * np.where(better, 0.2, 5), 1e-12, LARGEST_DAMPING)
+    return coefficients
+
+
+def _describe(elements: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(p, 4) metrics of (p, 6) tensor elements, and (p, 4, 6) their gradients (basser1996)."""
+    fitted, vectors = np.linalg.eigh(elements[:, MATRIX_FROM_ELEMENTS])
+    eigenvalues = np.clip(fitted, 0, None)
+    spread = eigenvalues - eigenvalues.mean(axis=1, keepdims=True)
+    power = (eigenvalues**2).sum(axis=1, keepdims=True)
+    power = np.where(power > 0, power, np.nan)
+    variation = (spread**2).sum(axis=1, keepdims=True)
+    fa = np.sqrt(1.5 * variation / power)
+    steepness = spread / np.where(variation > 0, variation, np.nan) - eigenvalues / power
+    by_eigenvalue = (
+        np.stack(
+            np.broadcast_arrays(np.nan_to_num(fa * steepness), 1 / 3, [0, 0, 1], [0.5, 0.5, 0]),
+            axis=1,
+        )
+        * (fitted > 0)[:, None]
+    )  # (p, 4, 3)
+    outer = np.einsum("pxe,pye->pexy", vectors, vectors)
+    rows, columns = np.triu_indices(3)
+    by_element = outer[:, :, rows, columns] * np.where(rows == columns, 1.0, 2.0)  # (p, 3, 6)
+    value = np.column_stack(
+        [fa[:, 0], eigenvalues.mean(axis=1), eigenvalues[:, 2], eigenvalues[:, :2].mean(axis=1)]
+    )
+    return np.where(np.isnan(fa), np.nan, value), by_eigenvalue @ by_element
