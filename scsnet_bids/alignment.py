@@ -1,49 +1,52 @@
-"""The residual displacement of the cord from the B0 image to the mean diffusion-weighted image.
+"""The displacement of the cord from the B0 image to the mean of the weighted volumes.
 
-The two differ by up to a millimetre, mostly front to back, slowly along the cord. Mutual
-information repeats to 0.7 mm only; but in the mean DWI the cord is bright and alone, so the outline
-that was found in B0 is moved until it explains the mean DWI best: as cord share times a brightness,
-on a tilted background. Each slice says how surely it knows, and slices lean on their neighbours.
+Eddy currents, and motion between the b=0 and the weighted volumes, leave the cord of the B0 image
+up to about a millimetre off the cord of the weighted volumes, mostly front to back and slowly
+varying along z. In the mean weighted image the cord is bright and alone: the cord found on the B0
+image is moved, averaged over the voxels and matched with it, slice by slice, beside a background
+that may slope. The slices are then believed together (:mod:`scsnet_bids.displacement`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from scsnet_bids.displacement import DisplacementPrior, Measurement, believed_displacement
 from scsnet_bids.images import Grid
 from scsnet_bids.settings import AlignmentSettings
-from scsnet_bids.slices import PlaneGrid, average_over_voxels
+from scsnet_bids.slices import PlaneGrid, average_over_voxels, volume_to_slices
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
-COARSE_STEP_MM, FINE_STEP_MM, N_FINE = 0.5, 0.1, 5
-PEAK_RADIUS_MM = 0.35
-RIM_MM = 5.0
-"""The window reaches this far beyond the cord: background on all sides, little else."""
 SMALLEST_CORD_MM2 = 15.0
-LEAST_EXPLAINED = 0.3
-"""A slice whose cord explains less of its window (R squared) shows too little of it."""
-CORRELATED_VOXELS = 4.0
-"""The misfit is anatomy as much as noise: about so many neighbouring voxels err alike."""
-COMMON_MM, SMOOTH_MM, OWN_MM = 0.3, 0.4, 0.05
-"""Standard deviations expected of the displacement: of all slices, slow along z, of one slice."""
-SMOOTH_LENGTH_MM = 20.0
+RIM_MM = 4.0
+SEARCH_STEP_MM = 0.25
+BEYOND_MM = 0.5
+REFINEMENTS = 4
+SLOPE_STEP_MM = 0.1
+LEAST_CORRELATION = 0.6
+COMMON_MM, SMOOTH_MM = 0.7, 0.4
+MODEL_DEVIATION_MM = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class B0ToDwi:
-    """Displacement of the cord per slice.
+    """Displacement of the cord from the B0 image to DTI space, per slice.
 
     Attributes
     ----------
     shift_mm : (k, 2) float array, what must be added to a position (left, posterior) in the B0
-        image to get the position in DTI space; smooth along z and bounded
-    raw_mm : (k, 2) float array, the best of each slice by itself; nan where it is not trusted
-    trusted : (k,) bool array, whether the slice itself had a say
+        image to get it in DTI space; smooth along z, bounded
+    raw_mm : (k, 2) float array, what each slice measured alone; nan where it measured nothing
+    trusted : (k,) bool array, whether the slice had a say; if not, its displacement is borrowed
+        from its neighbours, or 0 if there are none
     """
 
     shift_mm: FloatArray
@@ -58,127 +61,197 @@ def estimate_b0_to_dwi(
     grid: Grid,
     settings: AlignmentSettings,
 ) -> B0ToDwi:
-    """Estimate the displacement of the cord from the B0 image to the mean DWI, slice by slice.
+    """Estimate the in-plane displacement of the cord from the B0 image to the mean DWI.
 
     Parameters
     ----------
-    cord_share : (k, rows, columns) float array in [0, 1], cord of the B0 image on ``cord_plane``
-    cord_plane : grid of the cord
-    mean_dwi : (i, j, k) float array in LPS order
-    grid : of the mean DWI
+    cord_share : (k, rows, columns) float array in [0, 1], cord on the B0 image
+    cord_plane : grid of ``cord_share``
+    mean_dwi : (i, j, k) float array in LPS order, mean of the corrected weighted volumes
+    grid : of ``mean_dwi``
     settings : of the stage; if it is not enabled, nothing moves and nothing is trusted
 
     Returns
     -------
     B0ToDwi
     """
-    n_slices = grid.shape[2]
-    best_mm, information = np.full((n_slices, 2), np.nan), np.zeros((n_slices, 2, 2))
-    for k in range(n_slices if settings.enabled else 0):
-        dwi = np.nan_to_num(mean_dwi[:, :, k].T.astype(float))
-        match = _match_slice(cord_share[k], cord_plane, dwi, grid, settings.max_shift_mm)
-        if match is not None:
-            best_mm[k], information[k] = match
-    trusted = np.isfinite(best_mm[:, 0])
-    z_mm = np.arange(n_slices) * grid.spacing_mm[2]
-    shift_mm = _lean_on_neighbours(np.nan_to_num(best_mm), information, z_mm)
+    raw_mm = np.full((len(cord_share), 2), np.nan)
+    information = np.zeros((len(cord_share), 2, 2))
+    if settings.enabled:
+        models = _slice_models(cord_share, cord_plane, mean_dwi, grid, settings.max_shift_mm)
+        for k, model in models:
+            raw_mm[k], information[k] = _match(model, settings.max_shift_mm + BEYOND_MM)
+    trusted = np.asarray(information.any(axis=(1, 2)))
+    raw_mm[~trusted] = np.nan
+    shift_mm = _believed_together(raw_mm, information, grid.spacing_mm[2])
     length_mm = np.linalg.norm(shift_mm, axis=1, keepdims=True)
-    bounded = shift_mm * settings.max_shift_mm / np.maximum(length_mm, settings.max_shift_mm)
-    return B0ToDwi(bounded, best_mm, trusted)
+    bound = settings.max_shift_mm / np.maximum(length_mm, settings.max_shift_mm)
+    return B0ToDwi(shift_mm * bound, raw_mm, trusted)
 
 
-def _match_slice(
-    share: FloatArray, plane: PlaneGrid, dwi: FloatArray, grid: Grid, reach_mm: float
-) -> tuple[FloatArray, FloatArray] | None:
-    """Best (2,) displacement of a slice's cord and its (2, 2) information; None if in doubt."""
-    area_mm2 = float(share.sum()) * plane.spacing_mm[0] * plane.spacing_mm[1]
-    if area_mm2 < SMALLEST_CORD_MM2:
-        return None
-    radius_mm = float(np.sqrt(area_mm2 / np.pi)) + reach_mm + RIM_MM
-    voxels, window = _cut_window(share, plane, dwi, grid, radius_mm)
-    n_coarse = int(np.ceil(reach_mm / COARSE_STEP_MM))
-    coarse_mm = COARSE_STEP_MM * _square(n_coarse)
-    explained = _explained(share, plane, voxels, window, coarse_mm)
-    start_mm = coarse_mm[np.argmax(explained)]
-    fine_mm = start_mm + FINE_STEP_MM * _square(N_FINE)
-    explained = _explained(share, plane, voxels, window, fine_mm)
-    peak_mm = fine_mm[np.argmax(explained)]
-    if explained.max() < LEAST_EXPLAINED or np.abs(peak_mm).max() > reach_mm:
-        return None
-    misfit = np.log(1 - explained.clip(0, 1 - 1e-6))
-    return _fit_peak(fine_mm, -0.5 * window.size / CORRELATED_VOXELS * misfit)
+@dataclass(frozen=True, eq=False)
+class _SliceModel:
+    """The cord of one slice as the mean DWI should show it, in a window around the cord.
 
-
-def _square(n: int) -> FloatArray:
-    """((2 n + 1)^2, 2) pairs of whole numbers from -n to n."""
-    side = np.arange(-n, n + 1)
-    return np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2).astype(float)
-
-
-def _explained(
-    share: FloatArray,
-    plane: PlaneGrid,
-    voxels: PlaneGrid,
-    window: FloatArray,
-    shifts_mm: FloatArray,
-) -> FloatArray:
-    """(m,) part of the window's variance that the cord explains at each of (m, 2) displacements.
-
-    A tilted plane is taken off first; where the cord would have to be dark it explains nothing.
+    Attributes
+    ----------
+    seen : (voxels,) mean DWI, weighted, background taken off
+    share, plane : cord on the B0 image, with its grid
+    voxels : grid of the window
+    root_weight : (voxels,) root of the weight of each voxel
+    background : (voxels, 3) orthonormal weighted constant and slopes
     """
-    moved = np.stack(
-        [average_over_voxels(share, plane, voxels, (left, back)) for left, back in shifts_mm]
-    ).reshape(len(shifts_mm), -1)
-    rows, columns = (index.ravel() for index in np.indices(window.shape))
-    tilt, _ = np.linalg.qr(np.stack([np.ones(rows.size), rows, columns], axis=1))
-    cord = moved - (moved @ tilt) @ tilt.T
-    dwi = window.ravel() - tilt @ (tilt.T @ window.ravel())
-    fitted = np.clip(cord @ dwi, 0, None)
-    total = (cord**2).sum(axis=1) * (dwi @ dwi)
-    return np.asarray(fitted**2 / np.where(total > 0, total, np.inf))
+
+    seen: FloatArray
+    share: FloatArray
+    plane: PlaneGrid
+    voxels: PlaneGrid
+    root_weight: FloatArray
+    background: FloatArray
+
+    def cord(self, shift_mm: FloatArray) -> FloatArray:
+        """Show the displaced cord, weighted, background taken off; (voxels,)."""
+        shift = (float(shift_mm[0]), float(shift_mm[1]))
+        moved = average_over_voxels(self.share, self.plane, self.voxels, shift)
+        return _without_background(moved, self.root_weight, self.background)
+
+    def slopes(self, shift_mm: FloatArray) -> FloatArray:
+        """Change of the displaced cord per mm toward left and posterior; (voxels, 2)."""
+        steps = SLOPE_STEP_MM * np.eye(2)
+        changes = [self.cord(shift_mm + step) - self.cord(shift_mm - step) for step in steps]
+        return np.stack(changes, axis=1) / (2 * SLOPE_STEP_MM)
 
 
-def _fit_peak(
-    shifts_mm: FloatArray, log_likelihood: FloatArray
-) -> tuple[FloatArray, FloatArray] | None:
-    """Fit a paraboloid; its top (2,) and curvature (2, 2), None if it has no top nearby."""
-    centre_mm = shifts_mm[np.argmax(log_likelihood)]
-    x, y = (shifts_mm - centre_mm).T
-    near = np.hypot(x, y) <= PEAK_RADIUS_MM
-    terms = np.stack([np.ones_like(x), x, y, -0.5 * x * x, -x * y, -0.5 * y * y], axis=1)
-    _, bx, by, xx, xy, yy = np.linalg.lstsq(terms[near], log_likelihood[near])[0]
-    information = np.array([[xx, xy], [xy, yy]])
-    if not (np.linalg.eigvalsh(information) > 0).all():
-        return None
-    offset_mm = np.linalg.solve(information, [bx, by])
-    return (centre_mm + offset_mm, information) if np.hypot(*offset_mm) < COARSE_STEP_MM else None
+def _slice_models(
+    cord_share: FloatArray,
+    plane: PlaneGrid,
+    mean_dwi: FloatArray,
+    grid: Grid,
+    max_shift_mm: float,
+) -> Iterator[tuple[int, _SliceModel]]:
+    """Yield the slices that have a cord and a finite, varying mean DWI around it."""
+    image_plane = PlaneGrid.of_image(grid)
+    for k, image in enumerate(volume_to_slices(mean_dwi)):
+        share = cord_share[k]
+        if not share.sum() * np.prod(plane.spacing_mm) >= SMALLEST_CORD_MM2:
+            continue
+        centre_mm, width_mm = _extent(share, plane)
+        reach_mm = width_mm + RIM_MM + max_shift_mm
+        left, posterior = (
+            _indices_within(image_plane.positions_mm(axis), centre_mm[axis], reach_mm[axis])
+            for axis in (0, 1)
+        )
+        if min(left.size, posterior.size) < 3:
+            continue
+        voxels = _part(image_plane, left, posterior)
+        weight, background = _weight_and_background(voxels, centre_mm, width_mm + RIM_MM)
+        seen = _without_background(image[np.ix_(posterior, left)], weight, background)
+        if np.isfinite(seen).all() and seen.any():
+            yield k, _SliceModel(seen, share, plane, voxels, weight, background)
 
 
-def _cut_window(
-    share: FloatArray, plane: PlaneGrid, dwi: FloatArray, grid: Grid, radius_mm: float
-) -> tuple[PlaneGrid, FloatArray]:
-    """Voxels of a slice around its cord, as a plane and their values (rows, columns)."""
-    limits = []
-    for axis in (0, 1):
-        centre_mm = np.average(plane.positions_mm(axis), weights=share.sum(axis=axis))
-        place = (centre_mm + np.array([-radius_mm, radius_mm])) / grid.spacing_mm[axis]
-        first, last = np.clip(place.round().astype(int), 0, grid.shape[axis] - 1)
-        limits.append((int(first), int(last) + 1))
-    (left, right), (front, back) = limits
-    start_mm = (left * grid.spacing_mm[0], front * grid.spacing_mm[1])
-    voxels = PlaneGrid(start_mm, (right - left, back - front), grid.spacing_mm[:2])
-    return voxels, dwi[front:back, left:right]
+def _extent(share: FloatArray, plane: PlaneGrid) -> tuple[FloatArray, FloatArray]:
+    """Centre and half width of a cord along left and posterior, as of an ellipse."""
+    marginals = share.sum(axis=0), share.sum(axis=1)
+    positions = [plane.positions_mm(axis) for axis in (0, 1)]
+    centre = [np.average(p, weights=m) for p, m in zip(positions, marginals, strict=True)]
+    variance = [
+        np.average((p - c) ** 2, weights=m)
+        for p, c, m in zip(positions, centre, marginals, strict=True)
+    ]
+    return np.array(centre), 2 * np.sqrt(variance)
 
 
-def _lean_on_neighbours(
-    best_mm: FloatArray, information: FloatArray, z_mm: FloatArray
+def _indices_within(
+    position_mm: FloatArray, centre_mm: float, reach_mm: float
+) -> npt.NDArray[np.intp]:
+    """Voxels whose centres lie within reach."""
+    return np.flatnonzero(np.abs(position_mm - centre_mm) <= reach_mm)
+
+
+def _part(
+    plane: PlaneGrid, left: npt.NDArray[np.intp], posterior: npt.NDArray[np.intp]
+) -> PlaneGrid:
+    """Cut a box out of a plane."""
+    start = (float(plane.positions_mm(0)[left[0]]), float(plane.positions_mm(1)[posterior[0]]))
+    return PlaneGrid(start, (left.size, posterior.size), plane.spacing_mm)
+
+
+def _weight_and_background(
+    voxels: PlaneGrid, centre_mm: FloatArray, half_width_mm: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Root weights of an ellipse with a soft edge, and the weighted orthonormal background."""
+    left, posterior = np.meshgrid(voxels.positions_mm(0), voxels.positions_mm(1))
+    across = (left - centre_mm[0]) / half_width_mm[0]
+    along = (posterior - centre_mm[1]) / half_width_mm[1]
+    root_weight = np.sqrt(np.clip(4 * (1 - np.hypot(across, along)), 0, 1)).ravel()
+    ramps = np.stack([np.ones(left.size), across.ravel(), along.ravel()], axis=1)
+    background, _ = np.linalg.qr(ramps * root_weight[:, None])
+    return root_weight, background
+
+
+def _without_background(
+    values: FloatArray, root_weight: FloatArray, background: FloatArray
 ) -> FloatArray:
-    """(k, 2) displacements to believe, given each slice's own and what cords do along z."""
-    n = len(z_mm)
-    distance = (z_mm[:, None] - z_mm) / SMOOTH_LENGTH_MM
-    covariance = COMMON_MM**2 + SMOOTH_MM**2 * np.exp(-0.5 * distance**2) + OWN_MM**2 * np.eye(n)
-    precision = np.kron(np.linalg.inv(covariance), np.eye(2))
-    for k in range(n):
-        precision[2 * k : 2 * k + 2, 2 * k : 2 * k + 2] += information[k]
-    weighted = (information @ best_mm[..., None]).reshape(2 * n)
-    return np.asarray(np.linalg.solve(precision, weighted)).reshape(n, 2)
+    """Weight (rows, columns) values and take the best constant and slopes off."""
+    weighted = values.ravel() * root_weight
+    return np.asarray(weighted - background @ (background.T @ weighted))
+
+
+def _match(model: _SliceModel, reach_mm: float) -> tuple[FloatArray, FloatArray]:
+    """Displacement of the cord of one slice and its information; 0 if it cannot be told."""
+    shift_mm = _search(model, reach_mm)
+    for _ in range(REFINEMENTS):
+        slopes, residual, _ = _linearised(model, shift_mm)
+        step_mm = np.linalg.lstsq(slopes, residual, rcond=None)[0]
+        shift_mm = shift_mm + np.clip(step_mm, -SEARCH_STEP_MM, SEARCH_STEP_MM)
+    slopes, residual, correlation = _linearised(model, shift_mm)
+    if correlation < LEAST_CORRELATION or np.linalg.norm(shift_mm) > reach_mm:
+        return shift_mm, np.zeros((2, 2))
+    noise_variance = residual @ residual / max((model.root_weight**2).sum() - 6, 1)
+    covariance = noise_variance * np.linalg.pinv(slopes.T @ slopes)
+    return shift_mm, np.linalg.inv(covariance + MODEL_DEVIATION_MM**2 * np.eye(2))
+
+
+def _search(model: _SliceModel, reach_mm: float) -> FloatArray:
+    """Best displacement on a coarse grid, the cord being brighter than its background."""
+    steps = np.arange(-reach_mm, reach_mm + SEARCH_STEP_MM / 2, SEARCH_STEP_MM)
+    candidates = np.array(list(product(steps, steps)))
+    best = np.argmax([_correlation(model, shift_mm) for shift_mm in candidates])
+    return np.asarray(candidates[best])
+
+
+def _correlation(model: _SliceModel, shift_mm: FloatArray) -> float:
+    """Correlation of the displaced cord with what is seen."""
+    cord = model.cord(shift_mm)
+    scale = np.sqrt((cord @ cord) * (model.seen @ model.seen))
+    return float(cord @ model.seen / scale) if scale > 0 else 0.0
+
+
+def _linearised(model: _SliceModel, shift_mm: FloatArray) -> tuple[FloatArray, FloatArray, float]:
+    """(voxels, 2) slopes of the seen cord, (voxels,) residual, and correlation at a displacement.
+
+    What a change of the cord's brightness explains is taken off both.
+    """
+    cord = model.cord(shift_mm)
+    power = max(float(cord @ cord), np.finfo(float).tiny)
+    gain = cord @ model.seen / power
+    slopes = model.slopes(shift_mm)
+    slopes = gain * (slopes - np.outer(cord, cord @ slopes / power))
+    return slopes, model.seen - gain * cord, _correlation(model, shift_mm)
+
+
+def _believed_together(
+    raw_mm: FloatArray, information: FloatArray, slice_spacing_mm: float
+) -> FloatArray:
+    """(k, 2) displacement of each slice that all slices agree on, smooth along z."""
+    k = len(raw_mm)
+    weighted_mm = np.einsum("kab,kb->ka", information, np.nan_to_num(raw_mm))
+    z_mm = torch.arange(k, dtype=torch.float64) * slice_spacing_mm
+    measurement = Measurement(
+        torch.from_numpy(information)[None], torch.from_numpy(weighted_mm)[None], z_mm
+    )
+    size_mm = torch.tensor([COMMON_MM, SMOOTH_MM, 0.0], dtype=torch.float64)
+    variance_mm2 = (size_mm**2)[:, None].expand(3, 2)
+    prior = DisplacementPrior(variance_mm2, torch.ones(1, k, dtype=torch.float64))
+    return np.asarray(believed_displacement(measurement, prior)[0][0])

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 SMOOTH_LENGTH_MM = 15.0
-TAIL_DEGREES = 1.5
+TAIL_DEGREES = 0.8
 SMALLEST_MM, LARGEST_MM = 1e-4, 3.0
 NEGLIGIBLE = 1e-12
 

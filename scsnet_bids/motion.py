@@ -125,7 +125,7 @@ def apply_shifts(series: FloatArray, shift_mm: FloatArray, grid: Grid) -> FloatA
     """
     shift_voxels = torch.from_numpy(-shift_mm / np.array(grid.spacing_mm[:2]))
     corrected = np.array(series, dtype=np.float32)
-    lowest = min(0.0, float(np.nanmin(corrected)))
+    lowest = float(np.min(corrected, where=np.isfinite(corrected), initial=0.0))
     for volume, shifts in enumerate(shift_voxels):
         moving = shifts.any(dim=-1).numpy()
         slices = np.nan_to_num(corrected[:, :, moving, volume], posinf=0, neginf=0)

@@ -1,17 +1,22 @@
 """The noise level of a diffusion series: from air where there is some, else from the tensor fit.
 
 Air holds the magnitude of complex Gaussian noise: a Rayleigh distribution, whose mean and standard
-deviation both give sigma (gudbjartsson1995). Only where the two agree is it believed. Air is as
-bright in the b=0 volumes as in the weighted ones, which no tissue is; this tells the two apart.
-The scatter of repeated b=0 volumes is never used: pulsation inflates it by a third.
+deviation both give sigma (gudbjartsson1995). Only where the two agree is it believed. Weak signal
+hardly disturbs that agreement (4 % where signal equals sigma), so air must also be as bright in the
+b=0 volumes as in the weighted ones, which no tissue is.
+The tensor's residual in the cord is corrected for what interpolation and the magnitude's own
+distribution have taken from it. The scatter of repeated b=0 volumes is never used: pulsation
+inflates it by a third.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage, special
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -21,12 +26,18 @@ RAYLEIGH_SD = float(np.sqrt(2 - np.pi / 2))
 AGREEMENT = 0.1
 """Mean and standard deviation, b=0 and weighted volumes, must give the same within this."""
 LEAST_VOXELS = 100
-BRIGHTEST = 3.0
-"""Above this ratio of mean to standard deviation it is no air, whatever the number of coils is
-(4 channels added as squares have 4.0, but so has dim tissue)."""
+BRIGHTEST = 5.0
+"""Above this ratio of mean to standard deviation it is no air: 1.9 for one channel, 4.9 for six
+that are added as squares; fat, which hardly diffuses, lies above."""
 WINDOW = 3.0
 """Air varies between voxels within this many standard errors of the mean over volumes."""
 N_LEVELS = 120
+CORD, WELL_INSIDE = 0.5, 0.9
+"""Shares of the cord's voxels; at its edge motion and pulsation add to the residual."""
+N_SHIFTS = 51
+ROUNDS = 20
+LARGE_SNR2 = 400.0
+"""Above it magnitudes are Gaussian."""
 
 SOURCES: dict[str, str] = {
     "background": "air in the weighted volumes, where it has a Rayleigh distribution",
@@ -64,33 +75,71 @@ class NoiseLevel:
         return 0.0 if self.flag in ("signed", "unknown") else self.sigma
 
 
+class _AirLevel(NamedTuple):
+    """Noise of voxels that can be air; the more it is to be believed, the greater."""
+
+    agrees: bool
+    n_voxels: int
+    by_sd: float
+
+
 def estimate_noise(
-    series: FloatArray, is_b0: BoolArray, residual: FloatArray, cord_mask: BoolArray
+    series: FloatArray,
+    is_b0: BoolArray,
+    residual: FloatArray,
+    cord_share: FloatArray,
+    residual_gain: float = 1.0,
 ) -> NoiseLevel:
     """Estimate the noise level of a series.
 
     Parameters
     ----------
-    series : (i, j, k, n) float array of magnitudes, best as acquired: interpolation smooths noise
+    series : (i, j, k, n) float array of magnitudes as acquired: interpolation smooths air
     is_b0 : (n,) bool array
     residual : (i, j, k) float array, standard deviation about the tensor fit
-    cord_mask : (i, j, k) bool array
+    cord_share : (i, j, k) float array in [0, 1]
+    residual_gain : what interpolation has left of the noise in ``residual``, as
+        :func:`interpolation_gain` tells
 
     Returns
     -------
     NoiseLevel
     """
-    fallback = _from_residual(residual, cord_mask)
+    fallback = _from_residual(residual / residual_gain, series, cord_share)
     if np.nanmin(series, initial=0) < 0:
         return NoiseLevel(fallback, *_source_and_flag(fallback, "signed"))
-    voxels = _unmasked(series, cord_mask)
+    voxels = _unmasked(series[cord_share < CORD])
     level = _air_level(voxels[:, ~is_b0], voxels[:, is_b0])
     if level is None:
         return NoiseLevel(fallback, *_source_and_flag(fallback, "no_background"))
-    by_mean, by_sd = level
-    if abs(by_sd / by_mean - 1) > AGREEMENT:
+    if not level.agrees:
         return NoiseLevel(fallback, *_source_and_flag(fallback, "not_rayleigh"))
-    return NoiseLevel((by_mean + by_sd) / 2, "background", None)
+    return NoiseLevel(level.by_sd, "background", None)
+
+
+def interpolation_gain(shift_voxels: FloatArray) -> float:
+    """Tell what a shift by cubic splines leaves of the noise's standard deviation.
+
+    Parameters
+    ----------
+    shift_voxels : (..., 2) float array, in-plane shifts of slices
+
+    Returns
+    -------
+    float in (0, 1], root mean square over the slices
+
+    Examples
+    --------
+    >>> interpolation_gain(np.array([[0.0, 2.0]]))
+    1.0
+    >>> round(interpolation_gain(np.array([[0.5, 0.0]])), 2)
+    0.87
+    """
+    fractions = np.linspace(-0.5, 0.5, N_SHIFTS)
+    impulse = np.eye(1, 25, 12)[0]
+    kept = [(ndimage.shift(impulse, step, order=3, mode="mirror") ** 2).sum() for step in fractions]
+    along_axes = np.interp(shift_voxels - np.round(shift_voxels), fractions, kept)
+    return float(np.sqrt(along_axes.prod(axis=-1).mean()))
 
 
 def _source_and_flag(fallback: float, flag: str) -> tuple[str, str]:
@@ -98,39 +147,64 @@ def _source_and_flag(fallback: float, flag: str) -> tuple[str, str]:
     return ("tensor_residual", flag) if fallback > 0 else ("none", "unknown")
 
 
-def _from_residual(residual: FloatArray, cord_mask: BoolArray) -> float:
-    """Median residual in the cord, nan where there is none."""
-    inside = residual[cord_mask & np.isfinite(residual)]
-    return float(np.median(inside)) if inside.size and np.median(inside) > 0 else float("nan")
+def _from_residual(residual: FloatArray, series: FloatArray, cord_share: FloatArray) -> float:
+    """Sigma from the median residual in the cord, well inside if possible; nan if there is none."""
+    for limit in (WELL_INSIDE, CORD):
+        chosen = (cord_share > limit) & np.isfinite(residual)
+        if chosen.sum() >= LEAST_VOXELS and np.median(residual[chosen]) > 0:
+            power = np.nanmean(np.asarray(series[chosen], dtype=float) ** 2, axis=0)
+            return _sigma_of_deviation(float(np.median(residual[chosen])), power)
+    return float("nan")
 
 
-def _unmasked(series: FloatArray, cord_mask: BoolArray) -> FloatArray:
-    """(voxels, n) samples outside the cord of the voxels that hold something in every volume."""
-    voxels = series[~cord_mask]
-    return np.asarray(voxels[(np.isfinite(voxels) & (voxels > 0)).all(axis=1)], dtype=float)
+def _sigma_of_deviation(deviation: float, power: FloatArray) -> float:
+    """Sigma of magnitudes of a standard deviation, from their mean squares in (n,) volumes.
 
-
-def _air_level(weighted: FloatArray, b0: FloatArray) -> tuple[float, float] | None:
-    """Sigma by mean and by standard deviation of the most voxels alike that can be air.
-
-    Voxels count as alike when their means over volumes lie as close together as the samples'
-    scatter allows. Where no set of them has a Rayleigh distribution, the largest one that is as
-    bright at b=0 is taken.
+    A magnitude near the floor varies less than its channels do (koay2006).
     """
-    if weighted.shape[1] < 2 or len(weighted) < LEAST_VOXELS:
+    sigma = deviation
+    for _ in range(ROUNDS):
+        snr2 = np.clip(power / sigma**2 - 2, 0, LARGE_SNR2)
+        sigma = deviation / float(np.sqrt(_variance(snr2).mean()))
+    return sigma
+
+
+def _variance(snr2: FloatArray) -> FloatArray:
+    """Variance of a magnitude by that of a channel, at a squared signal-to-noise ratio."""
+    mean = (1 + snr2 / 2) * special.i0e(snr2 / 4) + snr2 / 2 * special.i1e(snr2 / 4)
+    return np.asarray(2 + snr2 - np.pi / 2 * mean**2)
+
+
+def _unmasked(samples: FloatArray) -> FloatArray:
+    """Keep the voxels of (voxels, n) samples that hold something in every volume."""
+    return np.asarray(samples[(np.isfinite(samples) & (samples > 0)).all(axis=1)], dtype=float)
+
+
+def _air_level(weighted: FloatArray, b0: FloatArray) -> _AirLevel | None:
+    """Find the largest set of voxels alike that can be air; None if there is none.
+
+    Voxels are alike when their means over volumes lie as close together as the samples' scatter
+    allows, around a level that is their own mean. A set without a Rayleigh distribution counts
+    after all that have one.
+    """
+    if min(weighted.shape[1], b0.shape[1]) == 0 or len(weighted) < LEAST_VOXELS:
         return None
-    mean, square = weighted.mean(axis=1), (weighted**2).mean(axis=1)
-    bright = b0.mean(axis=1) if b0.shape[1] else mean
+    mean = weighted.mean(axis=1)
+    order = np.argsort(mean)
+    columns = np.stack([mean, (weighted**2).mean(axis=1), b0.mean(axis=1)], axis=1)
+    sums = np.cumsum(np.insert(columns[order], 0, 0, axis=0), axis=0)
     half_width = WINDOW * RAYLEIGH_SD / RAYLEIGH_MEAN / np.sqrt(weighted.shape[1])
-    found = []
-    for level in np.geomspace(mean.min(), mean.max(), N_LEVELS):
-        alike = np.abs(mean / level - 1) < half_width
-        count = int(alike.sum())
-        if count < LEAST_VOXELS:
-            continue
-        pooled = float(mean[alike].mean())
-        sd = float(np.sqrt(max(square[alike].mean() - pooled**2, 0.0)))
-        if abs(bright[alike].mean() / pooled - 1) < AGREEMENT and pooled < BRIGHTEST * sd:
-            by_mean, by_sd = pooled / RAYLEIGH_MEAN, sd / RAYLEIGH_SD
-            found.append((abs(by_sd / by_mean - 1) <= AGREEMENT, count, by_mean, by_sd))
-    return max(found)[2:] if found else None
+    level = np.geomspace(mean.min(), mean.max(), N_LEVELS)
+    for _ in range(ROUNDS):
+        first = np.searchsorted(mean[order], level * (1 - half_width))
+        end = np.searchsorted(mean[order], level * (1 + half_width))
+        count = end - first
+        level, square, bright = ((sums[end] - sums[first]) / np.maximum(count, 1)[:, None]).T
+    by_mean = level / RAYLEIGH_MEAN
+    by_sd = np.sqrt(np.clip(square - level**2, 0, None)) / RAYLEIGH_SD
+    agrees = np.abs(by_mean - by_sd) <= AGREEMENT * by_sd
+    flat = np.abs(bright - level) < AGREEMENT * level
+    dim = by_mean * RAYLEIGH_MEAN < BRIGHTEST * by_sd * RAYLEIGH_SD
+    found = np.flatnonzero((count >= LEAST_VOXELS) & flat & (agrees | dim))
+    levels = [_AirLevel(bool(agrees[x]), int(count[x]), float(by_sd[x])) for x in found]
+    return max(levels, default=None)

@@ -73,9 +73,12 @@ class RegionalSettings:
 class UnmixingSettings:
     """Region values from unmixed signals."""
 
+    sharpness: float = setting(
+        3.0, "1", "Factor of the logits of the network's probabilities; depends on the weights."
+    )
     cord_share: float = setting(0.8, "1", "Voxels that the cord fills more than this are unmixed.")
     least_voxels: float = setting(
-        3.0, "1", "A region determined worse than by this many voxels of its own has no value."
+        2.0, "1", "A region determined worse than by this many voxels of its own has no value."
     )
 
 

@@ -25,6 +25,7 @@ from scsnet_bids.displacement import Measurement
 from scsnet_bids.interpolation import sample_moved, sample_moved_with_slopes
 from scsnet_bids.slice_patches import SMOOTHING_VOXELS, SlicePatches, noise_left, smooth
 
+REFERENCE_SMOOTHING_VOXELS = 0.5
 EDGE_VOXELS = 1.0
 STRUCTURED = 2.0
 FREE_PARAMETERS = 4
@@ -75,7 +76,7 @@ def leave_one_out_means(patches: SlicePatches, shift_mm: Tensor, match: Match | 
     weight = gain**2 * precision
     others = (weight.sum(dim=0) - weight).clamp(min=TINY)
     mean = (weighted.sum(dim=0) - weighted) / others[..., None, None]
-    return smooth(mean, SMOOTHING_VOXELS)
+    return smooth(mean, REFERENCE_SMOOTHING_VOXELS)
 
 
 def match_slices(

@@ -76,7 +76,7 @@ def cut_patches(
     -------
     SlicePatches
     """
-    known = np.isfinite(centre_mm).all(axis=1)
+    known = np.asarray(np.isfinite(centre_mm).all(axis=1))
     spacing_mm = np.array(grid.spacing_mm[:2])
     middle_mm = (np.array(grid.shape[:2]) - 1) / 2 * spacing_mm
     centre_mm = np.where(known[:, None], centre_mm, middle_mm)
@@ -89,9 +89,11 @@ def cut_patches(
         for along, size in zip((along_i, along_j), grid.shape, strict=False)
     )
     patches = _taken(series, along_i, along_j)
-    usable = np.isfinite(patches).all(axis=(2, 3)) & (np.ptp(patches, axis=(2, 3)) > 0) & known
+    finite = np.nan_to_num(patches, posinf=0.0, neginf=0.0)
+    usable = np.isfinite(patches).all(axis=(2, 3)) & (np.ptp(finite, axis=(2, 3)) > 0) & known
+    in_units_of_spread = finite / max(float(finite.std()), float(np.finfo(np.float32).tiny))
     return SlicePatches(
-        smooth(torch.from_numpy(_in_units_of_spread(patches)), SMOOTHING_VOXELS),
+        smooth(torch.from_numpy(in_units_of_spread), SMOOTHING_VOXELS),
         torch.from_numpy((along_i * spacing_mm[0] - centre_mm[:, :1]).astype(np.float32)),
         torch.from_numpy((along_j * spacing_mm[1] - centre_mm[:, 1:]).astype(np.float32)),
         inside_i[:, :, None] & inside_j[:, None, :],
@@ -128,12 +130,6 @@ def _taken(series: FloatArray, along_i: IntArray, along_j: IntArray) -> npt.NDAr
     j = np.clip(along_j, 0, series.shape[1] - 1)[:, None, :]
     k = np.arange(series.shape[2])[:, None, None]
     return np.moveaxis(series[i, j, k], -1, 0).astype(np.float32)
-
-
-def _in_units_of_spread(patches: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Make intensities comparable to 1; what is not finite becomes 0."""
-    finite = np.nan_to_num(patches, posinf=0.0, neginf=0.0)
-    return finite / max(float(finite.std()), float(np.finfo(np.float32).tiny))
 
 
 def _gaussian(size: int, width_voxels: float) -> Tensor:

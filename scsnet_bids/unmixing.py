@@ -61,7 +61,20 @@ class UnmixedValues:
     @property
     def uncertainty(self) -> FloatArray:
         """(k, 8, 4) standard error of the values by noise alone."""
-        return np.sqrt(np.einsum("kmrr->krm", self.covariance))
+        return np.asarray(np.sqrt(np.einsum("kmrr->krm", self.covariance)))
+
+
+class RegionShares(NamedTuple):
+    """Part of each voxel that each region fills, (i, j, k, 9) in [0, 1], background first.
+
+    Attributes
+    ----------
+    weighted : in the weighted volumes
+    b0 : in the b=0 volumes, where the cord may lie elsewhere
+    """
+
+    weighted: FloatArray
+    b0: FloatArray
 
 
 class _Signals(NamedTuple):
@@ -75,13 +88,11 @@ class _Signals(NamedTuple):
 
 def unmix_regions(
     series: FloatArray,
-    share: FloatArray,
+    shares: RegionShares,
     gradients: Gradients,
     sigma: float,
     settings: UnmixingSettings,
     gradient_settings: GradientSettings,
-    *,
-    b0_share: FloatArray | None = None,
     weight: FloatArray | None = None,
 ) -> UnmixedValues:
     """Measure the diffusion tensor of every region and slice from unmixed signals.
@@ -91,14 +102,12 @@ def unmix_regions(
     series : (i, j, k, n) float array, magnitudes. A slice of a volume that is mostly 0 or not
         finite is left out, and so is a voxel that is not finite in any other volume, or always 0.
         Unless ``sigma`` is 0, negative samples (overshoot of interpolation) count as 0
-    share : (i, j, k, 9) float array in [0, 1], part of each voxel that each region fills in the
-        weighted volumes, background first
+    shares : of the regions
     gradients : of the n volumes
     sigma : standard deviation of the noise in each channel of a magnitude image, unit of the
         signal; 0 solves by least squares
     settings : which voxels and regions are solved
     gradient_settings : which volumes enter the tensor
-    b0_share : (i, j, k, 9) float array, the same in the b=0 volumes; None if it lies there alike
     weight : (n, k) float array >= 0 of the slices of volumes, 0 leaves one out; None weighs alike
 
     Returns
@@ -110,13 +119,13 @@ def unmix_regions(
     ImageError
         If the arrays do not fit each other, or sigma is negative or not a number.
     """
-    _check(series, share, gradients, sigma)
+    _check(series, shares, gradients, sigma)
     used = np.flatnonzero(tensor_volumes(gradients.bvals, gradient_settings))
     is_b0 = b0_volumes(gradients.bvals[used], gradient_settings.b0_max)
-    b0 = _unmix_signals(
-        series[..., used[is_b0]], share if b0_share is None else b0_share, sigma, settings
+    b0, weighted = (
+        _unmix_signals(series[..., used[kind]], share, sigma, settings)
+        for kind, share in ((is_b0, shares.b0), (~is_b0, shares.weighted))
     )
-    weighted = _unmix_signals(series[..., used[~is_b0]], share, sigma, settings)
     order = np.argsort(np.concatenate([np.flatnonzero(is_b0), np.flatnonzero(~is_b0)]))
     signal = np.concatenate([b0.signal, weighted.signal], axis=1)[:, order]
     present = np.concatenate([b0.present, weighted.present], axis=1)[:, order]
@@ -127,19 +136,24 @@ def unmix_regions(
         np.where(present, given.T, 0.0),
         kinds,
         np.minimum(b0.n_effective, weighted.n_effective),
-        share[..., 1:].sum(axis=(0, 1), dtype=float),
+        np.nansum(shares.weighted[..., 1:], axis=(0, 1), dtype=float),
         gradients.select(used),
         settings,
     )
 
 
-def _check(series: FloatArray, share: FloatArray, gradients: Gradients, sigma: float) -> None:
+def _check(series: FloatArray, shares: RegionShares, gradients: Gradients, sigma: float) -> None:
     """Make sure that the arrays belong together."""
-    wanted = (*series.shape[:3], N_CLASSES), (gradients.bvals.size,)
-    if (share.shape, series.shape[3:]) != wanted:
+    wanted = (*series.shape[:3], N_CLASSES)
+    if not shares.weighted.shape == shares.b0.shape == wanted:
         raise ImageError(
-            f"Unmixing needs shares {wanted[0]} and one volume per b-value: found shares "
-            f"{share.shape}, {series.shape[3:]} volumes and {gradients.bvals.size} b-values."
+            f"Unmixing a series of {series.shape[:3]} voxels needs shares {wanted}: found "
+            f"{shares.weighted.shape} and {shares.b0.shape}."
+        )
+    if series.shape[3:] != (gradients.bvals.size,):
+        raise ImageError(
+            f"Unmixing needs one b-value per volume: found {gradients.bvals.size} b-values for a "
+            f"series of {series.shape}."
         )
     if not (np.isfinite(sigma) and sigma >= 0):
         raise ImageError(f"The noise level must be 0 or more: found {sigma}.")

@@ -72,9 +72,20 @@ def test_training_twice_with_one_seed_gives_the_same_network(toy_atlas: Atlas, t
         assert torch.equal(one, other)
 
 
-def test_the_rate_rises_falls_and_ends_at_its_smallest():
-    rates = [training._learning_rate(progress) for progress in (0, 0.04, 0.5, 1, 1.2)]
-    assert rates[1] == pytest.approx(training.LEARNING_RATE, rel=0.01)
+@pytest.mark.usefixtures("small_rounds")
+def test_a_training_goes_on_from_the_weights_it_is_given(toy_atlas: Atlas, tmp_path: Path):
+    torch.manual_seed(7)
+    start = ScsNet()
+    before = {name: value.clone() for name, value in start.named_parameters()}
+    after = train(toy_atlas, tmp_path / "w.pt", Budget(1, 0), 3, CPU, "test", start)
+    for name, value in after.named_parameters():
+        assert torch.allclose(value, before[name], atol=2e-3)
+
+
+@pytest.mark.parametrize("highest", [training.LEARNING_RATE, training.FINE_TUNING_RATE])
+def test_the_rate_rises_falls_and_ends_at_its_smallest(highest):
+    rates = [training._learning_rate(progress, highest) for progress in (0, 0.04, 0.5, 1, 1.2)]
+    assert rates[1] == pytest.approx(highest, rel=0.01)
     assert rates[0] < rates[2] < rates[1]
     assert rates[3] == rates[4] == pytest.approx(training.FINAL_LEARNING_RATE)
 

@@ -79,8 +79,8 @@ def image_anatomy(anatomy: Tensor, pose: Pose, draws: Draws) -> tuple[Tensor, Te
     -------
     (n, 96, 96) magnitude image on the network's grid, 0 outside; (n, 96, 96) bool field of view
     """
-    fine = draws.log_uniform(SMALLEST_VOXEL_MM, 1.1)
-    voxel_y = torch.where(draws.chance(0.7), fine, draws.uniform(1.1, 1.6))
+    fine = draws.log_uniform(SMALLEST_VOXEL_MM, 1.0)
+    voxel_y = torch.where(draws.chance(0.75), fine, draws.uniform(1.0, 1.6))
     ratio = torch.where(
         draws.chance(0.6), torch.ones_like(voxel_y), draws.log_uniform(1 / 1.5, 1.5)
     )
@@ -117,7 +117,7 @@ def _window(voxel_mm: Tensor, draws: Draws) -> Tensor:
     """(n, 1, 128) the frequencies that voxels of this size keep: a box, sometimes a Hann edge."""
     relative = _frequencies(voxel_mm).abs() * 2 * voxel_mm
     softened = (
-        1 - draws.chance(0.35) * draws.uniform(0, 0.7) * torch.sin(relative * math.pi / 2) ** 2
+        1 - draws.chance(0.25) * draws.uniform(0, 0.7) * torch.sin(relative * math.pi / 2) ** 2
     )
     return torch.where(relative <= 1, softened, 0)
 
@@ -126,9 +126,9 @@ def _phase_weights(voxel_mm: Tensor, draws: Draws) -> Tensor:
     """(n, 1, 128) weights along phase encoding: T2*, partial Fourier, motion, N/2 ghost."""
     frequency = _frequencies(voxel_mm)
     relative = frequency * 2 * voxel_mm  # -1 to 1 inside the window
-    decay = torch.exp(-draws.uniform(0, 0.9) * relative)
-    partial = torch.where(draws.chance(0.3), draws.uniform(0.35, 0.8), 1)
-    motion = torch.cos(2 * math.pi * frequency * draws.uniform(0, 0.3))
+    decay = torch.exp(draws.chance(0.6) * draws.uniform(-0.9, 0) * relative)
+    partial = torch.where(draws.chance(0.2), draws.uniform(0.35, 0.8), 1)
+    motion = torch.cos(2 * math.pi * frequency * draws.chance(0.4) * draws.uniform(0, 0.35))
     ghost = torch.where(draws.chance(0.3), draws.uniform(0, 0.12), 0)
     shift = 2j * math.pi * frequency * draws.uniform(14, 32)
     real: Tensor = _window(voxel_mm, draws) * decay * (relative >= -partial) * motion

@@ -136,7 +136,8 @@ def _mix_neighbours(atlas: Atlas, draws: Draws) -> tuple[Tensor, Tensor]:
     middle = draws.uniform(0, len(atlas.maps) - 1)
     thickness = draws.log_uniform(4, 34)
     index = (middle + thickness * offsets)[:, 0].round().long().clamp(0, len(atlas.maps) - 1)
-    tilt = torch.cat([draws.normal(0.5, 1.5), draws.normal(0.7, 2.0)], dim=2)[:, 0]  # (n, 2) mm
+    tilt = torch.cat([draws.normal(0.5, 1.5), draws.normal(0.7, 2.0)], dim=2)[:, 0]
+    tilt = tilt * draws.chance(0.6)[:, 0]  # (n, 2) mm
     shift = tilt[:, None] * offsets[None, :, None] * 1.5  # (n, 3, 2)
     maps = atlas.maps[index].flatten(0, 1)  # (3 n, 4, 48, 48)
     theta = torch.eye(2, 3, device=maps.device).repeat(len(maps), 1, 1)
@@ -156,7 +157,9 @@ def _place_regions(maps: Tensor, pose: Pose, draws: Draws) -> Tensor:
     sx, sy = pose.scale[:, 0, None, None], pose.scale[:, 1, None, None]
     places = torch.stack([x / sx, y / sy], dim=-1) / (maps.shape[-1] * PIXEL_MM / 2)
     tissues = functional.grid_sample(maps, places, align_corners=False)  # (n, 4, 128, 128)
-    tissues = tissues * pose.has_cord[:, None]
+    cord = tissues.sum(dim=1, keepdim=True)
+    crisp = (0.5 + draws.uniform(1, 2.2)[:, None] * (cord - 0.5)).clamp(0, 1)
+    tissues = tissues * crisp / cord.clamp_min(1e-3) * pose.has_cord[:, None]
     left = (0.5 + x / PIXEL_MM).clamp(0, 1)[:, None]  # (n, 1, 128, 128) share left of the midline
     return torch.stack([tissues * left, tissues * (1 - left)], dim=2).flatten(1, 2)
 
@@ -206,8 +209,8 @@ def _outside_canal_mm(
     half_size_mm: Tensor, pose: Pose, draws: Draws
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(n, 128, 128) distance from the canal's wall, and the canal's half sizes a and b (mm)."""
-    gap_x = torch.where(draws.chance(0.15), draws.uniform(0, 0.7), draws.uniform(0.7, 6.5))
-    gap_y = torch.where(draws.chance(0.25), draws.uniform(0, 0.6), draws.uniform(0.5, 5))
+    gap_x = torch.where(draws.chance(0.15), draws.uniform(0, 0.7), draws.uniform(0.7, 8.5))
+    gap_y = torch.where(draws.chance(0.25), draws.uniform(0, 0.6), draws.uniform(0.5, 6))
     a = half_size_mm[:, 0, None, None] + gap_x
     b = half_size_mm[:, 1, None, None] + gap_y
     x = pose.x - draws.uniform(-0.6, 0.6) * gap_x
@@ -259,13 +262,15 @@ def _paint_rings(image: Tensor, outside_mm: Tensor, draws: Draws, where: Tensor)
 
 
 def _csf(pose: Pose, a: Tensor, b: Tensor, wild: Tensor, draws: Draws) -> Tensor:
-    """(n, 128, 128) fluid: bright, like the cord and speckled, or dark; roots and flow voids."""
+    """(n, 128, 128) fluid: bright, barely brighter than the cord, like it, or dark; flow voids."""
     kind = draws.uniform(0, 1)
-    level = torch.where(kind < 0.55, draws.uniform(1.2, 3.2), draws.uniform(0.85, 1.35))
+    level = torch.where(kind < 0.4, draws.uniform(1.2, 3.2), draws.uniform(1.02, 1.5))
+    level = torch.where(kind > 0.62, draws.uniform(0.85, 1.35), level)
     level = torch.where(kind > 0.84, draws.uniform(0.35, 0.9), level)
     level = torch.where(wild, draws.log_uniform(0.1, 3), level)
     slope = draws.normal(0.25, 0.7) * pose.y / b + draws.normal(0.1, 0.3) * pose.x / a
-    speckle = draws.uniform(0, 0.45) * draws.field(1.2 + 2 * float(draws.uniform(0, 1)[0]))
+    roughness = torch.where(draws.chance(0.35), draws.uniform(0, 0.1), draws.uniform(0, 0.45))
+    speckle = roughness * draws.field(1.2 + 2 * float(draws.uniform(0, 1)[0]))
     fluid = level * (1 + slope + speckle).clamp(0.1, 2.2)
     spots = (3 * (draws.field(1.6) - draws.uniform(1.0, 2.2))).clamp(0, 1)
     return torch.lerp(fluid, draws.log_uniform(0.2, 1.5), spots * draws.chance(0.5))

@@ -27,10 +27,12 @@ from scsnet_bids.network.dataset import Atlas, read_atlas
 from scsnet_bids.network.losses import soft_target_loss
 from scsnet_bids.network.model import ScsNet
 from scsnet_bids.network.validation import validate
-from scsnet_bids.network.weights import save_network
+from scsnet_bids.network.weights import load_network, save_network
 
 BATCH_SLICES = 16
 LEARNING_RATE = 3e-3
+FINE_TUNING_RATE = 1e-3
+"""Peak rate of a training that starts from trained weights."""
 FINAL_LEARNING_RATE = 2e-5
 WARM_UP_SHARE = 0.04
 WEIGHT_DECAY = 1e-3
@@ -103,11 +105,13 @@ def main(arguments: list[str] | None = None) -> int:
         budget = Budget(options.iterations, options.minutes)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         atlas = read_atlas(options.atlas)
+        start = deepcopy(load_network("cpu", options.start)) if options.start else None
     except ScsnetError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     command = shlex.join(["scsnet-bids-train", *arguments])
-    train(atlas, options.out, budget, options.seed, torch.device(options.device), command)
+    device = torch.device(options.device)
+    train(atlas, options.out, budget, options.seed, device, command, start)
     return 0
 
 
@@ -119,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--atlas", type=Path, required=True, help="PAM50 folder")
     parser.add_argument("--out", type=Path, required=True, help="weights to write (.pt)")
+    parser.add_argument("--start", type=Path, help="go on from these weights (default: afresh)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=70.0, help="train this long (default 70)")
     length.add_argument("--iterations", type=int, help="train this many steps of 16 slices")
@@ -129,7 +134,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def train(
-    atlas: Atlas, out: Path, budget: Budget, seed: int, device: torch.device, command: str
+    atlas: Atlas,
+    out: Path,
+    budget: Budget,
+    seed: int,
+    device: torch.device,
+    command: str,
+    start: ScsNet | None = None,
 ) -> ScsNet:
     """Train a network; keep it with figures on held-out anatomy every ten minutes and at the end.
 
@@ -141,6 +152,7 @@ def train(
     seed : of the random numbers
     device : where to train
     command : command line to record
+    start : network to go on from; None starts afresh
 
     Returns
     -------
@@ -148,14 +160,16 @@ def train(
     """
     seen, held_out = (part.to(device) for part in atlas.split())
     torch.manual_seed(seed)
-    network = ScsNet().to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network = (start or ScsNet()).requires_grad_().to(device).train()
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    highest_rate = FINE_TUNING_RATE if start else LEARNING_RATE
     average = deepcopy(network)
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimiser = torch.optim.AdamW(network.parameters(), highest_rate, weight_decay=WEIGHT_DECAY)
     record: dict[str, object] = {"name": "SCS-Net", "version": scsnet_bids.__version__}
     record |= {"data": DATA, "licence": LICENCE, "command": command}
     next_snapshot_s, running = SNAPSHOT_SECONDS, math.nan
     for step, (images, target) in enumerate(_batches(seen, seed, device), start=1):
-        rate = _learning_rate(budget.progress(step - 1))
+        rate = _learning_rate(budget.progress(step - 1), highest_rate)
         loss = _step(network, optimiser, images, target, rate)
         _move_average(average, network, step)
         running = loss if math.isnan(running) else 0.98 * running + 0.02 * loss
@@ -186,12 +200,12 @@ def _batches(atlas: Atlas, seed: int, device: torch.device) -> Iterator[tuple[Te
         yield mirror(images), mirror(target, axis_of_classes=1)
 
 
-def _learning_rate(progress: float) -> float:
+def _learning_rate(progress: float, highest: float) -> float:
     """Warm up, then follow a cosine down to the final rate."""
     if progress < WARM_UP_SHARE:
-        return LEARNING_RATE * (0.05 + 0.95 * progress / WARM_UP_SHARE)
+        return highest * (0.05 + 0.95 * progress / WARM_UP_SHARE)
     fall = (1 + math.cos(math.pi * min(1, progress))) / 2
-    return FINAL_LEARNING_RATE + (LEARNING_RATE - FINAL_LEARNING_RATE) * fall
+    return FINAL_LEARNING_RATE + (highest - FINAL_LEARNING_RATE) * fall
 
 
 def _step(

@@ -1,0 +1,115 @@
+"""Unmixed region values as columns of the region table.
+
+A slice's eight regions are measured by :mod:`scsnet_bids.unmixing`. Every other row, of several
+regions, several slices or both, is the mean of those values by volume. What has no value is left
+out of such a mean; where that is more than a little, the row says so or has no value either.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from scsnet_bids.region_tensor import METRICS
+from scsnet_bids.regional import PLAUSIBLE
+from scsnet_bids.regions import REGION_GROUPS
+from scsnet_bids.unmixing import UnmixedValues
+
+FloatArray = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.intp]
+
+WHOLE, LEAST = 0.95, 0.5
+"""Parts of the volume with a value: below the first a row is flagged, below the second empty."""
+UNCERTAIN = 0.25
+
+UNMIXED_FLAGS: dict[str, str] = {
+    "no_cord": "no cord was found",
+    "not_separable": "the shares do not tell the region's signal from its neighbours', or too "
+    "few voxels lie inside the cord",
+    "few_volumes": "the volumes left do not determine a tensor",
+    "partial": f"less than {WHOLE:.0%} of the volume has a value",
+    "implausible": "the value lies outside what cord tissue can have",
+    "uncertain": "the noise alone makes the value uncertain by more than a quarter",
+}
+
+UNMIXED_COLUMNS: dict[str, dict[str, Any]] = {
+    "unmixed": {
+        "Description": "Value of the region without partial volume and noise floor: the signals "
+        "of the regions are unmixed by their shares, then one tensor is fitted per region and "
+        "slice; other rows are means by volume. Not to be compared with norms made from means of "
+        "voxels.",
+        "Units": "unit of the metric",
+    },
+    "unmixed_uncertainty": {
+        "Description": "Standard error of it by noise alone; misplaced or misshapen regions are "
+        "not in it.",
+        "Units": "unit of the metric",
+    },
+    "unmixed_flag": {
+        "Description": "Reasons for doubt in the unmixed value, joined by semicolons; n/a if "
+        "there is none.",
+        "Levels": UNMIXED_FLAGS,
+    },
+}
+
+
+def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues) -> pd.DataFrame:
+    """Add the unmixed values to a region table.
+
+    Parameters
+    ----------
+    table : region table of :func:`scsnet_bids.regional.measure_regions`
+    unmixed : of the same slices
+
+    Returns
+    -------
+    DataFrame, ``table`` with the columns of ``UNMIXED_COLUMNS``
+    """
+    members = {(g.region, str(g.side)): np.array(g.labels) - 1 for g in REGION_GROUPS}
+    names = table[["scope", "slice", "level", "region", "side", "metric"]]
+    level_of = names[names["scope"] == "slice"].drop_duplicates("slice").set_index("slice")["level"]
+    slices = np.arange(len(unmixed.value))
+    rows = []
+    for scope, number, level, region, side, metric in names.itertuples(index=False):
+        if scope == "slice":
+            chosen = np.array([int(number)])
+        else:
+            chosen = slices if scope == "cord" else np.array(level_of.index[level_of == level], int)
+        rows.append(_combine(unmixed, chosen, members[region, side], metric))
+    added = pd.DataFrame(rows, columns=list(UNMIXED_COLUMNS), index=table.index)
+    return pd.concat([table, added], axis=1)
+
+
+def _combine(
+    unmixed: UnmixedValues, slices: IntArray, regions: IntArray, metric: str
+) -> tuple[float, float, str | None]:
+    """Value, uncertainty and flag of some regions in some slices, means by volume."""
+    place, number = np.ix_(slices, regions), METRICS.index(metric)
+    value, volume = unmixed.value[place][..., number], unmixed.volume[place]
+    covariance = unmixed.covariance[:, number][slices][:, regions][:, :, regions]
+    kept = np.where(np.isfinite(value), volume, 0)
+    coverage = kept.sum() / volume.sum() if volume.any() else 0.0
+    if coverage < LEAST:
+        return float("nan"), float("nan"), _reason(volume, unmixed.determined[slices])
+    weight = kept / kept.sum()
+    mean = float((weight * np.nan_to_num(value)).sum())
+    variance = np.einsum("kr,krs,ks->", weight, np.nan_to_num(covariance), weight)
+    deviation = float(np.sqrt(variance))
+    lowest, highest = PLAUSIBLE[metric]
+    raised = {
+        "partial": coverage < WHOLE,
+        "implausible": not lowest <= mean <= highest,
+        "uncertain": deviation > UNCERTAIN * abs(mean),
+    }
+    return mean, deviation, ";".join(name for name, doubt in raised.items() if doubt) or None
+
+
+def _reason(volume: FloatArray, determined: BoolArray) -> str:
+    """Say why there is no value."""
+    if not volume.any():
+        return "no_cord"
+    return "not_separable" if determined.any() else "few_volumes"

@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from scsnet_bids.images import Grid, read_image
+from scsnet_bids.motion import (
+    MotionEstimate,
+    apply_shifts,
+    average_b0,
+    average_dwi,
+    estimate_motion,
+)
+from scsnet_bids.settings import MotionSettings
+
+FloatArray = npt.NDArray[np.floating]
+
+SHAPE, N_B0, N_DWI = (34, 32, 6), 4, 18
+N = N_B0 + N_DWI
+B0 = np.arange(N) < N_B0
+GRID = Grid(SHAPE, np.diag([0.9, 0.9, 5.0, 1.0]), np.array([[0, 1], [1, 1], [2, 1]]))
+MIDDLE_MM = (np.array(SHAPE[:2]) - 1) / 2 * 0.9
+CENTRE_MM = MIDDLE_MM + np.stack([np.linspace(-1, 1, SHAPE[2]), np.linspace(2, 0, SHAPE[2])], 1)
+
+
+def disc(shift_mm: FloatArray, half_width_mm: tuple[float, float]) -> FloatArray:
+    """(i, j, k, n) soft ellipse around the cord centre, its content displaced."""
+    left, posterior = np.indices(SHAPE[:2])[:, :, :, None, None] * 0.9
+    centre = CENTRE_MM + shift_mm  # (n, k, 2)
+    across = (left - centre[..., 0].T) / half_width_mm[0]
+    along = (posterior - centre[..., 1].T) / half_width_mm[1]
+    edge_mm = 0.35
+    return 1 / (1 + np.exp((np.hypot(across, along) - 1) * min(half_width_mm) / edge_mm))
+
+
+def scan(
+    rng: np.random.Generator, motion_mm: FloatArray, snr: float, gain: FloatArray | float = 1.0
+) -> npt.NDArray[np.float32]:
+    """Simulate cord and fluid moving in a still neck: b=0 with bright fluid, weighted without.
+
+    ``snr`` is that of the cord in the weighted volumes; at b=0 it is 2.5 times that.
+    """
+    cord, canal = disc(motion_mm, (6.0, 4.5)), disc(motion_mm, (9.0, 7.5))
+    neck = 0.2 * rng.random(SHAPE)[..., None]
+    b0 = neck + 2.5 * cord + 4.5 * canal * (1 - cord)
+    brightness = rng.uniform(0.7, 1.3, N)
+    dwi = neck / 2 + brightness * cord * np.asarray(gain)
+    clean = np.where(B0, b0, dwi)
+    noise = rng.normal(0, 1 / snr, (2, *clean.shape))
+    return np.hypot(clean + noise[0], noise[1]).astype(np.float32)
+
+
+def moving(rng: np.random.Generator, volume_mm: float, slice_mm: float) -> FloatArray:
+    """Displacements of volumes and of slices, RMS lengths given."""
+    volumes = rng.normal(0, volume_mm / np.sqrt(2), (N, 1, 2))
+    return volumes + rng.normal(0, slice_mm / np.sqrt(2), (N, SHAPE[2], 2))
+
+
+def estimate(series: FloatArray, centre_mm: FloatArray = CENTRE_MM) -> MotionEstimate:
+    return estimate_motion(series, B0, centre_mm, GRID, MotionSettings())
+
+
+def errors(found: MotionEstimate, motion_mm: FloatArray, volumes: FloatArray) -> FloatArray:
+    """(volumes, k) length of the error, a common displacement of each slice aside."""
+    difference = (found.shift_mm + motion_mm)[volumes]
+    return np.linalg.norm(difference - np.median(difference, axis=0), axis=-1)
+
+
+def rms(values: FloatArray) -> float:
+    return float(np.sqrt((values**2).mean()))
+
+
+def test_a_noisy_still_series_is_left_nearly_still(rng: np.random.Generator) -> None:
+    found = estimate(scan(rng, np.zeros((N, SHAPE[2], 2)), 4.0))
+    assert found.trusted.all()
+    assert rms(np.linalg.norm(found.shift_mm[~B0], axis=-1)) < 0.12
+    assert rms(np.linalg.norm(found.shift_mm[B0], axis=-1)) < 0.06
+
+
+@pytest.mark.parametrize(("snr", "limit_mm"), [(4.0, 0.2), (8.0, 0.1)])
+def test_motion_of_volumes_and_slices_is_found(
+    rng: np.random.Generator, snr: float, limit_mm: float
+) -> None:
+    motion_mm = moving(rng, 1.0, 0.6)
+    found = estimate(scan(rng, motion_mm, snr))
+    assert rms(errors(found, motion_mm, ~B0)) < limit_mm
+    assert rms(errors(found, motion_mm, B0)) < 0.1
+
+
+def test_the_expected_deviation_is_about_the_error(rng: np.random.Generator) -> None:
+    motion_mm = moving(rng, 1.0, 0.6)
+    found = estimate(scan(rng, motion_mm, 4.0))
+    expected = rms(np.linalg.norm(found.deviation_mm[~B0], axis=-1))
+    assert 0.6 < rms(errors(found, motion_mm, ~B0)) / expected < 1.7
+
+
+def test_one_volume_far_off_is_found(rng: np.random.Generator) -> None:
+    motion_mm = np.zeros((N, SHAPE[2], 2))
+    motion_mm[10] = 2.2, -2.2
+    found = estimate(scan(rng, motion_mm, 4.0))
+    assert errors(found, motion_mm, ~B0).max() < 0.4
+
+
+def test_the_correction_brings_content_back(rng: np.random.Generator) -> None:
+    motion_mm = np.zeros((N, SHAPE[2], 2))
+    motion_mm[7, 3] = 1.5, 0.0
+    series = scan(rng, motion_mm, 50.0)
+    found = estimate(series)
+    corrected = apply_shifts(series, found.shift_mm, GRID)
+    at_rest = np.median(series[..., ~B0], axis=-1)[:, :, 3]
+    ratio = at_rest.sum() / corrected[:, :, 3, 7].sum()
+    assert found.shift_mm[7, 3, 0] == pytest.approx(-1.5, abs=0.1)
+    assert rms(corrected[:, :, 3, 7] * ratio - at_rest) < rms(series[:, :, 3, 7] - at_rest) / 3
+
+
+def test_slices_without_signal_borrow_from_their_volume(rng: np.random.Generator) -> None:
+    motion_mm = np.tile(moving(rng, 1.0, 0.0)[:, :1], (1, SHAPE[2], 1))
+    lost = np.zeros((N, SHAPE[2]), bool)
+    lost[N_B0:, 2] = rng.permutation(np.arange(N_DWI) < N_DWI // 2)
+    lost[N_B0:, 4] = rng.permutation(np.arange(N_DWI) < N_DWI // 3)
+    found = estimate(scan(rng, motion_mm, 4.0, np.where(lost, 0.03, 1.0).T))
+    assert not found.trusted[lost].any()
+    assert found.trusted[~lost].all()
+    every_error = errors(found, motion_mm, ~B0)
+    assert rms(every_error[lost[~B0]]) < 0.25
+    assert every_error.max() < 0.6
+
+
+def test_fluid_that_flashes_at_b0_is_not_taken_for_motion(rng: np.random.Generator) -> None:
+    still = np.zeros((N, SHAPE[2], 2))
+    series = scan(rng, still, 6.0)
+    front = disc(still, (9.0, 7.5))[..., 1] * (1 - disc(still, (6.0, 4.5))[..., 1])
+    front *= np.arange(SHAPE[1])[:, None] * 0.9 < CENTRE_MM[:, 1]
+    series[:, :, 3, 1] -= (4.0 * front[:, :, 3]).astype(np.float32)
+    found = estimate(series)
+    assert np.linalg.norm(found.shift_mm[1], axis=-1).max() < 0.3
+
+
+def test_the_reference_of_each_kind_is_its_median_position(rng: np.random.Generator) -> None:
+    motion_mm = moving(rng, 0.6, 0.2) + np.where(B0, 0.7, -0.3)[:, None, None]
+    found = estimate(scan(rng, motion_mm, 6.0))
+    for kind in (B0, ~B0):
+        assert np.abs(np.median(found.shift_mm[kind], axis=0)).max() < 0.15
+
+
+def test_a_slice_without_a_centre_takes_the_displacement_of_its_volume(
+    rng: np.random.Generator,
+) -> None:
+    motion_mm = np.tile(moving(rng, 1.0, 0.0)[:, :1], (1, SHAPE[2], 1))
+    centre_mm = CENTRE_MM.copy()
+    centre_mm[4] = np.nan
+    found = estimate(scan(rng, motion_mm, 5.0), centre_mm)
+    assert not found.trusted[:, 4].any()
+    assert np.isnan(found.correlation[:, 4]).all()
+    assert rms(errors(found, motion_mm, ~B0)[:, 4]) < 0.2
+
+
+def test_no_centre_at_all_moves_nothing(rng: np.random.Generator) -> None:
+    series = scan(rng, moving(rng, 1.0, 0.6), 5.0)
+    found = estimate(series, np.full_like(CENTRE_MM, np.nan))
+    assert not found.trusted.any()
+    np.testing.assert_allclose(found.shift_mm, 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, np.nan, np.inf])
+def test_slices_without_an_image_disturb_nothing(rng: np.random.Generator, value: float) -> None:
+    motion_mm = np.tile(moving(rng, 0.8, 0.0)[:, :1], (1, SHAPE[2], 1))
+    series = scan(rng, motion_mm, 5.0)
+    series[:, :, 1, 6] = value
+    series[:, :, 4, :] = value
+    found = estimate(series)
+    assert not found.trusted[6, 1]
+    assert not found.trusted[:, 4].any()
+    assert np.isfinite(found.shift_mm).all()
+    assert np.delete(errors(found, motion_mm, ~B0), 4, axis=1).max() < 0.6
+
+
+def test_a_single_volume_is_its_own_reference(rng: np.random.Generator) -> None:
+    series = scan(rng, moving(rng, 1.0, 0.6), 5.0)[..., [0, *range(N_B0, N)]]
+    found = estimate_motion(series, np.arange(N_DWI + 1) < 1, CENTRE_MM, GRID, MotionSettings())
+    assert not found.shift_mm[0].any()
+    assert found.trusted[0].all()
+    assert found.shift_mm[1:].any()
+
+
+def test_two_volumes_meet_halfway(rng: np.random.Generator) -> None:
+    motion_mm = np.zeros((N, SHAPE[2], 2))
+    motion_mm[1, :, 1] = 1.0
+    pair = scan(rng, motion_mm, 8.0)[..., :2]
+    found = estimate_motion(pair, np.array([True, True]), CENTRE_MM, GRID, MotionSettings())
+    np.testing.assert_allclose(found.shift_mm[0, :, 1], 0.5, atol=0.1)
+    np.testing.assert_allclose(found.shift_mm[1, :, 1], -0.5, atol=0.1)
+
+
+def test_a_tiny_field_is_no_obstacle(rng: np.random.Generator) -> None:
+    series = rng.random((4, 3, 1, 5)).astype(np.float32)
+    grid = Grid((4, 3, 1), GRID.affine, GRID.storage)
+    centre = np.array([[1.0, 1.0]])
+    found = estimate_motion(series, np.arange(5) < 2, centre, grid, MotionSettings())
+    assert np.isfinite(found.shift_mm).all()
+    assert np.linalg.norm(found.shift_mm, axis=-1).max() <= MotionSettings().max_shift_mm
+    assert apply_shifts(series, found.shift_mm, grid).shape == series.shape
+
+
+def test_correction_that_is_switched_off_moves_and_trusts_nothing(
+    rng: np.random.Generator,
+) -> None:
+    series = scan(rng, moving(rng, 1.0, 0.6), 5.0)
+    found = estimate_motion(series, B0, CENTRE_MM, GRID, MotionSettings(enabled=False))
+    assert not found.shift_mm.any()
+    assert not found.trusted.any()
+
+
+def test_slices_that_do_not_move_stay_exactly_as_they_are(rng: np.random.Generator) -> None:
+    series = rng.random((*SHAPE, 2)).astype(np.float32)
+    shift_mm = np.zeros((2, SHAPE[2], 2))
+    shift_mm[1, 3] = 0.4, 0.1
+    corrected = apply_shifts(series, shift_mm, GRID)
+    np.testing.assert_array_equal(corrected[..., 0], series[..., 0])
+    np.testing.assert_array_equal(
+        np.delete(corrected[..., 1], 3, 2), np.delete(series[..., 1], 3, 2)
+    )
+    assert not np.array_equal(corrected[:, :, 3, 1], series[:, :, 3, 1])
+
+
+def test_content_moves_by_the_shift_toward_left_and_back(rng: np.random.Generator) -> None:
+    series = rng.random((*SHAPE, 1)).astype(np.float32)
+    shift_mm = np.tile([0.9, -1.8], (1, SHAPE[2], 1))
+    corrected = apply_shifts(series, shift_mm, GRID)
+    np.testing.assert_allclose(corrected[1:, :-2], series[:-1, 2:], atol=1e-5)
+
+
+def test_no_ringing_below_zero(rng: np.random.Generator) -> None:
+    series = (disc(np.zeros((1, SHAPE[2], 2)), (6.0, 4.5)) > 0.5).astype(np.float32)
+    shift_mm = np.full((1, SHAPE[2], 2), 0.4)
+    assert apply_shifts(series, shift_mm, GRID).min() == 0.0
+    assert apply_shifts(series - 0.5, shift_mm, GRID).min() == -0.5
+
+
+def test_voxels_that_are_not_finite_do_not_spread() -> None:
+    series = np.ones((*SHAPE, 1), np.float32)
+    series[3, 3, 2] = np.nan
+    corrected = apply_shifts(series, np.full((1, SHAPE[2], 2), 0.3), GRID)
+    assert np.isfinite(corrected).all()
+    assert corrected[15:, 15:].mean() == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("average", [average_b0, average_dwi])
+def test_averages_are_the_mean_of_clean_data(average, rng: np.random.Generator) -> None:
+    volumes = rng.normal(100, 10, (20, 20, 3, 9)).astype(np.float32)
+    chosen = np.arange(9) < 6
+    mean = volumes[..., chosen].mean(axis=-1)
+    assert rms(average(volumes, chosen) - mean) < 0.2 * 10 / np.sqrt(6)
+
+
+@pytest.mark.parametrize("average", [average_b0, average_dwi])
+def test_averages_are_not_pulled_by_one_bad_volume(average, rng: np.random.Generator) -> None:
+    volumes = rng.normal(100, 10, (20, 20, 3, 8)).astype(np.float32)
+    spoilt = volumes.copy()
+    spoilt[..., 2] = 1000
+    every = np.ones(8, bool)
+    assert abs(average(spoilt, every).mean() - 100) < 5
+    assert spoilt.mean() > 200
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_or_two_volumes_are_averaged_plainly(n: int, rng: np.random.Generator) -> None:
+    volumes = rng.random((4, 4, 2, 3)).astype(np.float32)
+    chosen = np.arange(3) < n
+    np.testing.assert_allclose(
+        average_b0(volumes, chosen), volumes[..., :n].mean(axis=-1), rtol=1e-6
+    )
+
+
+def test_equal_volumes_average_to_themselves() -> None:
+    volumes = np.tile(np.arange(8, dtype=np.float32).reshape(2, 2, 2, 1), 5)
+    np.testing.assert_array_equal(average_b0(volumes, np.ones(5, bool)), volumes[..., 0])
+
+
+@pytest.mark.data
+def test_a_real_series_moves_little_but_its_first_b0_is_off(shared_data: Path) -> None:
+    folder = shared_data / "ds-cord"
+    series = read_image(folder / "sub-01" / "dwi" / "sub-01_dwi.nii.gz")
+    mask = read_image(
+        folder / "derivatives" / "meandwi" / "sub-01" / "dwi" / "sub-01_label-SC_mask.nii.gz"
+    )
+    b0 = np.loadtxt(folder / "sub-01" / "dwi" / "sub-01_dwi.bval") < 50
+    centre = np.array([np.argwhere(mask.data[..., k]).mean(axis=0) for k in range(15)])
+    centre_mm = centre * series.grid.spacing_mm[:2]
+    found = estimate_motion(series.data, b0, centre_mm, series.grid, MotionSettings())
+    length_mm = np.linalg.norm(found.shift_mm, axis=-1)
+    assert found.trusted.mean() > 0.98
+    assert 0.05 < rms(length_mm[~b0]) < 0.25
+    assert length_mm.max() < 1.0
+    assert -0.7 < found.shift_mm[0, 3:5, 1].mean() < -0.3

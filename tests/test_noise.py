@@ -1,0 +1,112 @@
+"""The noise level is told by air that is air, else by the tensor fit, and doubt is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scsnet_bids.noise import FLAGS, SOURCES, estimate_noise, interpolation_gain
+
+SIGMA = 20.0
+SHAPE = (30, 30, 3)
+N_B0, N_WEIGHTED = 4, 20
+IS_B0 = np.arange(N_B0 + N_WEIGHTED) < N_B0
+
+
+def magnitude(clean: np.ndarray, rng: np.random.Generator, channels: int = 1) -> np.ndarray:
+    """Root of the sum of squares of noisy channels that share the signal."""
+    noise = rng.normal(0, SIGMA, (2, channels, *clean.shape))
+    return np.sqrt(((clean / np.sqrt(channels) + noise[0]) ** 2 + noise[1] ** 2).sum(axis=0))
+
+
+@pytest.fixture
+def cord() -> np.ndarray:
+    share = np.zeros(SHAPE)
+    share[10:20, 10:20] = 1
+    return share
+
+
+@pytest.fixture
+def clean(cord: np.ndarray) -> np.ndarray:
+    """Cord, a neck around it in which muscle is bright at b=0, and air on one side."""
+    tissue = np.full(SHAPE, 400.0) + 600 * cord
+    tissue[:5] = 0
+    return tissue[..., None] * np.where(IS_B0, 1.0, 0.35)
+
+
+@pytest.fixture
+def residual(cord: np.ndarray) -> np.ndarray:
+    return np.where(cord > 0, 1.1 * SIGMA, 3 * SIGMA)
+
+
+def test_air_tells_the_noise(clean, residual, cord, rng) -> None:
+    level = estimate_noise(magnitude(clean, rng), IS_B0, residual, cord)
+    assert level.source == "background"
+    assert level.flag is None
+    assert level.sigma == pytest.approx(SIGMA, rel=0.03)
+    assert level.rician_sigma == level.sigma
+
+
+@pytest.mark.parametrize("dim", [10.0, 30.0, 100.0])
+def test_dim_tissue_is_not_taken_for_air(clean, residual, cord, rng, dim) -> None:
+    clean = np.where(clean > 0, clean, dim * np.where(IS_B0, 1.0, 0.35) * SIGMA / 10)
+    level = estimate_noise(magnitude(clean, rng), IS_B0, residual, cord)
+    assert level.source == "tensor_residual" or level.sigma == pytest.approx(SIGMA, rel=0.1)
+
+
+@pytest.mark.parametrize("masked", [0.0, np.nan])
+def test_masked_air_leaves_the_residual(clean, residual, cord, rng, masked) -> None:
+    series = np.where(clean > 0, magnitude(clean, rng), masked)
+    level = estimate_noise(series, IS_B0, residual, cord)
+    assert (level.source, level.flag) == ("tensor_residual", "no_background")
+    assert level.sigma == pytest.approx(1.1 * SIGMA, rel=2e-3)
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_summed_channels_are_not_rayleigh(clean, residual, cord, rng, channels) -> None:
+    level = estimate_noise(magnitude(clean, rng, channels), IS_B0, residual, cord)
+    assert (level.source, level.flag) == ("tensor_residual", "not_rayleigh")
+
+
+def test_signed_series_have_no_floor(clean, residual, cord, rng) -> None:
+    series = clean + rng.normal(0, SIGMA, clean.shape)
+    level = estimate_noise(series, IS_B0, residual, cord)
+    assert (level.source, level.flag) == ("tensor_residual", "signed")
+    assert level.rician_sigma == 0
+
+
+def test_nothing_known_is_said(clean, cord, rng) -> None:
+    series = np.where(clean > 0, magnitude(clean, rng), 0)
+    level = estimate_noise(series, IS_B0, np.full(SHAPE, np.nan), cord)
+    assert (level.source, level.flag) == ("none", "unknown")
+    assert np.isnan(level.sigma)
+    assert level.rician_sigma == 0
+
+
+def test_repeated_b0_volumes_have_no_say(clean, residual, cord, rng) -> None:
+    series = np.where(clean > 0, magnitude(clean, rng), 0)
+    pulsating = series * np.where(IS_B0, rng.uniform(0.5, 1.5, IS_B0.size), 1)
+    levels = [estimate_noise(s, IS_B0, residual, cord) for s in (series, pulsating)]
+    assert levels[0] == levels[1]
+
+
+def test_residual_is_taken_well_inside_the_cord(clean, cord, rng) -> None:
+    share = np.where(cord > 0, 1.0, 0.0)
+    share[8:10, 10:20] = 0.6
+    residual = np.where(share == 1, SIGMA, 5 * SIGMA)
+    series = np.where(clean > 0, magnitude(clean, rng), 0)
+    assert estimate_noise(series, IS_B0, residual, share).sigma == pytest.approx(SIGMA, rel=2e-3)
+
+
+def test_interpolation_gain_is_that_of_the_correction(rng) -> None:
+    torch = pytest.importorskip("torch")
+    from scsnet_bids.interpolation import sample_moved
+
+    noise = torch.from_numpy(rng.normal(0, 1, (40, 48, 48)))
+    shift = torch.from_numpy(rng.uniform(-1, 1, (40, 2)))
+    moved = sample_moved(noise, shift)[:, 4:-4, 4:-4]
+    assert interpolation_gain(shift.numpy()) == pytest.approx(float(moved.std()), rel=0.01)
+
+
+def test_every_source_and_flag_is_described() -> None:
+    assert all(text for text in (SOURCES | FLAGS).values())

@@ -1,0 +1,382 @@
+"""Unmixed values are those of the tissue, and are missing where nothing tells them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scsnet_bids.errors import ImageError
+from scsnet_bids.gradients import Gradients
+from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
+from scsnet_bids.region_tensor import METRICS, determined, fit_region_tensors
+from scsnet_bids.regional import measure_regions
+from scsnet_bids.regions import N_CLASSES, REGIONS
+from scsnet_bids.settings import GradientSettings, RegionalSettings, UnmixingSettings
+from scsnet_bids.sharpening import sharpen_probability, sharpen_shares
+from scsnet_bids.slices import PlaneGrid, volume_to_slices
+from scsnet_bids.unmixed_table import UNMIXED_COLUMNS, UNMIXED_FLAGS, add_unmixed
+from scsnet_bids.unmixing import RegionShares, UnmixedValues, unmix_regions
+
+SETTINGS, GRADIENTS = UnmixingSettings(), GradientSettings()
+SNR = 6.5
+SIGMA = 1000 / SNR
+STILL = PhantomSettings(
+    snr=np.inf, motion_mm=0, b0_to_dwi_mm=0, tilt_deg=0, slices=5, matrix=(48, 40)
+)
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    """A still cord without noise, whose fibres all run along it."""
+    return simulate(STILL, 1)
+
+
+def noisy(series: np.ndarray, rng: np.random.Generator, sigma: float = SIGMA) -> np.ndarray:
+    real, imaginary = rng.normal(0, sigma, (2, *series.shape))
+    return np.hypot(series + real, imaginary)
+
+
+def unmix(phantom: Phantom, series: np.ndarray, sigma: float, **changed: object) -> UnmixedValues:
+    shares = RegionShares(phantom.region_share, phantom.region_share)
+    given = {"shares": shares, "settings": SETTINGS} | changed
+    return unmix_regions(
+        series,
+        given["shares"],
+        phantom.gradients,
+        sigma,
+        given["settings"],
+        GRADIENTS,
+        given.get("weight"),
+    )
+
+
+def truth(phantom: Phantom, metric: str) -> np.ndarray:
+    return np.array([getattr(part, metric.lower()) for part in phantom.tissue])
+
+
+def mean_of_slices(unmixed: UnmixedValues, metric: str) -> np.ndarray:
+    value = unmixed.value[..., METRICS.index(metric)]
+    kept = unmixed.volume * np.isfinite(value)
+    return np.nansum(kept * value, axis=0) / kept.sum(axis=0)
+
+
+def test_partial_volume_is_taken_out_without_noise(phantom) -> None:
+    unmixed = unmix(phantom, phantom.series, 0.0)
+    for metric in ("FA", "MD"):
+        ratio = unmixed.value[..., METRICS.index(metric)] / truth(phantom, metric)
+        assert np.nanmax(np.abs(ratio - 1)) < 0.03
+
+
+def test_noise_floor_is_taken_out(phantom, rng) -> None:
+    series = [noisy(phantom.series, rng) for _ in range(4)]
+    bias = {
+        sigma: np.mean([mean_of_slices(unmix(phantom, s, sigma), "MD") for s in series], axis=0)
+        / truth(phantom, "MD")
+        - 1
+        for sigma in (0.0, SIGMA)
+    }
+    assert bias[0.0].mean() < -0.04
+    assert abs(bias[SIGMA].mean()) < 0.015
+
+
+def test_gray_matter_is_not_raised_by_white_matter(phantom, rng) -> None:
+    unmixed = unmix(phantom, noisy(phantom.series, rng), SIGMA)
+    assert mean_of_slices(unmixed, "FA") == pytest.approx(truth(phantom, "FA"), rel=0.12)
+
+
+def test_uncertainty_is_that_of_repeated_noise(phantom, rng) -> None:
+    clean = unmix(phantom, phantom.series, 0.0)
+    deviations = []
+    for _ in range(6):
+        unmixed = unmix(phantom, noisy(phantom.series, rng, 1000 / 15), 1000 / 15)
+        deviations.append((unmixed.value - clean.value) / unmixed.uncertainty)
+    inside = np.abs(np.array(deviations)) < 1.645
+    coverage = inside[np.isfinite(deviations)].mean()
+    assert 0.86 < coverage < 0.94
+
+
+def test_covariance_tells_that_neighbours_err_against_each_other(phantom, rng) -> None:
+    unmixed = unmix(phantom, noisy(phantom.series, rng), SIGMA)
+    lateral, gray = 0, 6
+    assert np.nanmean(unmixed.covariance[:, 0, lateral, gray]) < 0
+    assert unmixed.covariance == pytest.approx(
+        unmixed.covariance.swapaxes(-1, -2), rel=1e-6, abs=1e-15, nan_ok=True
+    )
+
+
+def test_lost_slices_have_no_say_with_weight_zero(phantom) -> None:
+    lost = np.zeros((phantom.gradients.bvals.size, 5), dtype=bool)
+    lost[[7, 20], [0, 3]] = True
+    series = phantom.series * np.where(lost, 0.2, 1.0).T
+    whole = unmix(phantom, phantom.series, 0.0)
+    weighed = unmix(phantom, series, 0.0, weight=np.where(lost, 0.0, 1.0))
+    believed = unmix(phantom, series, 0.0)
+    assert weighed.value == pytest.approx(whole.value, rel=0.02, nan_ok=True)
+    assert np.nanmax(np.abs(believed.value / whole.value - 1)[[0, 3]]) > 0.05
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+def test_a_missing_slice_of_a_volume_is_left_out(phantom, nothing) -> None:
+    series = phantom.series.copy()
+    series[:, :, 2, 9] = nothing
+    whole, partial = unmix(phantom, phantom.series, 0.0), unmix(phantom, series, 0.0)
+    assert partial.value == pytest.approx(whole.value, rel=0.02, nan_ok=True)
+
+
+def test_a_nan_voxel_is_left_out(phantom) -> None:
+    series = phantom.series.copy()
+    place = np.argwhere(phantom.region_share[..., 0] < 0.05)[0]
+    series[(*place, 4)] = np.nan
+    whole, partial = unmix(phantom, phantom.series, 0.0), unmix(phantom, series, 0.0)
+    assert np.isfinite(partial.value).sum() == np.isfinite(whole.value).sum()
+    assert partial.value == pytest.approx(whole.value, rel=0.05, nan_ok=True)
+
+
+def test_regions_in_fixed_proportion_are_not_separated(phantom) -> None:
+    share = phantom.region_share.copy()
+    share[..., 1:3] = share[..., 1:3].sum(axis=-1, keepdims=True) / 2
+    unmixed = unmix(phantom, phantom.series, 0.0, shares=RegionShares(share, share))
+    assert np.isnan(unmixed.value[:, :2]).all()
+    assert (unmixed.n_effective[:, :2] == 0).all()
+    assert np.isfinite(unmixed.value[:, 2:4]).all()
+
+
+def test_a_region_of_one_voxel_has_no_value(phantom) -> None:
+    share = phantom.region_share.copy()
+    share[..., 5] += share[..., 1]
+    share[..., 1] = 0
+    for k in range(share.shape[2]):
+        place = np.unravel_index(np.argmax(share[..., k, 5]), share.shape[:2])
+        share[(*place, k)] = np.eye(N_CLASSES)[1]
+    unmixed = unmix(phantom, phantom.series, 0.0, shares=RegionShares(share, share))
+    assert np.isnan(unmixed.value[:, 0]).all()
+    assert np.isfinite(unmixed.value[:, 4]).all()
+
+
+def test_hard_labels_do_not_need_fluid(phantom) -> None:
+    label = phantom.region_share.argmax(axis=-1)
+    share = np.eye(N_CLASSES)[label]
+    unmixed = unmix(phantom, phantom.series, 0.0, shares=RegionShares(share, share))
+    assert np.isfinite(unmixed.value[:, 0]).all()
+    assert np.isfinite(unmixed.uncertainty[:, 0]).all()
+
+
+def test_shares_may_lie_elsewhere_in_b0_volumes(phantom) -> None:
+    is_b0 = phantom.gradients.bvals == 0
+    series = np.where(is_b0, np.roll(phantom.series, 1, axis=1), phantom.series)
+    moved = np.roll(phantom.region_share, 1, axis=1)
+    both = unmix(phantom, series, 0.0, shares=RegionShares(phantom.region_share, moved))
+    still = unmix(phantom, phantom.series, 0.0)
+    wrong = unmix(phantom, series, 0.0)
+    assert both.value == pytest.approx(still.value, rel=1e-6, nan_ok=True)
+    assert np.nanmax(np.abs(wrong.value[..., 1] / still.value[..., 1] - 1)) > 0.1
+
+
+def test_one_slice_without_cord_is_empty_and_the_others_are_not(phantom) -> None:
+    share = phantom.region_share.copy()
+    share[..., 1, :] = np.eye(N_CLASSES)[0]
+    unmixed = unmix(phantom, phantom.series, SIGMA, shares=RegionShares(share, share))
+    assert np.isnan(unmixed.value[1]).all()
+    assert (unmixed.volume[1] == 0).all()
+    assert np.isfinite(unmixed.value[[0, 2, 3, 4], 0]).all()
+
+
+def test_no_cord_at_all_is_no_error(phantom) -> None:
+    share = np.broadcast_to(np.eye(N_CLASSES)[0], phantom.region_share.shape)
+    unmixed = unmix(phantom, phantom.series, SIGMA, shares=RegionShares(share, share))
+    assert np.isnan(unmixed.value).all()
+
+
+def test_too_few_volumes_have_no_tensor(phantom) -> None:
+    weight = np.ones((phantom.gradients.bvals.size, 5))
+    weight[6:, 2] = 0
+    unmixed = unmix(phantom, phantom.series, 0.0, weight=weight)
+    assert unmixed.determined.tolist() == [True, True, False, True, True]
+    assert np.isnan(unmixed.value[2]).all()
+
+
+def test_only_the_tensors_shells_are_used(phantom) -> None:
+    n = phantom.gradients.bvals.size
+    gradients = Gradients(
+        np.append(phantom.gradients.bvals, 2000.0),
+        np.append(phantom.gradients.bvecs, [[1.0, 0.0, 0.0]], axis=0),
+    )
+    series = np.append(phantom.series, np.full((*phantom.series.shape[:3], 1), 1e5), axis=-1)
+    shares = RegionShares(phantom.region_share, phantom.region_share)
+    more = unmix_regions(series, shares, gradients, 0.0, SETTINGS, GRADIENTS)
+    assert more.value == pytest.approx(unmix(phantom, series[..., :n], 0.0).value, nan_ok=True)
+
+
+@pytest.mark.parametrize("sigma", [-1.0, np.nan, np.inf])
+def test_impossible_noise_is_refused(phantom, sigma) -> None:
+    with pytest.raises(ImageError, match="noise level must be 0 or more"):
+        unmix(phantom, phantom.series, sigma)
+
+
+def test_arrays_that_do_not_fit_are_refused(phantom) -> None:
+    with pytest.raises(ImageError, match="needs shares"):
+        unmix(phantom, phantom.series[:-1], 0.0)
+    with pytest.raises(ImageError, match="one b-value per volume"):
+        unmix(phantom, phantom.series[..., :-1], 0.0)
+
+
+def test_the_series_is_not_changed(phantom, rng) -> None:
+    series = noisy(phantom.series, rng)
+    before = series.copy()
+    unmix(phantom, series, SIGMA)
+    assert (series == before).all()
+
+
+def test_tensor_fit_recovers_a_tensor(phantom) -> None:
+    gradients = phantom.gradients
+    diffusivity = np.diag([0.3e-3, 0.4e-3, 1.7e-3])
+    weighting = np.einsum("nx,xy,ny->n", gradients.bvecs, diffusivity, gradients.bvecs)
+    signal = 500 * np.exp(-gradients.bvals * weighting)[None]
+    fitted = fit_region_tensors(signal, np.ones_like(signal), gradients)
+    assert fitted.value[0, 1:] == pytest.approx([0.8e-3, 1.7e-3, 0.35e-3], rel=1e-6)
+    assert fitted.variance[0] == pytest.approx(0, abs=1e-6)
+
+
+def test_influence_is_the_slope_of_the_metrics(phantom, rng) -> None:
+    gradients = phantom.gradients
+    weighting = gradients.bvals * (0.4e-3 + 1.2e-3 * gradients.bvecs[:, 2] ** 2)
+    signal = 800 * np.exp(-weighting)[None]
+    step = rng.normal(0, 0.05, signal.shape)
+    fits = [fit_region_tensors(s, np.ones_like(s), gradients) for s in (signal, signal + step)]
+    change = fits[1].value[0] - fits[0].value[0]
+    assert change == pytest.approx(fits[0].influence[0] @ step[0], rel=0.02, abs=1e-9)
+
+
+def test_negative_signals_are_fitted(phantom) -> None:
+    gradients = phantom.gradients
+    signal = np.exp(-gradients.bvals * 2.5e-3 * gradients.bvecs[:, 2] ** 2)[None]
+    signal[0, 3] = -0.05
+    fitted = fit_region_tensors(signal, np.ones_like(signal), gradients)
+    assert fitted.value[0, 0] > 0.8
+
+
+def test_directions_in_one_plane_determine_nothing() -> None:
+    angle = np.linspace(0, np.pi, 12, endpoint=False)
+    plane = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    gradients = Gradients(np.append(0.0, np.full(12, 800.0)), np.insert(plane, 0, 0, axis=0))
+    assert not determined(np.ones((1, 13)), gradients)[0]
+
+
+@pytest.fixture(scope="module")
+def table(phantom) -> pd.DataFrame:
+    share = phantom.region_share
+    values = dict(zip(METRICS, (0.7, 9e-4, 2e-3, 5e-4), strict=True))
+    maps = {metric: np.where(share[..., 0] < 1, v, 0) for metric, v in values.items()}
+    level = np.array(["C5", "C5", "C4", "C4", ""])
+    spacing = phantom.grid.spacing_mm
+    return measure_regions(share, maps, spacing, None, RegionalSettings(), level)
+
+
+def row(table: pd.DataFrame, **wanted: object) -> pd.Series:
+    found = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_table_gains_columns_and_keeps_its_own(phantom, table) -> None:
+    unmixed = unmix(phantom, phantom.series, 0.0)
+    added = add_unmixed(table, unmixed)
+    assert list(added.columns) == [*table.columns, *UNMIXED_COLUMNS]
+    pd.testing.assert_frame_equal(added[list(table.columns)], table)
+    found = row(added, scope="slice", slice=3, region="gray_matter", side="right", metric="MD")
+    assert found["unmixed"] == unmixed.value[3, 7, 1]
+    assert found["unmixed_uncertainty"] == pytest.approx(unmixed.uncertainty[3, 7, 1])
+
+
+def test_unions_are_means_by_volume(phantom, table) -> None:
+    unmixed = unmix(phantom, phantom.series, 0.0)
+    added = add_unmixed(table, unmixed)
+    level = row(added, scope="level", level="C4", region="lateral_column", side="both", metric="FA")
+    value, volume = unmixed.value[2:4, :2, 0], unmixed.volume[2:4, :2]
+    assert level["unmixed"] == pytest.approx((value * volume).sum() / volume.sum())
+    cord = row(added, scope="cord", region="cord", side="both", metric="FA")
+    assert cord["unmixed"] == pytest.approx(
+        np.nansum(unmixed.value[..., 0] * unmixed.volume)
+        / unmixed.volume[np.isfinite(unmixed.value[..., 0])].sum()
+    )
+
+
+def test_uncertainty_of_a_union_counts_what_members_share(phantom, table, rng) -> None:
+    unmixed = unmix(phantom, noisy(phantom.series, rng), SIGMA)
+    added = add_unmixed(table, unmixed)
+    both = row(added, scope="slice", slice=1, region="gray_matter", side="both", metric="FA")
+    weight = unmixed.volume[1, 6:] / unmixed.volume[1, 6:].sum()
+    expected = np.sqrt(weight @ unmixed.covariance[1, 0, 6:, 6:] @ weight)
+    assert both["unmixed_uncertainty"] == pytest.approx(expected)
+
+
+def test_every_missing_value_has_a_named_reason(phantom, table) -> None:
+    strict = replace(SETTINGS, least_voxels=6.0)
+    added = add_unmixed(table, unmix(phantom, phantom.series, 0.0, settings=strict))
+    missing = added["unmixed"].isna()
+    assert 0 < missing.sum() < len(added)
+    assert (added.loc[missing, "unmixed_flag"] == "not_separable").all()
+    flags = added["unmixed_flag"].dropna().str.split(";").explode().unique()
+    assert set(flags) <= set(UNMIXED_FLAGS)
+
+
+def test_slices_without_cord_or_volumes_are_named(phantom, table) -> None:
+    unmixed = unmix(phantom, phantom.series, 0.0)
+    value, volume, known = (x.copy() for x in (unmixed.value, unmixed.volume, unmixed.determined))
+    value[:2], volume[0], known[1] = np.nan, 0, False
+    added = add_unmixed(
+        table, replace(unmixed, value=value, volume=volume, determined=known)
+    ).query("scope == 'slice' and region == 'cord' and side == 'both' and metric == 'FA'")
+    assert added["unmixed_flag"].tolist()[:2] == ["no_cord", "few_volumes"]
+
+
+def test_sharpening_keeps_the_order_and_the_sum(rng) -> None:
+    probability = rng.dirichlet(np.ones(N_CLASSES), (2, 6, 6)).transpose(0, 3, 1, 2)
+    sharp = sharpen_probability(probability, 3.0)
+    assert sharp.sum(axis=1) == pytest.approx(1)
+    assert (sharp[:, 1:].argmax(axis=1) == probability[:, 1:].argmax(axis=1)).all()
+    assert ((sharp[:, 0] > 0.5) == (probability[:, 0] > 0.5)).all()
+    assert sharpen_probability(probability, 1.0) == pytest.approx(probability, abs=1e-3)
+
+
+def test_withdrawing_shrinks_the_cord(rng) -> None:
+    probability = rng.dirichlet(np.ones(N_CLASSES), (2, 6, 6)).transpose(0, 3, 1, 2)
+    cord = [1 - sharpen_probability(probability, 3.0, w)[:, 0] for w in (-1.0, 0.0, 1.0)]
+    assert (cord[0] > cord[1]).all()
+    assert (cord[1] > cord[2]).all()
+
+
+@pytest.mark.parametrize("withdrawn", [-0.8, 0.8])
+def test_an_outline_of_the_wrong_size_is_put_right(phantom, rng, withdrawn) -> None:
+    share = phantom.region_share
+    right = np.stack([volume_to_slices(share[..., c]) for c in range(N_CLASSES)], axis=1)
+    wrong = sharpen_probability(right, 1 / SETTINGS.sharpness, withdrawn)
+    plane = PlaneGrid.of_image(phantom.grid)
+    series = noisy(phantom.series, rng, 1000 / 15)
+    is_b0 = phantom.gradients.bvals == 0
+    found = sharpen_shares(series, is_b0, wrong, plane, phantom.grid, np.zeros((5, 2)), SETTINGS)
+    area, true, given = (
+        x[..., 1:].sum() for x in (found.shares.weighted, share, wrong.transpose(3, 2, 0, 1))
+    )
+    assert abs(given / true - 1) > 0.06
+    assert abs(area / true - 1) < 0.03
+    assert not found.at_limit
+
+
+def test_sharpening_nothing_gives_nothing(phantom) -> None:
+    probability = np.zeros((5, N_CLASSES, 40, 48))
+    probability[:, 0] = 1
+    plane = PlaneGrid.of_image(phantom.grid)
+    is_b0 = phantom.gradients.bvals == 0
+    found = sharpen_shares(
+        phantom.series, is_b0, probability, plane, phantom.grid, np.zeros((5, 2)), SETTINGS
+    )
+    assert (found.shares.weighted[..., 1:] == 0).all()
+    assert np.isnan(found.area_ratio)
+
+
+def test_regions_are_in_order_of_their_labels() -> None:
+    assert [region.label for region in REGIONS] == list(range(1, N_CLASSES))
