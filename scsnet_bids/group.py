@@ -19,6 +19,7 @@ from scsnet_bids.errors import EmptySelectionError
 from scsnet_bids.levels import SHAPE_COLUMNS
 from scsnet_bids.quality import QUALITY_COLUMNS
 from scsnet_bids.regional import REGION_TABLE_COLUMNS
+from scsnet_bids.unmixed_table import NOISE_COLUMNS, UNMIXED_COLUMNS
 
 TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "scalarstats": (
@@ -138,10 +139,10 @@ def write_group(out_dir: Path, tables: GroupTables) -> list[Path]:
         If they cannot be written.
     """
     described: dict[str, tuple[pd.DataFrame, Mapping[str, Any]]] = {
-        "scalarstats": (tables.scalarstats, RUN_COLUMNS | REGION_TABLE_COLUMNS),
+        "scalarstats": (tables.scalarstats, RUN_COLUMNS | REGION_TABLE_COLUMNS | UNMIXED_COLUMNS),
         "wide_scalarstats": (tables.wide, describe_wide(tables.wide)),
         "shape_scalarstats": (tables.shape, RUN_COLUMNS | SHAPE_COLUMNS),
-        "qc": (tables.quality, RUN_COLUMNS | QUALITY_COLUMNS),
+        "qc": (tables.quality, RUN_COLUMNS | QUALITY_COLUMNS | NOISE_COLUMNS),
         "missing": (tables.gaps, GAP_COLUMNS),
     }
     paths = []

@@ -37,6 +37,7 @@ from scsnet_bids.settings import (
     MotionSettings,
     RegionalSettings,
     SegmentationSettings,
+    UnmixingSettings,
 )
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
 
@@ -356,7 +357,7 @@ class MeasureRegionsInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
 class MeasureRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
     """Outputs of :class:`MeasureRegions`."""
 
-    region_table = File(desc="THE table: one row per slice, region and metric")
+    plain_table = File(desc="means of the maps: one row per slice, region and metric")
     shape_table = File(desc="area and diameters of the cord per slice")
 
 
@@ -366,11 +367,11 @@ class MeasureRegions(StageInterface):
     input_spec = MeasureRegionsInputSpec
     output_spec = MeasureRegionsOutputSpec
     _files: ClassVar[dict[str, str]] = {
-        "region_table": "region_table.tsv",
+        "plain_table": "plain_table.tsv",
         "shape_table": "shape_table.tsv",
     }
 
-    def _write(self, region_table: Path, shape_table: Path) -> None:  # type: ignore[override]
+    def _write(self, plain_table: Path, shape_table: Path) -> None:  # type: ignore[override]
         from scsnet_bids.levels import measure_shape
         from scsnet_bids.regional import measure_regions
 
@@ -382,10 +383,80 @@ class MeasureRegions(StageInterface):
         confidence = read_table(Path(self.inputs.cord_found))["confidence"].to_numpy(float)
         spacing_mm, settings = share.grid.spacing_mm, self.inputs.regional_settings
         rows = measure_regions(share.data, maps, spacing_mm, confidence, settings)
-        write_table(region_table, rows)
+        write_table(plain_table, rows)
         cord_share = 1 - share.data[..., 0]
         shape = measure_shape(cord_share, spacing_mm, confidence, settings.low_confidence)
         write_table(shape_table, shape)
+
+
+class UnmixRegionsInputSpec(SeriesInputSpec, NetworkPlaneInputSpec):
+    """Inputs of :class:`UnmixRegions`; the series and its gradients are the corrected ones."""
+
+    raw_dwi = File(exists=True, mandatory=True, desc="series as acquired: interpolation bends air")
+    orig_to_dwiref = File(exists=True, mandatory=True, desc="motion (table)")
+    dwiref_to_dwi = File(exists=True, mandatory=True, desc="displacement from B0 to DWI (table)")
+    region_share = File(exists=True, mandatory=True, desc="share of each region in every voxel")
+    noise = File(exists=True, mandatory=True, desc="standard deviation about the tensor fit")
+    plain_table = File(exists=True, mandatory=True, desc="region table without unmixed values")
+    unmixing_settings = traits.Instance(UnmixingSettings, mandatory=True)
+
+
+class UnmixRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
+    """Outputs of :class:`UnmixRegions`."""
+
+    region_table = File(desc="region table with unmixed values")
+    noise_table = File(desc="noise level and fit of the outline in one row (table)")
+
+
+class UnmixRegions(SeriesInterface):
+    """Take partial volume and noise floor out of the regions' signals before the tensor."""
+
+    input_spec = UnmixRegionsInputSpec
+    output_spec = UnmixRegionsOutputSpec
+    _files: ClassVar[dict[str, str]] = {
+        "region_table": "region_table.tsv",
+        "noise_table": "noise_table.tsv",
+    }
+
+    def _write(self, region_table: Path, noise_table: Path) -> None:  # type: ignore[override]
+        from scsnet_bids.sharpening import sharpen_shares
+        from scsnet_bids.unmixed_table import add_unmixed, tabulate_noise
+        from scsnet_bids.unmixing import unmix_regions
+
+        series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
+        settings = self.inputs.unmixing_settings
+        is_b0 = self._b0_volumes(gradients.bvals)
+        level = self._estimate_noise(is_b0)
+        sharp = sharpen_shares(
+            series.data,
+            is_b0,
+            *_read_probability(Path(self.inputs.region_probability), series.grid),
+            series.grid,
+            confounds.shifts_from_table(read_table(Path(self.inputs.dwiref_to_dwi))),
+            settings,
+        )
+        unmixed = unmix_regions(
+            series.data,
+            sharp.shares,
+            gradients,
+            level.rician_sigma,
+            settings,
+            self.inputs.gradient_settings,
+        )
+        plain = read_table(Path(self.inputs.plain_table))
+        write_table(region_table, add_unmixed(plain, unmixed))
+        write_table(noise_table, tabulate_noise(level, sharp.area_ratio, sharp.at_limit))
+
+    def _estimate_noise(self, is_b0: Any) -> Any:
+        """Estimate the noise level from the series as acquired and the tensor's residual."""
+        from scsnet_bids.noise import estimate_noise, interpolation_gain
+
+        raw = read_image(Path(self.inputs.raw_dwi))
+        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwiref)))
+        gain = interpolation_gain(shift_mm / np.array(raw.grid.spacing_mm[:2]))
+        residual = read_image(Path(self.inputs.noise)).data
+        cord_share = 1 - read_image(Path(self.inputs.region_share)).data[..., 0]
+        return estimate_noise(raw.data, is_b0, residual, cord_share, gain)
 
 
 class SummariseQualityInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
@@ -399,6 +470,7 @@ class SummariseQualityInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
     dwiref_to_dwi = File(exists=True, mandatory=True, desc="displacement from B0 to DWI (table)")
     region_table = File(exists=True, mandatory=True)
     shape_table = File(exists=True, mandatory=True)
+    noise_table = File(exists=True, mandatory=True, desc="noise level in one row (table)")
 
 
 class SummariseQualityOutputSpec(TraitedSpec):  # type: ignore[misc]
@@ -437,7 +509,8 @@ class SummariseQuality(StageInterface):
             shape,
             regions,
         )
-        write_table(quality_table, row)
+        noise_level = read_table(Path(self.inputs.noise_table))
+        write_table(quality_table, pd.concat([row, noise_level], axis=1))
 
 
 class DrawRegionsInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.noise import FLAGS, SOURCES, NoiseLevel
 from scsnet_bids.region_tensor import METRICS
 from scsnet_bids.regional import PLAUSIBLE
 from scsnet_bids.regions import REGION_GROUPS
@@ -55,6 +56,45 @@ UNMIXED_COLUMNS: dict[str, dict[str, Any]] = {
         "Levels": UNMIXED_FLAGS,
     },
 }
+
+
+NOISE_COLUMNS: dict[str, dict[str, Any]] = {
+    "noise_sigma": {
+        "Description": "Standard deviation of the noise in each of the two channels of the "
+        "complex image, unit of the signal.",
+    },
+    "noise_source": {"Description": "What the noise level was estimated from.", "Levels": SOURCES},
+    "noise_flag": {
+        "Description": "Reason to doubt the noise level; n/a if there is none.",
+        "Levels": FLAGS,
+    },
+    "unmixed_area_ratio": {
+        "Description": "Area of the cord that explains the signals best, by the area that the "
+        "network gave it. The unmixed values use the former.",
+        "Units": "1",
+    },
+    "unmixed_area_at_limit": {
+        "Description": "1 if the outline would have moved farther than it may.",
+        "Levels": {"0": "within the limit", "1": "at the limit"},
+    },
+}
+
+
+def tabulate_noise(level: NoiseLevel, area_ratio: float, at_limit: bool) -> pd.DataFrame:
+    """Write down what the unmixing rests on.
+
+    Parameters
+    ----------
+    level : noise of the series
+    area_ratio : area of the cord by the area that the network gave it
+    at_limit : whether the outline would have moved farther
+
+    Returns
+    -------
+    DataFrame with one row and the columns of ``NOISE_COLUMNS``
+    """
+    row = (level.sigma, level.source, level.flag, area_ratio, int(at_limit))
+    return pd.DataFrame([row], columns=list(NOISE_COLUMNS))
 
 
 def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues) -> pd.DataFrame:

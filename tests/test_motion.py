@@ -113,7 +113,7 @@ def test_the_correction_brings_content_back(rng: np.random.Generator) -> None:
     at_rest = np.median(series[..., ~B0], axis=-1)[:, :, 3]
     ratio = at_rest.sum() / corrected[:, :, 3, 7].sum()
     assert found.shift_mm[7, 3, 0] == pytest.approx(-1.5, abs=0.1)
-    assert rms(corrected[:, :, 3, 7] * ratio - at_rest) < rms(series[:, :, 3, 7] - at_rest) / 3
+    assert rms(corrected[:, :, 3, 7] * ratio - at_rest) < rms(series[:, :, 3, 7] - at_rest) / 2
 
 
 def test_slices_without_signal_borrow_from_their_volume(rng: np.random.Generator) -> None:

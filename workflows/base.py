@@ -61,7 +61,7 @@ def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
     motion_wf = motion.init_motion_wf(settings)
     segmentation_wf = segmentation.init_segmentation_wf(settings)
     tensor_wf = tensor.init_tensor_wf(settings.gradients)
-    regional_wf = regional.init_regional_wf(settings.regional)
+    regional_wf = regional.init_regional_wf(settings)
     reports_wf = reports.init_reports_wf(run.prefix)
     save_derivatives = outputs.init_save_derivatives(out_dir, run, settings)
     stages = {
@@ -72,6 +72,7 @@ def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
         reports_wf: reports.OUTPUTS,
     }
     graph.connect([(inputnode, motion_wf, [(name, f"inputnode.{name}") for name in RUN_INPUTS])])
+    graph.connect(inputnode, "dwi", regional_wf, "inputnode.dwi")
     # A product has one name from the stage that makes it to every stage that uses it.
     _connect_by_name(graph, stages, segmentation_wf, segmentation.INPUTS)
     _connect_by_name(graph, stages, tensor_wf, tensor.INPUTS)

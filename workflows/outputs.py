@@ -24,6 +24,7 @@ from scsnet_bids.regional import REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.runs import DwiRun, read_metadata
 from scsnet_bids.settings import Settings
+from scsnet_bids.unmixed_table import NOISE_COLUMNS, UNMIXED_COLUMNS
 
 MODEL = "tensor"
 SEGMENTATION = "SCSNet"
@@ -183,10 +184,10 @@ def _table_derivatives(names: _Names) -> Iterator[Derivative]:
         "region_table": (
             "scalarstats",
             {"model": MODEL, "seg": SEGMENTATION},
-            REGION_TABLE_COLUMNS,
+            REGION_TABLE_COLUMNS | UNMIXED_COLUMNS,
         ),
         "shape_table": ("scalarstats", {"desc": "shape"}, SHAPE_COLUMNS),
-        "quality_table": ("qc", {"desc": "image"}, QUALITY_COLUMNS),
+        "quality_table": ("qc", {"desc": "image"}, QUALITY_COLUMNS | NOISE_COLUMNS),
     }
     for field, (suffix, named, columns) in entities.items():
         yield Derivative(field, names.path(suffix, ".tsv", **named), columns)

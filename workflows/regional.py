@@ -6,21 +6,25 @@ from nipype.pipeline import engine as pe
 from scsnet_bids.workflows.graph import new_graph
 from scsnet_bids.workflows.tensor import SCALAR_MAPS
 
-from scsnet_bids.interfaces import MeasureRegions, SummariseQuality
-from scsnet_bids.settings import RegionalSettings
+from scsnet_bids.interfaces import MeasureRegions, SummariseQuality, UnmixRegions
+from scsnet_bids.settings import Settings
 
 MEASURED = ("region_share", "cord_found", *SCALAR_MAPS)
+CORRECTED = ("corrected_dwi", "corrected_bval", "corrected_bvec")
+UNMIXED = ("region_probability", "region_share", "noise", "orig_to_dwiref", "dwiref_to_dwi")
 JUDGED = ("b0", "noise", "tensor", "cord_mask", "orig_to_dwiref", "dwiref_to_dwi")
-TABLES = ("region_table", "shape_table")
-INPUTS = (*MEASURED, *JUDGED)
-OUTPUTS = (*TABLES, "quality_table")
+INPUTS = ("dwi", *CORRECTED, *dict.fromkeys(MEASURED + UNMIXED + JUDGED))
+OUTPUTS = ("region_table", "shape_table", "quality_table")
 
 
-def init_regional_wf(settings: RegionalSettings) -> pe.Workflow:
+def init_regional_wf(settings: Settings) -> pe.Workflow:
     """Build the graph that measures the regions.
 
     Inputs
     ------
+    dwi : the series as it was acquired
+    corrected_dwi, corrected_bval, corrected_bvec : the corrected series
+    region_probability : regions on the network's grid, in B0 space
     region_share, cord_mask : the regions in DTI space
     cord_found : table, confidence per slice
     fa, md, ad, rd, tensor, noise : what the tensor fit gave
@@ -35,13 +39,27 @@ def init_regional_wf(settings: RegionalSettings) -> pe.Workflow:
     """
     graph = new_graph("regional_wf", INPUTS, OUTPUTS)
     inputnode, outputnode = graph.get_node("inputnode"), graph.get_node("outputnode")
-    measure_regions = pe.Node(MeasureRegions(regional_settings=settings), name="measure_regions")
+    measure_regions = pe.Node(
+        MeasureRegions(regional_settings=settings.regional), name="measure_regions"
+    )
+    unmix_regions = pe.Node(
+        UnmixRegions(gradient_settings=settings.gradients, unmixing_settings=settings.unmixing),
+        name="unmix_regions",
+    )
     summarise_quality = pe.Node(SummariseQuality(), name="summarise_quality")
-    tables = [(name, name) for name in TABLES]
+    # Means of the maps.
     graph.connect([(inputnode, measure_regions, [(name, name) for name in MEASURED])])
-    graph.connect([(measure_regions, outputnode, tables)])
+    graph.connect(measure_regions, "shape_table", outputnode, "shape_table")
+    # Values without partial volume, from the signals.
+    series = [(name, name.removeprefix("corrected_")) for name in CORRECTED]
+    graph.connect(inputnode, "dwi", unmix_regions, "raw_dwi")
+    graph.connect([(inputnode, unmix_regions, [*series, *((name, name) for name in UNMIXED)])])
+    graph.connect(measure_regions, "plain_table", unmix_regions, "plain_table")
+    graph.connect(unmix_regions, "region_table", outputnode, "region_table")
     # Judge the run by its tables and by what made them.
     graph.connect([(inputnode, summarise_quality, [(name, name) for name in JUDGED])])
-    graph.connect([(measure_regions, summarise_quality, tables)])
+    graph.connect(measure_regions, "shape_table", summarise_quality, "shape_table")
+    tables = [("region_table", "region_table"), ("noise_table", "noise_table")]
+    graph.connect([(unmix_regions, summarise_quality, tables)])
     graph.connect(summarise_quality, "quality_table", outputnode, "quality_table")
     return graph

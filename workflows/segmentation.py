@@ -11,7 +11,8 @@ from scsnet_bids.settings import Settings
 
 INPUTS = ("b0", "mean_dwi", "cord_centre")
 TRANSFERRED = ("region_share", "region_label", "region_lut", "cord_mask")
-OUTPUTS = ("cord_found", "dwiref_to_dwi", *TRANSFERRED)
+SEGMENTED = ("region_probability", "cord_found")
+OUTPUTS = (*SEGMENTED, "dwiref_to_dwi", *TRANSFERRED)
 
 
 def init_segmentation_wf(settings: Settings) -> pe.Workflow:
@@ -24,6 +25,7 @@ def init_segmentation_wf(settings: Settings) -> pe.Workflow:
 
     Outputs
     -------
+    region_probability : regions on the network's grid, in B0 space
     cord_found : table, whether and how surely the cord was found per slice
     dwiref_to_dwi : table, displacement from B0 to DTI space per slice
     region_share, region_label, region_lut, cord_mask : the regions in DTI space
@@ -42,7 +44,7 @@ def init_segmentation_wf(settings: Settings) -> pe.Workflow:
     transfer_regions = pe.Node(TransferRegions(), name="transfer_regions")
     # Probabilities on the network's grid, in B0 space.
     graph.connect([(inputnode, segment_regions, [("b0", "b0"), ("cord_centre", "cord_centre")])])
-    graph.connect(segment_regions, "cord_found", outputnode, "cord_found")
+    graph.connect([(segment_regions, outputnode, [(name, name) for name in SEGMENTED])])
     # How far the cord of the mean DWI lies from that of the B0 image.
     graph.connect(inputnode, "mean_dwi", align_b0_to_dwi, "mean_dwi")
     probability = [("region_probability", "region_probability")]

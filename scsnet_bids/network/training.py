@@ -27,7 +27,7 @@ from scsnet_bids.network.dataset import Atlas, read_atlas
 from scsnet_bids.network.losses import soft_target_loss
 from scsnet_bids.network.model import ScsNet
 from scsnet_bids.network.validation import validate
-from scsnet_bids.network.weights import load_network, save_network
+from scsnet_bids.network.weights import load_network, read_record, save_network
 
 BATCH_SLICES = 16
 LEARNING_RATE = 3e-3
@@ -106,10 +106,11 @@ def main(arguments: list[str] | None = None) -> int:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         atlas = read_atlas(options.atlas)
         start = deepcopy(load_network("cpu", options.start)) if options.start else None
+        earlier = [read_record(options.start)["command"]] if options.start else []
     except ScsnetError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    command = shlex.join(["scsnet-bids-train", *arguments])
+    command = " && ".join([*earlier, shlex.join(["scsnet-bids-train", *arguments])])
     device = torch.device(options.device)
     train(atlas, options.out, budget, options.seed, device, command, start)
     return 0
