@@ -27,13 +27,18 @@ BoolArray = npt.NDArray[np.bool_]
 
 SMALLEST_CORD_MM2 = 15.0
 RIM_MM = 4.0
+"""The match looks this far beyond the cord."""
 SEARCH_STEP_MM = 0.25
 BEYOND_MM = 0.5
+"""Slices may measure this much more than is applied."""
 REFINEMENTS = 4
 SLOPE_STEP_MM = 0.1
 LEAST_CORRELATION = 0.6
+"""With less, the cord is not seen."""
 COMMON_MM, SMOOTH_MM = 0.7, 0.4
+"""Expected size of the displacement: common to the slices, and varying along z."""
 MODEL_DEVIATION_MM = 0.2
+"""Error of a slice beyond noise: the cord of the B0 image is not drawn perfectly."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,10 @@ of a Gaussian prior, which splits a displacement into a part that the slices of 
 part that varies smoothly along z, and a part of the slice alone. Still series are then not made
 noisier, and a slice that shows nothing takes the displacement of its neighbours.
 
-How large each part is, along each axis, is learned from the series itself by maximum likelihood
-[Zhou2019]_. The part of the slice alone has the long tails of Student's t, so that a single slice
-may jump without loosening all the others.
-
-.. [Zhou2019] Zhou H, Hu L, Zhou J, Lange K. MM algorithms for variance components models. Journal
-   of Computational and Graphical Statistics 2019, 28(2):350-361.
+How large each part is, along each axis, is learned from the series itself by maximum likelihood,
+with the updates of zhou2019 (they need no step size and never leave the positive numbers). The
+part of the slice alone has the long tails of Student's t, so that a single slice may jump without
+loosening all the others.
 """
 
 from __future__ import annotations
@@ -22,8 +20,11 @@ import torch
 from torch import Tensor
 
 SMOOTH_LENGTH_MM = 15.0
+"""Displacements of the smooth part are alike over this distance along z."""
 TAIL_DEGREES = 0.8
+"""Degrees of freedom of the slices' own part: the fewer, the more readily a slice may jump."""
 SMALLEST_MM, LARGEST_MM = 1e-4, 3.0
+"""Bounds of the size of each part."""
 NEGLIGIBLE = 1e-12
 
 

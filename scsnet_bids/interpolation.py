@@ -5,9 +5,9 @@ for its rows and one for its columns, and a stack of slices with a shift each is
 product. The spline passes through the voxel values (prefilter included) and mirrors at the edge;
 beyond the outermost voxel centre the value there is repeated.
 
->>> ramp = torch.arange(6.0)[:, None].expand(6, 3)
->>> sample_moved(ramp, torch.tensor([0.5, 0.0]))[2, 0].round(decimals=3)
-tensor(2.4880)
+>>> row = torch.tensor([[0.0, 1.0, 4.0, 9.0]])
+>>> sample_moved(row, torch.tensor([0.0, 1.0])).round(decimals=3)
+tensor([[1., 4., 9., 9.]])
 """
 
 from __future__ import annotations

@@ -47,8 +47,11 @@ LARGEST_STEP_MM = 0.8
 SETTLED_MM = 0.01
 MARGIN_MM = 2.0
 FIRST_DEVIATION_MM = 0.2
+"""Size of each part of the motion, before it is learned."""
 MEASURABLE_MM = 0.5
+"""A slice that knows its displacement worse than this on either axis has no say."""
 OUTLIER_DEVIATIONS = 2.5
+"""Values this many standard deviations off the mean begin to count less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,11 +201,12 @@ def _estimate_kind(patches: SlicePatches, settings: MotionSettings) -> MotionEst
     shift_mm = _first_guess(patches, settings)
     prior = _first_prior(shift_mm)
     match = _matched(patches, shift_mm, None, settings)
+    step_mm = torch.zeros_like(shift_mm)
     for _ in range(ROUNDS):
         measurement, trusted = _measurable(match.measurement, settings.max_shift_mm)
         prior = learn_prior(measurement, prior, PRIOR_UPDATES)
         believed_mm, deviation_mm = believed_displacement(measurement, prior)
-        step_mm = _damped(_from_median(believed_mm, trusted) - shift_mm)
+        step_mm = _damped(_from_median(believed_mm, trusted) - shift_mm, step_mm)
         shift_mm = shift_mm + step_mm
         match = _matched(patches, shift_mm, match, settings)
         if step_mm.abs().max() < SETTLED_MM:
@@ -265,10 +269,12 @@ def _from_median(shift_mm: Tensor, trusted: Tensor) -> Tensor:
     return shift_mm - known.nanquantile(0.5, dim=0)
 
 
-def _damped(difference_mm: Tensor) -> Tensor:
-    """Damp a step: not beyond the reach of a linear model, and less the fewer the volumes."""
-    n = len(difference_mm)
-    return difference_mm.clamp(-LARGEST_STEP_MM, LARGEST_STEP_MM) * (n - 1) / n
+def _damped(step_mm: Tensor, before_mm: Tensor) -> Tensor:
+    """Shorten a step: to the reach of a linear model, for few volumes, and where it turns back."""
+    n = len(step_mm)
+    turns_back = (step_mm * before_mm).sum(dim=-1, keepdim=True) < 0
+    limited = step_mm.clamp(-LARGEST_STEP_MM, LARGEST_STEP_MM) * (n - 1) / n
+    return torch.where(turns_back, limited / 2, limited)
 
 
 def _bounded(shift_mm: Tensor, length_mm: float) -> Tensor:

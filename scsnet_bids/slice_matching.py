@@ -26,12 +26,19 @@ from scsnet_bids.interpolation import sample_moved, sample_moved_with_slopes
 from scsnet_bids.slice_patches import SMOOTHING_VOXELS, SlicePatches, noise_left, smooth
 
 REFERENCE_SMOOTHING_VOXELS = 0.5
+"""Beyond the patches' own; without it, noise draws displacements to half a voxel."""
 EDGE_VOXELS = 1.0
+"""Scale of an edge: a residual that is alike over this width passes for a displacement."""
 STRUCTURED = 2.0
+"""Residuals with this much more power at the scale of edges than white noise have structure."""
 FREE_PARAMETERS = 4
+"""Gain, offset and displacement."""
 SMALLEST_NOISE = 0.01
+"""No slice is taken for less noisy than this part of its contrast."""
 SEARCH_DEVIATION_MM = 4.0
+"""Farther displacements are a little less likely in the search."""
 NEIGHBOUR_MM = 4.0
+"""Neighbours in z have a say in the search over this distance."""
 TINY = 1e-9
 
 

@@ -15,7 +15,9 @@ FloatArray = npt.NDArray[np.floating]
 IntArray = npt.NDArray[np.intp]
 
 SMOOTHING_VOXELS = 0.35
+"""Width (SD) of the Gaussian: little, since the best estimate from white noise needs none."""
 TAPER_MM = 2.0
+"""The window falls from 1 to 0 over this width."""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def test_smooth_motion_is_told_from_motion_of_single_slices(rng: np.random.Gener
     learned = learn_prior(measure(smooth, 0.1, rng), prior(0.2, 0.2, 0.2), 40)
     smooth_mm, own_mm = learned.variance_mm2[1:].mean(dim=1).sqrt().tolist()
     assert smooth_mm > 0.3
-    assert own_mm < 0.15
+    assert own_mm < 0.25
 
 
 def test_one_slice_may_jump_though_all_others_are_still(rng: np.random.Generator) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from scsnet_bids.images import Grid, read_image
 from scsnet_bids.motion import (
@@ -24,6 +26,15 @@ B0 = np.arange(N) < N_B0
 GRID = Grid(SHAPE, np.diag([0.9, 0.9, 5.0, 1.0]), np.array([[0, 1], [1, 1], [2, 1]]))
 MIDDLE_MM = (np.array(SHAPE[:2]) - 1) / 2 * 0.9
 CENTRE_MM = MIDDLE_MM + np.stack([np.linspace(-1, 1, SHAPE[2]), np.linspace(2, 0, SHAPE[2])], 1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep small matrices on one thread, which is fast also on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def disc(shift_mm: FloatArray, half_width_mm: tuple[float, float]) -> FloatArray:
