@@ -42,13 +42,14 @@ def print_table(path: Path) -> None:
     table = table[
         table["region"].isin(["lateral_column", "dorsal_column", "ventral_column", "gray_matter"])
     ]
-    print("| region | side | FA, plain mean | FA, core mean | MD, core mean (mm2/s) | voxels |")
+    print("| region | side | FA, unmixed | FA, plain mean | MD, unmixed (mm2/s) | voxels |")
     print("|---|---|---|---|---|---|")
     for (region, side), rows in table.groupby(["region", "side"], sort=False):
         fa, md = (rows[rows["metric"] == metric].iloc[0] for metric in ("FA", "MD"))
         print(
-            f"| {region.replace('_', ' ')} | {side} | {fa['mean']:.3f} | {fa['core_mean']:.3f} "
-            f"| {md['core_mean']:.2e} | {fa['n_voxels']} |"
+            f"| {region.replace('_', ' ')} | {side} "
+            f"| {fa['unmixed']:.3f} ± {fa['unmixed_uncertainty']:.3f} | {fa['mean']:.3f} "
+            f"| {md['unmixed']:.2e} | {fa['n_voxels']} |"
         )
 
 

@@ -270,44 +270,62 @@ class AlignB0ToDwi(StageInterface):
         write_table(dwiref_to_dwi, confounds.tabulate_shifts(shifts.shift_mm, shifts.trusted))
 
 
-class TransferRegionsInputSpec(NetworkPlaneInputSpec):
-    """Inputs of :class:`TransferRegions`."""
+class TransferRegionsInputSpec(SeriesInputSpec, NetworkPlaneInputSpec):
+    """Inputs of :class:`TransferRegions`; the series and its gradients are the corrected ones."""
 
-    b0 = File(exists=True, mandatory=True, desc="image whose grid the regions are brought to")
     dwiref_to_dwi = File(exists=True, mandatory=True, desc="displacement per slice (table)")
+    unmixing_settings = traits.Instance(UnmixingSettings, mandatory=True)
 
 
 class TransferRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
     """Outputs of :class:`TransferRegions`."""
 
     region_share = File(desc="share of background and each region in every voxel")
+    region_share_b0 = File(desc="the same where the cord lies in the b=0 volumes")
+    outline_table = File(desc="how the outline was refined, in one row (table)")
     region_label = File(desc="label of every voxel")
     region_lut = File(desc="names and colours of the labels (table)")
     cord_mask = File(desc="cord")
 
 
-class TransferRegions(StageInterface):
-    """Bring the regions from the network's grid to DTI space in one resampling."""
+class TransferRegions(SeriesInterface):
+    """Bring the regions to DTI space in one resampling, their outline fitted to the series."""
 
     input_spec = TransferRegionsInputSpec
     output_spec = TransferRegionsOutputSpec
     _files: ClassVar[dict[str, str]] = {
         "region_share": "region_share.nii.gz",
+        "region_share_b0": "region_share_b0.nii.gz",
+        "outline_table": "outline_table.tsv",
         "region_label": "region_label.nii.gz",
         "region_lut": "region_lut.tsv",
         "cord_mask": "cord_mask.nii.gz",
     }
 
     def _write(self, **paths: Path) -> None:
-        from scsnet_bids.transfer import cord_mask, label_regions, transfer_regions
+        from scsnet_bids.sharpening import sharpen_shares
+        from scsnet_bids.transfer import cord_mask, label_regions
 
-        grid, _ = read_grid(Path(self.inputs.b0))
-        probability, plane = _read_probability(Path(self.inputs.region_probability), grid)
-        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.dwiref_to_dwi)))
-        share = transfer_regions(probability, plane, grid, shift_mm)
+        series = read_image(Path(self.inputs.dwi))
+        grid = series.grid
+        sharp = sharpen_shares(
+            series.data,
+            self._b0_volumes(self._read_gradients().bvals),
+            *_read_probability(Path(self.inputs.region_probability), grid),
+            grid,
+            confounds.shifts_from_table(read_table(Path(self.inputs.dwiref_to_dwi))),
+            self.inputs.unmixing_settings,
+        )
+        share = sharp.shares.weighted
         write_image(paths["region_share"], Image(share.astype(np.float32), grid))
+        write_image(paths["region_share_b0"], Image(sharp.shares.b0.astype(np.float32), grid))
         write_image(paths["region_label"], Image(label_regions(share), grid))
         write_image(paths["cord_mask"], Image(cord_mask(share).astype(np.uint8), grid))
+        outline = {
+            "outline_area_ratio": [sharp.area_ratio],
+            "outline_at_limit": [int(sharp.at_limit)],
+        }
+        write_table(paths["outline_table"], pd.DataFrame(outline))
         rows = [(r.label, r.name, r.abbreviation, r.color) for r in REGIONS]
         lut = pd.DataFrame(rows, columns=["index", "name", "abbreviation", "color"])
         write_table(paths["region_lut"], lut)
@@ -389,13 +407,13 @@ class MeasureRegions(StageInterface):
         write_table(shape_table, shape)
 
 
-class UnmixRegionsInputSpec(SeriesInputSpec, NetworkPlaneInputSpec):
+class UnmixRegionsInputSpec(SeriesInputSpec):
     """Inputs of :class:`UnmixRegions`; the series and its gradients are the corrected ones."""
 
     raw_dwi = File(exists=True, mandatory=True, desc="series as acquired: interpolation bends air")
     orig_to_dwiref = File(exists=True, mandatory=True, desc="motion (table)")
-    dwiref_to_dwi = File(exists=True, mandatory=True, desc="displacement from B0 to DWI (table)")
     region_share = File(exists=True, mandatory=True, desc="share of each region in every voxel")
+    region_share_b0 = File(exists=True, mandatory=True, desc="the same in the b=0 volumes")
     noise = File(exists=True, mandatory=True, desc="standard deviation about the tensor fit")
     plain_table = File(exists=True, mandatory=True, desc="region table without unmixed values")
     unmixing_settings = traits.Instance(UnmixingSettings, mandatory=True)
@@ -405,7 +423,7 @@ class UnmixRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
     """Outputs of :class:`UnmixRegions`."""
 
     region_table = File(desc="region table with unmixed values")
-    noise_table = File(desc="noise level and fit of the outline in one row (table)")
+    noise_table = File(desc="noise level in one row (table)")
 
 
 class UnmixRegions(SeriesInterface):
@@ -419,35 +437,28 @@ class UnmixRegions(SeriesInterface):
     }
 
     def _write(self, region_table: Path, noise_table: Path) -> None:  # type: ignore[override]
-        from scsnet_bids.sharpening import sharpen_shares
         from scsnet_bids.unmixed_table import add_unmixed, tabulate_noise
-        from scsnet_bids.unmixing import unmix_regions
+        from scsnet_bids.unmixing import RegionShares, unmix_regions
 
         series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
-        settings = self.inputs.unmixing_settings
-        is_b0 = self._b0_volumes(gradients.bvals)
-        level = self._estimate_noise(is_b0)
-        sharp = sharpen_shares(
-            series.data,
-            is_b0,
-            *_read_probability(Path(self.inputs.region_probability), series.grid),
-            series.grid,
-            confounds.shifts_from_table(read_table(Path(self.inputs.dwiref_to_dwi))),
-            settings,
+        weighted, b0 = (
+            read_image(Path(getattr(self.inputs, name))).data
+            for name in ("region_share", "region_share_b0")
         )
+        level = self._estimate_noise(self._b0_volumes(gradients.bvals), 1 - weighted[..., 0])
         unmixed = unmix_regions(
             series.data,
-            sharp.shares,
+            RegionShares(weighted, b0),
             gradients,
             level.rician_sigma,
-            settings,
+            self.inputs.unmixing_settings,
             self.inputs.gradient_settings,
         )
         plain = read_table(Path(self.inputs.plain_table))
         write_table(region_table, add_unmixed(plain, unmixed))
-        write_table(noise_table, tabulate_noise(level, sharp.area_ratio, sharp.at_limit))
+        write_table(noise_table, tabulate_noise(level))
 
-    def _estimate_noise(self, is_b0: Any) -> Any:
+    def _estimate_noise(self, is_b0: Any, cord_share: Any) -> Any:
         """Estimate the noise level from the series as acquired and the tensor's residual."""
         from scsnet_bids.noise import estimate_noise, interpolation_gain
 
@@ -455,7 +466,6 @@ class UnmixRegions(SeriesInterface):
         shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwiref)))
         gain = interpolation_gain(shift_mm / np.array(raw.grid.spacing_mm[:2]))
         residual = read_image(Path(self.inputs.noise)).data
-        cord_share = 1 - read_image(Path(self.inputs.region_share)).data[..., 0]
         return estimate_noise(raw.data, is_b0, residual, cord_share, gain)
 
 
@@ -471,6 +481,7 @@ class SummariseQualityInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
     region_table = File(exists=True, mandatory=True)
     shape_table = File(exists=True, mandatory=True)
     noise_table = File(exists=True, mandatory=True, desc="noise level in one row (table)")
+    outline_table = File(exists=True, mandatory=True, desc="refined outline in one row (table)")
 
 
 class SummariseQualityOutputSpec(TraitedSpec):  # type: ignore[misc]
@@ -509,8 +520,11 @@ class SummariseQuality(StageInterface):
             shape,
             regions,
         )
-        noise_level = read_table(Path(self.inputs.noise_table))
-        write_table(quality_table, pd.concat([row, noise_level], axis=1))
+        more = [
+            read_table(Path(getattr(self.inputs, name)))
+            for name in ("noise_table", "outline_table")
+        ]
+        write_table(quality_table, pd.concat([row, *more], axis=1))
 
 
 class DrawRegionsInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]

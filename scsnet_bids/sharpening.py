@@ -1,4 +1,4 @@
-"""Shares for unmixing, from probabilities that are too soft and an outline of the wrong size.
+"""Shares of the regions, from probabilities that are too soft and an outline of the wrong size.
 
 Between two regions the network's probability changes more gently than the share of a voxel does.
 Taken as they are, such shares exaggerate every contrast when signals are unmixed; hard labels

@@ -68,33 +68,31 @@ NOISE_COLUMNS: dict[str, dict[str, Any]] = {
         "Description": "Reason to doubt the noise level; n/a if there is none.",
         "Levels": FLAGS,
     },
-    "unmixed_area_ratio": {
+    "outline_area_ratio": {
         "Description": "Area of the cord that explains the signals best, by the area that the "
-        "network gave it. The unmixed values use the former.",
+        "network gave it; the regions have the former.",
         "Units": "1",
     },
-    "unmixed_area_at_limit": {
+    "outline_at_limit": {
         "Description": "1 if the outline would have moved farther than it may.",
         "Levels": {"0": "within the limit", "1": "at the limit"},
     },
 }
 
 
-def tabulate_noise(level: NoiseLevel, area_ratio: float, at_limit: bool) -> pd.DataFrame:
-    """Write down what the unmixing rests on.
+def tabulate_noise(level: NoiseLevel) -> pd.DataFrame:
+    """Write down the noise level.
 
     Parameters
     ----------
     level : noise of the series
-    area_ratio : area of the cord by the area that the network gave it
-    at_limit : whether the outline would have moved farther
 
     Returns
     -------
-    DataFrame with one row and the columns of ``NOISE_COLUMNS``
+    DataFrame with one row and the first columns of ``NOISE_COLUMNS``
     """
-    row = (level.sigma, level.source, level.flag, area_ratio, int(at_limit))
-    return pd.DataFrame([row], columns=list(NOISE_COLUMNS))
+    row = {"noise_sigma": level.sigma, "noise_source": level.source, "noise_flag": level.flag}
+    return pd.DataFrame([row])
 
 
 def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues) -> pd.DataFrame:

@@ -11,8 +11,16 @@ from scsnet_bids.settings import Settings
 
 MEASURED = ("region_share", "cord_found", *SCALAR_MAPS)
 CORRECTED = ("corrected_dwi", "corrected_bval", "corrected_bvec")
-UNMIXED = ("region_probability", "region_share", "noise", "orig_to_dwiref", "dwiref_to_dwi")
-JUDGED = ("b0", "noise", "tensor", "cord_mask", "orig_to_dwiref", "dwiref_to_dwi")
+UNMIXED = ("region_share", "region_share_b0", "noise", "orig_to_dwiref")
+JUDGED = (
+    "b0",
+    "noise",
+    "tensor",
+    "cord_mask",
+    "orig_to_dwiref",
+    "dwiref_to_dwi",
+    "outline_table",
+)
 INPUTS = ("dwi", *CORRECTED, *dict.fromkeys(MEASURED + UNMIXED + JUDGED))
 OUTPUTS = ("region_table", "shape_table", "quality_table")
 
@@ -24,8 +32,9 @@ def init_regional_wf(settings: Settings) -> pe.Workflow:
     ------
     dwi : the series as it was acquired
     corrected_dwi, corrected_bval, corrected_bvec : the corrected series
-    region_probability : regions on the network's grid, in B0 space
     region_share, cord_mask : the regions in DTI space
+    region_share_b0 : shares where the cord lies in the b=0 volumes
+    outline_table : table, how the outline was refined
     cord_found : table, confidence per slice
     fa, md, ad, rd, tensor, noise : what the tensor fit gave
     b0 : B0 image

@@ -9,10 +9,17 @@ from scsnet_bids.interfaces import AlignB0ToDwi, SegmentRegions, TransferRegions
 from scsnet_bids.network.weights import weights_sha256
 from scsnet_bids.settings import Settings
 
-INPUTS = ("b0", "mean_dwi", "cord_centre")
-TRANSFERRED = ("region_share", "region_label", "region_lut", "cord_mask")
-SEGMENTED = ("region_probability", "cord_found")
-OUTPUTS = (*SEGMENTED, "dwiref_to_dwi", *TRANSFERRED)
+TRANSFERRED = (
+    "region_share",
+    "region_share_b0",
+    "outline_table",
+    "region_label",
+    "region_lut",
+    "cord_mask",
+)
+CORRECTED = ("corrected_dwi", "corrected_bval", "corrected_bvec")
+INPUTS = ("b0", "mean_dwi", "cord_centre", *CORRECTED)
+OUTPUTS = ("cord_found", "dwiref_to_dwi", *TRANSFERRED)
 
 
 def init_segmentation_wf(settings: Settings) -> pe.Workflow:
@@ -21,14 +28,16 @@ def init_segmentation_wf(settings: Settings) -> pe.Workflow:
     Inputs
     ------
     b0, mean_dwi : averages of the corrected series
+    corrected_dwi, corrected_bval, corrected_bvec : the corrected series
     cord_centre : table, centre of the cord per slice
 
     Outputs
     -------
-    region_probability : regions on the network's grid, in B0 space
     cord_found : table, whether and how surely the cord was found per slice
     dwiref_to_dwi : table, displacement from B0 to DTI space per slice
     region_share, region_label, region_lut, cord_mask : the regions in DTI space
+    region_share_b0 : shares where the cord lies in the b=0 volumes
+    outline_table : table, how the outline was refined
     """
     graph = new_graph("segmentation_wf", INPUTS, OUTPUTS)
     inputnode, outputnode = graph.get_node("inputnode"), graph.get_node("outputnode")
@@ -41,17 +50,21 @@ def init_segmentation_wf(settings: Settings) -> pe.Workflow:
     align_b0_to_dwi = pe.Node(
         AlignB0ToDwi(alignment_settings=settings.alignment), name="align_b0_to_dwi"
     )
-    transfer_regions = pe.Node(TransferRegions(), name="transfer_regions")
+    transfer_regions = pe.Node(
+        TransferRegions(gradient_settings=settings.gradients, unmixing_settings=settings.unmixing),
+        name="transfer_regions",
+    )
     # Probabilities on the network's grid, in B0 space.
     graph.connect([(inputnode, segment_regions, [("b0", "b0"), ("cord_centre", "cord_centre")])])
-    graph.connect([(segment_regions, outputnode, [(name, name) for name in SEGMENTED])])
+    graph.connect(segment_regions, "cord_found", outputnode, "cord_found")
     # How far the cord of the mean DWI lies from that of the B0 image.
     graph.connect(inputnode, "mean_dwi", align_b0_to_dwi, "mean_dwi")
     probability = [("region_probability", "region_probability")]
     graph.connect([(segment_regions, align_b0_to_dwi, probability)])
     graph.connect(align_b0_to_dwi, "dwiref_to_dwi", outputnode, "dwiref_to_dwi")
-    # One resampling to the voxels of the maps.
-    graph.connect(inputnode, "b0", transfer_regions, "b0")
+    # One resampling to the voxels of the maps; the series says how large the cord is.
+    series = [(name, name.removeprefix("corrected_")) for name in CORRECTED]
+    graph.connect([(inputnode, transfer_regions, series)])
     graph.connect([(segment_regions, transfer_regions, probability)])
     graph.connect(align_b0_to_dwi, "dwiref_to_dwi", transfer_regions, "dwiref_to_dwi")
     graph.connect([(transfer_regions, outputnode, [(name, name) for name in TRANSFERRED])])
