@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from scsnet_bids.errors import GradientError
 from scsnet_bids.gradients import (
@@ -36,7 +35,6 @@ N_COEFFICIENTS = 7
 N_COLUMNS = 14
 """fa, md, ad, rd, noise, six tensor elements, three of the direction."""
 LARGEST_LOG_SIGNAL = 40.0
-FOREGROUND_FRACTION = 0.25
 MATRIX_FROM_ELEMENTS = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
 """Which of Dxx Dxy Dxz Dyy Dyz Dzz stands where in the symmetric matrix."""
 ELEMENTS_FROM_DIPY = [0, 1, 3, 2, 4, 5]
@@ -110,26 +108,6 @@ def fit_tensor(
     fa, md, ad, rd, noise = np.moveaxis(volume[..., :5], -1, 0)
     shells = tuple(list_shells(chosen.bvals, settings.b0_max))
     return TensorMaps(fa, md, ad, rd, volume[..., 5:11], volume[..., 11:], noise, shells)
-
-
-def foreground_mask(b0: FloatArray) -> BoolArray:
-    """Tell tissue from air in a b=0 image, generously.
-
-    A voxel is foreground where the image, averaged in its plane over 3 x 3 voxels, reaches
-    a quarter of the 99th percentile; holes within a slice are filled.
-
-    Parameters
-    ----------
-    b0 : (i, j, k) float array, mean of the b=0 volumes
-
-    Returns
-    -------
-    (i, j, k) bool array
-    """
-    smooth = ndimage.uniform_filter(np.nan_to_num(b0), size=(3, 3, 1))
-    tissue = smooth >= FOREGROUND_FRACTION * np.percentile(smooth, 99)
-    in_plane = ndimage.generate_binary_structure(2, 1)[..., None]
-    return np.asarray(ndimage.binary_fill_holes(tissue, in_plane) & (smooth > 0))
 
 
 def non_positive_tensors(tensor: FloatArray) -> BoolArray:

@@ -9,7 +9,7 @@ from scsnet_bids.errors import GradientError
 from scsnet_bids.gradients import Gradients, read_gradients
 from scsnet_bids.images import read_image
 from scsnet_bids.settings import GradientSettings
-from scsnet_bids.tensor import fit_tensor, foreground_mask, non_positive_tensors
+from scsnet_bids.tensor import fit_tensor, non_positive_tensors
 
 SETTINGS = GradientSettings()
 EIGENVALUES = np.array([0.3e-3, 0.5e-3, 1.6e-3])
@@ -164,16 +164,6 @@ def test_the_series_is_not_changed(series, gradients):
     before = series.copy()
     fit_tensor(series, gradients, None, SETTINGS)
     np.testing.assert_array_equal(series, before)
-
-
-def test_the_foreground_is_tissue_with_its_holes():
-    b0 = np.full((20, 20, 2), 10.0)
-    b0[5:15, 5:15] = 1000.0
-    b0[9:11, 9:11] = 1.0
-    foreground = foreground_mask(b0)
-    assert foreground[5:15, 5:15].all()
-    assert not foreground[:4].any()
-    assert not foreground_mask(np.zeros((4, 4, 2))).any()
 
 
 @pytest.mark.data
