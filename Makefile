@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PARTICIPANTS ?= 2
 
-.PHONY: demo evaluate test lint clean
+.PHONY: demo evaluate test test-slow lint docs clean
 
 demo: $(VENV)/.installed
 	rm -rf demo
@@ -18,16 +18,30 @@ demo: $(VENV)/.installed
 	@echo "All participants together:"
 	@ls demo/out/group_*.tsv
 
-# The figures of the README: phantoms that nothing was tuned on, against their known truth.
+# All figures of the documents: phantoms that nothing was tuned on and, where the folders exist,
+# real scans. Writes docs/evaluation.md and the figures of the README.
+GM_CHALLENGE ?= ../shared/data/gm-challenge
+GM_HELD_OUT ?= 9604 9709Ses1 9709Ses2
+DS_CORD ?= ../shared/data/ds-cord
 evaluate: $(VENV)/.installed
 	rm -rf demo/evaluation
-	$(BIN)/scsnet-bids-phantom demo/evaluation/data --participants 8 --seed 2025 --motion-mm 0.9
+	$(BIN)/scsnet-bids-phantom demo/evaluation/data --participants 10 --seed 2025 --motion-mm 0.9 \
+		--compressed 4 --compression 0.4
 	$(BIN)/scsnet-bids demo/evaluation/data demo/evaluation/out participant \
 		--work-dir demo/evaluation/work
-	$(BIN)/scsnet-bids-evaluate demo/evaluation/data demo/evaluation/out
+	test ! -d $(DS_CORD) || $(BIN)/scsnet-bids $(DS_CORD) demo/evaluation/cord participant \
+		--work-dir demo/evaluation/work-cord
+	$(BIN)/python docs/write_evaluation.py demo/evaluation \
+		$(if $(wildcard $(GM_CHALLENGE)),--gray $(GM_CHALLENGE) $(GM_HELD_OUT)) \
+		$(if $(wildcard $(DS_CORD)),--cord $(DS_CORD) demo/evaluation/cord $(DS_CORD)/derivatives/meandwi)
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest
+
+# Runs that are killed, starved of space, or repeated; KILLS is the number of moments to kill at.
+KILLS ?= 20
+test-slow: $(VENV)/.installed-test
+	SCSNET_KILLS=$(KILLS) $(BIN)/pytest -m slow
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -35,10 +49,15 @@ lint: $(VENV)/.installed-test
 	$(BIN)/codespell scsnet_bids workflows boilerplate tests docs *.md Makefile setup.cfg
 	# Types and layers are checked on the package as it installs: the folder mapping hides
 	# workflows/ from static tools in the source tree.
-	rm -rf build/installed
+	rm -rf build
 	$(BIN)/pip install --quiet --no-deps --target build/installed .
 	cd build/installed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p scsnet_bids
 	cd build/installed && ../../$(BIN)/lint-imports --config ../../pyproject.toml
+
+# The documentation as pages, in build/docs/index.html; a warning ends it.
+docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -8,7 +8,6 @@ This is the only module that uses pybids.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections import defaultdict
@@ -22,6 +21,7 @@ from scsnet_bids.errors import (
     NoDwiError,
     UsageError,
 )
+from scsnet_bids.files import read_json
 from scsnet_bids.runs import DwiRun
 
 ENTITIES = {
@@ -35,6 +35,9 @@ ENTITIES = {
     "chunk": "chunk",
 }
 """Entities of a raw diffusion series in the order of the standard, with their long names."""
+
+LABEL = re.compile(r"[0-9a-zA-Z+]+")
+"""What the standard allows as the value of an entity."""
 
 Filters = Mapping[str, Any]
 """By long entity name: the wanted value, or a list of them; None is absent, ``"*"`` present."""
@@ -58,8 +61,8 @@ def find_runs(
 
     Returns
     -------
-    list of DwiRun, numbers in names sorted as numbers; left out are phase and complex parts, and
-    files that are not named as the standard names a raw series
+    list of DwiRun, numbers in names sorted as numbers; left out are phase and complex parts, and,
+    with a warning, files that are not named as the standard names a raw series
 
     Raises
     ------
@@ -73,15 +76,15 @@ def find_runs(
         If a filter names an entity that diffusion series do not have.
     """
     bids_dir, filters = bids_dir.absolute(), filters or {}
-    _check_dataset(bids_dir)
+    check_dataset(bids_dir)
     _refuse_unknown_filters(filters)
     folders = _choose_folders([bids_dir], "sub", participant_labels)
     if session_labels:
         folders = _choose_folders(folders, "ses", session_labels)
     layout = _index(bids_dir, folders)
-    images = _find_images(layout, {})
+    images = _without_misnamed(_find_images(layout, {}))
     _report_absent(folders, images)
-    chosen = _find_images(layout, filters)
+    chosen = [path for path in _find_images(layout, filters) if path in set(images)]
     if not chosen:
         raise EmptySelectionError(
             f"The filters must choose a diffusion series: {dict(filters)} leaves none of "
@@ -108,12 +111,12 @@ def read_filters(path: Path) -> Filters:
         If the file is not like that.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"A filter file must be JSON: {path} cannot be read as such ({error})."
+            f"A filter file must be a JSON object: {path} is not ({error}). Correct it."
         ) from error
-    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+    if not all(isinstance(conditions, dict) for conditions in content.values()):
         raise UsageError(f'A filter file must look like {{"dwi": {{"run": 1}}}}: {path} does not.')
     if set(content) - {"dwi"}:
         raise UsageError(
@@ -125,19 +128,27 @@ def read_filters(path: Path) -> Filters:
     return filters
 
 
-def _check_dataset(bids_dir: Path) -> None:
-    """Make sure that a folder says it is a BIDS dataset."""
+def check_dataset(bids_dir: Path) -> None:
+    """Make sure that a folder says it is a BIDS dataset.
+
+    Parameters
+    ----------
+    bids_dir : folder
+
+    Raises
+    ------
+    InvalidDatasetError
+        If its description is missing or damaged.
+    """
     path = bids_dir / "dataset_description.json"
     try:
-        description = json.loads(path.read_text(encoding="utf-8-sig"))
+        read_json(path)
     except (OSError, ValueError) as error:
         raise InvalidDatasetError(
-            f"A BIDS dataset needs a dataset_description.json: {path} is missing or not JSON "
-            f"({error}). Check the input folder, or write a file with at least "
+            f"A BIDS dataset needs a dataset_description.json: {path} is missing or not a JSON "
+            f"object ({error}). Check the input folder, or write a file with at least "
             '{"Name": "...", "BIDSVersion": "1.10.0"}.'
         ) from error
-    if not isinstance(description, dict):
-        raise InvalidDatasetError(f"{path} must hold a JSON object. Correct it.")
 
 
 def _refuse_unknown_filters(filters: Filters) -> None:
@@ -148,6 +159,13 @@ def _refuse_unknown_filters(filters: Filters) -> None:
             f"A filter must name an entity of diffusion series: {_listed(unknown)} is none; "
             f"known are {_listed(ENTITIES.values())}."
         )
+    for name, wanted in filters.items():
+        values = wanted if isinstance(wanted, list) else [wanted]
+        if not all(value is None or type(value) in (str, int) for value in values):
+            raise UsageError(
+                f"A filter must be a word, a whole number, null, or a list of them: {name} is "
+                f"{wanted!r}. Correct it."
+            )
 
 
 def _choose_folders(parents: Sequence[Path], key: str, labels: Sequence[str]) -> list[Path]:
@@ -173,7 +191,13 @@ def _index(bids_dir: Path, folders: Sequence[Path]) -> Any:
     inside = rf"(?:{above})|(?:{chosen})(?:/ses-[^/]+)?(?:/dwi)?"
     file = r"[^/]*dwi\.(?:nii|nii\.gz|bval|bvec|json)"
     outside = re.compile(rf"^/(?!(?:{inside})$|(?:(?:{inside})/)?{file}$)")
-    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[outside])
+    indexer = BIDSLayoutIndexer(
+        validate=False,
+        index_metadata=False,
+        ignore=[outside],
+        # A dataset must not bring its own rules for names.
+        config_filename="no/file/of/this/name",
+    )
     return BIDSLayout(bids_dir, validate=False, indexer=indexer)
 
 
@@ -181,7 +205,6 @@ def _find_images(layout: Any, filters: Filters) -> list[Path]:
     """List the magnitude series of a layout under given conditions, in natural order."""
     from bids.layout import Query
 
-    known = ENTITIES.keys()
     words = {None: Query.NONE, "*": Query.REQUIRED}
     query = {"part": [None, "mag"], **filters}
     for name, wanted in query.items():
@@ -190,7 +213,31 @@ def _find_images(layout: Any, filters: Filters) -> list[Path]:
     found = layout.get(
         suffix="dwi", datatype="dwi", extension=[".nii", ".nii.gz"], return_type="filename", **query
     )
-    return [path for path in map(Path, found) if {"sub"} <= _entities(path).keys() <= known]
+    return [Path(name) for name in found]
+
+
+def _without_misnamed(images: Sequence[Path]) -> list[Path]:
+    """Leave out, with a warning, what is not named as the standard names a raw series."""
+    named = [path for path in images if _is_series_name(path)]
+    misnamed = [path for path in images if path not in set(named)]
+    if misnamed:
+        _log.warning(
+            "Left out: the standard names a diffusion series sub-<label>[_ses-<label>]..._dwi, "
+            "labels of letters and digits, in the folders of its sub- and ses-: not so %s.",
+            _listed(misnamed),
+        )
+    return named
+
+
+def _is_series_name(path: Path) -> bool:
+    """Tell whether a path is named by entities of raw series, and lies in the folder of them."""
+    entities = _entities(path)
+    folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
+    return (
+        {"sub"} <= entities.keys() <= ENTITIES.keys()
+        and all(LABEL.fullmatch(label) for label in entities.values())
+        and list(path.parent.parts[-len(folders) - 1 :]) == [*folders, "dwi"]
+    )
 
 
 def _find_inheritable(layout: Any) -> dict[Path, list[Path]]:
@@ -260,6 +307,6 @@ def _entities(path: Path) -> dict[str, str]:
 
 
 def _listed(items: Iterable[object]) -> str:
-    """Join items for a sentence, at most eight of them."""
-    words = [str(item) for item in items]
+    """Join items for a sentence, at most eight of them; control characters are shown as codes."""
+    words = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(x)) for x in items]
     return ", ".join(words[:8] + ["..."] * (len(words) > 8))

@@ -1,46 +1,32 @@
-"""The command line of the BIDS App: the only place that knows arguments and exit codes.
+"""The command line of the BIDS App: the only place that knows the environment and exit codes.
 
 Heavy libraries are imported by the level that needs them, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
 
-import argparse
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from scsnet_bids import __version__
-from scsnet_bids.errors import ScsnetError, UnknownLevelError, UsageError
-from scsnet_bids.settings import Settings, settings_from_toml, settings_to_toml
+from scsnet_bids.errors import BusyError, EmptySelectionError, NoDwiError, ScsnetError
+from scsnet_bids.files import write_text
+from scsnet_bids.options import Options, parse_options
+from scsnet_bids.settings import settings_to_toml
 
 if TYPE_CHECKING:
     from scsnet_bids.runs import DwiRun
+    from scsnet_bids.workflows.execution import Limits
 
 INTERRUPTED = 130
 """What a shell reports for a program that was interrupted."""
-
-DESCRIPTION = """\
-FA and MD of eight regions of the cervical spinal cord, from a BIDS dataset of diffusion MRI.
-
-participant  corrects motion, segments the cord and its regions on the b=0 image (SCS-Net),
-             fits the tensor and writes the region table of every run
-group        gathers the tables of all participants; needs the output folder alone
-
-Research software, not a medical device."""
-
-EPILOG = """\
-example:
-  scsnet-bids /data /out participant --participant-label 01 02
-  scsnet-bids /data /out group
-
-exit codes:
-  0 done                     1 some run failed         2 wrong usage
-  16 not a BIDS dataset      17 unknown level           18 the filters chose nothing
-  65 unusable image or gradients                        66 no diffusion series
-  73 output not writable     127 a tool is missing"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,174 +40,206 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int, exit code (see ``errors.py``)
     """
-    # Nothing calls home, and every process computes with the same number of threads: results do
-    # not depend on the machine.
-    os.environ |= {"NO_ET": "1", "NIPYPE_NO_ET": "1"}
-    for library in ("OMP", "MKL", "OPENBLAS"):
-        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     try:
-        options = _parse(arguments)
-        return LEVELS[options.level](options)
+        options = parse_options(sys.argv[1:] if arguments is None else arguments)
+        _prepare_process(options)
+        codes = [RUN_LEVEL[level](options) for level in options.levels]
     except ScsnetError as error:
         print(f"scsnet-bids: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("scsnet-bids: interrupted. The same command goes on from here.", file=sys.stderr)
         return INTERRUPTED
+    return next((code for code in codes if code), 0)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that explains the one mistake everybody makes."""
-
-    def error(self, message: str) -> NoReturn:
-        if "are required" in message:
-            message += (
-                ". Give the input folder, the output folder and the level first, options after "
-                "them: scsnet-bids /data /out participant --participant-label 01"
-            )
-        super().error(message)
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = _Parser(
-        prog="scsnet-bids",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("bids_dir", type=Path, help="BIDS dataset; nothing is written into it")
-    parser.add_argument("output_dir", type=Path, help="folder for the results")
-    parser.add_argument("level", metavar="{participant,group}", help="what to do")
-    parser.add_argument("--version", action="version", version=f"scsnet-bids {__version__}")
-    parser.add_argument(
-        "--participant-label",
-        "--participant_label",
-        nargs="+",
-        default=[],
-        metavar="LABEL",
-        help="participants to process, with or without 'sub-' (default: all)",
-    )
-    parser.add_argument(
-        "--session-label",
-        "--session_label",
-        nargs="+",
-        default=[],
-        metavar="LABEL",
-        help="sessions to process, with or without 'ses-' (default: all)",
-    )
-    parser.add_argument(
-        "--bids-filter-file",
-        type=Path,
-        metavar="JSON",
-        help='series to process, such as {"dwi": {"acquisition": "axial", "run": [1, 2]}}',
-    )
-    parser.add_argument(
-        "-w",
-        "--work-dir",
-        type=Path,
-        default=Path("work"),
-        metavar="DIR",
-        help="folder for intermediate results, which let a repeated command resume (default: work)",
-    )
-    parser.add_argument(
-        "--nprocs",
-        type=_positive_integer,
-        default=1,
-        metavar="N",
-        help="steps that run at the same time (default: 1)",
-    )
-    parser.add_argument(
-        "--config-file",
-        type=Path,
-        metavar="TOML",
-        help="settings, in the form that a run writes into OUTPUT_DIR/logs",
-    )
-    options = parser.parse_args(arguments)
-    if options.level not in LEVELS:
-        raise UnknownLevelError(
-            f"The level must be one of {', '.join(LEVELS)}: found {options.level!r}. The order is "
-            "scsnet-bids BIDS_DIR OUTPUT_DIR LEVEL."
-        )
-    options.bids_dir, options.output_dir, options.work_dir = (
-        path.expanduser().resolve()
-        for path in (options.bids_dir, options.output_dir, options.work_dir)
-    )
-    return options
+def _prepare_process(options: Options) -> None:
+    """Let nothing call home, depend on the user's own configuration, or choose its own threads."""
+    level = logging.INFO if options.verbose else logging.WARNING
+    logging.basicConfig(format="scsnet-bids: %(message)s", level=logging.WARNING)
+    logging.getLogger("scsnet_bids").setLevel(level)
+    os.environ |= {"NO_ET": "1", "NIPYPE_NO_ET": "1"}
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ[f"{library}_NUM_THREADS"] = str(options.omp_nthreads)
+    # The home of a container or of an unknown user may not exist or not be writable.
+    for name in ("HOME", "MPLCONFIGDIR", "NIPYPE_CONFIG_DIR", "XDG_CACHE_HOME"):
+        os.environ.setdefault(name, str(options.work_dir / ".cache" / name.lower()))
 
 
-def _positive_integer(word: str) -> int:
-    """Read a number of processes."""
-    try:
-        number = int(word)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of 1 or more is needed, not {word!r}")
-    return number
-
-
-def _read_settings(path: Path | None) -> Settings:
-    """Read the settings file, or take the defaults."""
-    if path is None:
-        return Settings()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"The settings file must be readable: {path} is not ({error}).") from error
-    return settings_from_toml(text)
-
-
-def _run_participants(options: argparse.Namespace) -> int:
+def _run_participants(options: Options) -> int:
     """Run the participant level and say what was done and where it lies."""
-    from scsnet_bids import bids, dataset, runs, summary
+    from scsnet_bids import dataset, level_files, runs, summary
 
-    settings = _read_settings(options.config_file)
+    found = _choose_runs(options)
+    if not options.dry_run:
+        for folder in (options.output_dir, options.work_dir):
+            dataset.check_output_folder(folder, options.bids_dir)
+    checked = runs.check_runs(found, options.settings.gradients)
+    good, left_out = level_files.check_levels(*checked, options.settings.regional.levels)
+    print(summary.describe_plan(good, left_out, options.settings), flush=True)
+    failures = {run.prefix: error for run, error in left_out.items() if error.exit_code}
+    if not good and not failures:
+        raise NoDwiError("A diffusion series must have diffusion-weighted volumes: none here has.")
+    if options.dry_run:
+        return summary.exit_code(failures.values())
+    dataset.write_dataset_files(options.output_dir, options.bids_dir)
+    if good:
+        failures |= _process(good, options, options.clean_workdir and not failures)
+    failures |= _report(
+        {run: left_out.get(run, failures.get(run.prefix)) for run in found}, options
+    )
+    chosen = [run for run in found if run in good or run.prefix in failures]
+    print(summary.describe_result(chosen, failures, options.output_dir), flush=True)
+    return summary.exit_code(failures.values())
+
+
+def _report(
+    errors: Mapping[DwiRun, ScsnetError | None], options: Options
+) -> dict[str, ScsnetError]:
+    """Write the pages of the participants and the text to cite; return what went wrong."""
+    from scsnet_bids.network.weights import read_record, weights_path
+    from scsnet_bids.report.page import report_participants
+
+    named = {run.prefix: error for run, error in errors.items()}
+    weights = read_record(weights_path(options.settings.segmentation.weights))
+    return report_participants(options.output_dir, named, options.settings, weights)
+
+
+def _choose_runs(options: Options) -> list[DwiRun]:
+    """Find the runs that the command line chooses."""
+    from scsnet_bids import bids
+
     filters = bids.read_filters(options.bids_filter_file) if options.bids_filter_file else None
     found = bids.find_runs(
         options.bids_dir, options.participant_label, options.session_label, filters
     )
-    for folder in (options.output_dir, options.work_dir):
-        dataset.check_output_folder(folder, options.bids_dir)
-    good, faulty = runs.check_runs(found, settings.gradients)
-    print(summary.describe_plan(good, faulty, settings.gradients), flush=True)
-    dataset.write_dataset_files(options.output_dir, options.bids_dir)
-    failures: dict[str, ScsnetError] = {run.prefix: error for run, error in faulty.items()}
-    if good:
-        failures |= _process(good, options, settings)
-    print(summary.describe_result(found, failures, options.output_dir), flush=True)
-    return summary.exit_code(failures.values())
+    excluded = {label.removeprefix("sub-") for label in options.exclude_participant_label}
+    kept = [run for run in found if run.participant not in excluded]
+    if not kept:
+        raise EmptySelectionError(
+            "Some participant must remain: all that were chosen are excluded "
+            f"({', '.join(sorted(excluded))}). Change --exclude-participant-label."
+        )
+    return kept
 
 
-def _process(
-    good: Sequence[DwiRun], options: argparse.Namespace, settings: Settings
-) -> dict[str, ScsnetError]:
-    """Build, check and run the graph of all good runs; the settings go beside the results."""
-    from scsnet_bids.files import write_text
+def _process(good: Sequence[DwiRun], options: Options, clean: bool) -> dict[str, ScsnetError]:
+    """Process the good runs that no other job is processing; clean up if all goes well."""
+    from scsnet_bids.bids import ENTITIES
+    from scsnet_bids.files import remove_leftovers
+    from scsnet_bids.locks import claimed
+    from scsnet_bids.workflows.base import run_folder
+    from scsnet_bids.workspace import remove_half_written, remove_results
+
+    names = [run.prefix for run in good]
+    with ExitStack() as claims:
+        busy: dict[str, ScsnetError] = {}
+        for folder in (options.output_dir, options.work_dir):
+            for name in claims.enter_context(claimed(folder, names)):
+                busy[name] = BusyError(
+                    f"Only one job at a time may process a run: another one is processing {name} "
+                    f"with the folder {folder}. Wait for it to end."
+                )
+        free = [run for run in good if run.prefix not in busy]
+        for run in free:
+            remove_leftovers(options.output_dir / run.output_folder)
+        for run in free:
+            folder = options.output_dir / f"sub-{run.participant}"
+            remove_half_written(folder, run.prefix, ENTITIES)
+        failures = busy | (_run_graph(free, options) if free else {})
+        if clean and not failures:
+            remove_results(options.work_dir, [run_folder(options.work_dir, run) for run in free])
+    return failures
+
+
+def _run_graph(runs: Sequence[DwiRun], options: Options) -> dict[str, ScsnetError]:
+    """Build, check and run the graph of some runs; the settings go beside the results."""
+    from scsnet_bids.network.weights import load_network, weights_path
     from scsnet_bids.workflows import base, execution, graph
+    from scsnet_bids.workspace import refuse_foreign_results
 
+    # An absent device or damaged weights end the command before any work is done.
+    segmentation = options.settings.segmentation
+    network = load_network(segmentation.device, weights_path(segmentation.weights))
+    refuse_foreign_results(
+        options.work_dir, [base.run_folder(options.work_dir, run) for run in runs]
+    )
+    needs_gb = {run.prefix: base.estimate_memory_gb(run) for run in runs}
+    limits = _choose_limits(options, len(runs), max(needs_gb.values()))
+    print(_describe_limits(limits, needs_gb, str(next(network.parameters()).device)), flush=True)
     log_dir = options.output_dir / "logs"
-    write_text(log_dir / "scsnet-bids.toml", settings_to_toml(settings))
-    workflow = base.init_scsnet_wf(good, options.output_dir, settings)
+    _write_settings(log_dir, options)
+    workflow = base.init_scsnet_wf(runs, options.output_dir, options.settings)
     graph.check_graph(workflow)
-    names = {base.run_graph_name(run): run.prefix for run in good}
-    return execution.process_runs(workflow, names, options.work_dir, log_dir, options.nprocs)
+    names = {base.run_graph_name(run): run.prefix for run in runs}
+    return execution.process_runs(workflow, names, needs_gb, options.work_dir, log_dir, limits)
 
 
-def _run_group(options: argparse.Namespace) -> int:
+def _choose_limits(options: Options, n_runs: int, most_gb: float) -> Limits:
+    """Take the limits that were asked for, or those of the job."""
+    from scsnet_bids.resources import available_cpus, available_memory_gb
+    from scsnet_bids.workflows.execution import PARENT_GB, Limits
+
+    memory_gb = options.mem_gb or available_memory_gb()
+    # A worker keeps most of the memory that it has ever used.
+    n_workers = min(n_runs, max(1.0, (memory_gb - PARENT_GB) // most_gb))
+    return Limits(
+        n_processors=options.nprocs
+        or max(1, int(min(available_cpus(), n_workers * options.omp_nthreads))),
+        threads=options.omp_nthreads,
+        memory_gb=memory_gb,
+        stop_on_first_crash=options.stop_on_first_crash,
+        verbosity=options.verbose,
+    )
+
+
+def _describe_limits(limits: Limits, needs_gb: Mapping[str, float], device: str) -> str:
+    """Say with what the runs are processed, and warn where memory may not suffice."""
+    run, most_gb = max(needs_gb.items(), key=lambda item: item[1])
+    lines = [
+        f"Using {limits.n_processors} processor{'s' if limits.n_processors > 1 else ''} and "
+        f"{limits.memory_gb:.1f} GB of memory; the network runs on {device}."
+    ]
+    if most_gb > limits.memory_gb:
+        lines.append(
+            f"Warning: {run} may need {most_gb:.1f} GB at a time. If the job is killed, give it "
+            "more memory."
+        )
+    return "\n".join(lines)
+
+
+def _write_settings(log_dir: Path, options: Options) -> None:
+    """Write the command and its settings under a name that no other job uses."""
+    started = datetime.now(timezone.utc)
+    name = f"scsnet-bids_{started:%Y%m%dT%H%M%S}_{uuid4().hex[:8]}.toml"
+    lines = [
+        f"# scsnet-bids {__version__}, {started:%Y-%m-%d %H:%M:%S} UTC",
+        f"# {options.command}",
+        "# Settings of this run. To use them again: --config-file with this file.",
+        "",
+        settings_to_toml(options.settings),
+    ]
+    write_text(log_dir / name, "\n".join(lines))
+
+
+def _run_group(options: Options) -> int:
     """Run the group level and say what was gathered, what is missing, and where it lies."""
-    from scsnet_bids import group
+    from scsnet_bids.group.collect import collect_group
+    from scsnet_bids.group.page import write_group_page
+    from scsnet_bids.group.tables import analyse_group, write_group
 
-    tables = group.collect_group(options.output_dir)
+    tables = collect_group(options.output_dir)
     for gap in tables.gaps.itertuples():
         print(f"Missing: {gap.participant_id}: {gap.reason}", file=sys.stderr)
-    group.write_group(options.output_dir, tables)
-    n_runs, n_participants = len(tables.wide), tables.wide["participant_id"].nunique()
+    analysis = analyse_group(tables, options.controls)
+    write_group(options.output_dir, analysis)
+    page = write_group_page(options.output_dir, analysis)
+    n_runs, n_participants = len(analysis.wide), analysis.wide["participant_id"].nunique()
     print(
         f"Done: {n_runs} runs of {n_participants} participants gathered. "
-        f"Group tables: {options.output_dir / 'group_*.tsv'}"
+        f"Group page: {page} Group tables: {options.output_dir / 'group_*.tsv'}"
     )
     return 0
 
 
-LEVELS = {"participant": _run_participants, "group": _run_group}
+RUN_LEVEL = {"participant": _run_participants, "group": _run_group}

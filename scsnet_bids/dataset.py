@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -14,7 +13,7 @@ from urllib.parse import quote
 from scsnet_bids import __version__
 from scsnet_bids.derivatives import write_sidecar
 from scsnet_bids.errors import OutputError, UsageError
-from scsnet_bids.files import write_text
+from scsnet_bids.files import read_json, read_text, write_text
 
 APP_NAME = "scsnet-bids"
 BIDS_VERSION = "1.11.1"
@@ -50,11 +49,13 @@ def check_output_folder(folder: Path, bids_dir: Path) -> None:
     Raises
     ------
     UsageError
-        If the folder lies in the input dataset, other than below its ``derivatives/``.
+        If the folder, or a folder in it through a link, lies in the input dataset, other than
+        below its ``derivatives/``.
     OutputError
         If it cannot be written, or already holds another dataset.
     """
-    if _lies_in_input(folder, bids_dir):
+    places = [folder, folder / "logs", *folder.glob("sub-*"), *folder.glob("sub-*/ses-*")]
+    if any(_lies_in_input(place, bids_dir) for place in places):
         raise UsageError(
             f"The input dataset is never written to: {folder} lies in {bids_dir}. Choose a folder "
             f"outside it, or {bids_dir / 'derivatives' / APP_NAME}."
@@ -90,13 +91,16 @@ def write_dataset_files(out_dir: Path, bids_dir: Path) -> None:
     write_text(out_dir / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
     readme = files("scsnet_bids.boilerplate").joinpath("README_outputs.md")
     write_text(out_dir / "README.md", readme.read_text(encoding="utf-8"))
+    for name in ("participants.tsv", "participants.json"):
+        _copy_people(bids_dir / name, out_dir / name)
 
 
 def _describe_dataset(out_dir: Path, bids_dir: Path) -> dict[str, Any]:
     """Content of ``dataset_description.json``."""
     raw = _read_json(bids_dir / "dataset_description.json")
     link = quote(Path(os.path.relpath(bids_dir.resolve(), out_dir.resolve())).as_posix())
-    source = {"DOI": raw["DatasetDOI"]} if "DatasetDOI" in raw else {"URL": link}
+    doi = raw.get("DatasetDOI")
+    source = {"DOI": doi} if isinstance(doi, str) else {"URL": link}
     description = {
         "Name": f"Region-wise spinal cord diffusion metrics of {raw.get('Name', bids_dir.name)}",
         "BIDSVersion": BIDS_VERSION,
@@ -105,7 +109,18 @@ def _describe_dataset(out_dir: Path, bids_dir: Path) -> dict[str, Any]:
         "SourceDatasets": [source],
         "DatasetLinks": {"raw": link},
     }
-    return description | {key: raw[key] for key in ("License",) if key in raw}
+    return description | {key: raw[key] for key in ("License",) if isinstance(raw.get(key), str)}
+
+
+def _copy_people(source: Path, path: Path) -> None:
+    """Copy what the input says about the participants, so that the group level needs no input."""
+    try:
+        text = read_text(source)
+    except (OSError, ValueError) as error:
+        if source.exists():
+            _log.warning("%s is not copied to the output (%s).", source, error)
+        return
+    write_text(path, text)
 
 
 def _lies_in_input(folder: Path, bids_dir: Path) -> bool:
@@ -122,8 +137,9 @@ def _refuse_other_dataset(folder: Path) -> None:
     path = folder / "dataset_description.json"
     if not path.exists():
         return
-    authors = _read_json(path).get("GeneratedBy") or [{}]
-    if authors[0].get("Name") != APP_NAME:
+    authors = _read_json(path).get("GeneratedBy")
+    first = authors[0] if isinstance(authors, list) and authors else None
+    if not isinstance(first, dict) or first.get("Name") != APP_NAME:
         raise OutputError(
             f"The output folder must be empty or hold earlier output of {APP_NAME}: {path} "
             "belongs to another dataset. Choose another folder."
@@ -133,7 +149,6 @@ def _refuse_other_dataset(folder: Path) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, empty if the file holds none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        return read_json(path)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}

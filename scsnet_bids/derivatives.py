@@ -6,6 +6,7 @@ Every file is written whole or not at all.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -186,10 +187,13 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
     OutputError
         If it cannot be written.
     """
-    text: str = table.to_csv(
-        sep="\t", index=False, na_rep="n/a", float_format="%.6g", lineterminator="\n"
-    )
+    text: str = as_words(table).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
     return write_text(path, text)
+
+
+def as_words(table: pd.DataFrame) -> pd.DataFrame:
+    """Write the floats of a table as its file has them; what is missing in other columns stays."""
+    return table.apply(_as_words)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -218,6 +222,14 @@ def write_sidecar(path: Path, fields: Mapping[str, Any]) -> Path:
     """
     text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     return write_text(path, text + "\n")
+
+
+def _as_words(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Write the floats of a column with six digits: many times faster than pandas does."""
+    if column.dtype.kind != "f":
+        return column
+    words = ["n/a" if math.isnan(value) else f"{value:.6g}" for value in column.tolist()]
+    return pd.Series(words, column.index, dtype=object)
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 ::
 
     ScsnetError                 1   some run failed
+    ├── SkippedSeries           0   a series beside the diffusion series, nothing to process
     ├── UsageError              2   the command line asks for something impossible
     ├── InvalidDatasetError    16   the input is not a BIDS dataset
     ├── UnknownLevelError      17   the level is none that the app knows
@@ -12,6 +13,7 @@
     │   └── GradientError
     ├── NoDwiError             66   the dataset holds no diffusion series
     ├── OutputError            73   the output or work directory cannot be written
+    │   └── BusyError               another job is writing there
     ├── MissingToolError      127   a tool that was asked for is not installed
     ├── WeightsError            1   the network's weights are missing or fail their checksum
     └── WiringError             1   a workflow graph has a loose end (a fault of ours)
@@ -26,6 +28,12 @@ class ScsnetError(Exception):
     """Root of every error this package raises on purpose."""
 
     exit_code: int = 1
+
+
+class SkippedSeries(ScsnetError):  # noqa: N818 (it is a reason, not a fault)
+    """A series holds no diffusion weighting; it is listed, and is no fault."""
+
+    exit_code = 0
 
 
 class UsageError(ScsnetError):
@@ -76,6 +84,10 @@ class OutputError(ScsnetError):
     """The output or the work directory cannot be written."""
 
     exit_code = 73
+
+
+class BusyError(OutputError):
+    """Another job is processing the same run into the same folder."""
 
 
 class MissingToolError(ScsnetError):

@@ -8,8 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from scsnet_bids.errors import GradientError
+from scsnet_bids.files import read_bytes
 
 FloatArray = npt.NDArray[np.floating]
+
+LONGEST_QUOTE = 12
 
 
 def read_bvals(path: Path, image_path: Path) -> FloatArray:
@@ -64,18 +67,35 @@ def read_bvecs(path: Path, image_path: Path) -> FloatArray:
 def _read_rows(path: Path, image_path: Path) -> list[list[float]]:
     """Read the numbers of a text file, one list per line that is not blank."""
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except OSError as error:
         raise GradientError(
-            f"A diffusion series needs b-values and b-vectors: {path} is missing or unreadable, "
-            f"and {image_path.name} inherits no other. Fetch it, or convert the series again."
+            f"A diffusion series needs b-values and b-vectors: {path} is missing or unreadable "
+            f"({error}), and {image_path.name} inherits no other. Fetch it, or convert the series "
+            "again."
         ) from error
+    except ValueError as error:
+        raise _not_numbers(path, str(error)) from error
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     lines = raw.decode(encoding, errors="replace").replace(",", " ").splitlines()
-    try:
-        return [[float(word) for word in line.split()] for line in lines if line.strip()]
-    except ValueError as error:
-        raise GradientError(
-            f"A gradient file must hold numbers only: {path} does not ({error}). Convert the "
-            "series again."
-        ) from error
+    return [_read_row(line, path) for line in lines if line.strip()]
+
+
+def _read_row(line: str, path: Path) -> list[float]:
+    """Read the numbers of a line."""
+    row = []
+    for word in line.split():
+        try:
+            row.append(float(word))
+        except ValueError as error:
+            # A link may lead anywhere, so that little of what lies there is repeated.
+            raise _not_numbers(path, f"{word[:LONGEST_QUOTE]!r} is none") from error
+    return row
+
+
+def _not_numbers(path: Path, found: str) -> GradientError:
+    """Make the error of a file that holds something else."""
+    return GradientError(
+        f"A gradient file must hold numbers only: {path} does not ({found}). Convert the series "
+        "again."
+    )

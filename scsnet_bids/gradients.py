@@ -38,6 +38,8 @@ B_JITTER = 50.0
 SHORTEST_VECTOR = 1e-3
 """Converters write 4e-9 where they mean 0."""
 LENGTH_TOLERANCE = 0.1
+LARGEST_B = 1e5
+"""No scanner reaches this, s/mm2."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +115,8 @@ def read_gradients(
     Raises
     ------
     GradientError
-        If a file is missing or not numeric, if the counts differ, if a b-value is negative or not
-        a number, or if the b-vectors differ in length.
+        If a file is missing or not numeric, if the counts differ, if a b-value is negative,
+        impossibly large or not a number, or if the b-vectors differ in length.
     """
     bvals, bvecs = read_bvals(bval_path, image_path), read_bvecs(bvec_path, image_path)
     if not bvals.size == len(bvecs) == n_volumes:
@@ -124,11 +126,12 @@ def read_gradients(
             f"{bvec_path.name} {len(bvecs)} b-vectors. Check that all three come from the same "
             "conversion."
         )
-    wrong = ~(np.isfinite(bvals) & (bvals >= 0))
+    wrong = ~((bvals >= 0) & (bvals <= LARGEST_B))
     if wrong.any():
         raise GradientError(
-            f"b-values must be 0 or more: {bval_path} has {_listed(bvals[wrong])} in "
-            f"{_named_volumes(wrong)}. Convert the series again, or correct the file."
+            f"b-values must lie between 0 and {LARGEST_B:g} s/mm2: {bval_path} has "
+            f"{_listed(bvals[wrong])} in {list_numbers(wrong)}. Convert the series again, or "
+            "correct the file."
         )
     return Gradients(bvals, fsl_to_ras_bvecs(_unit_vectors(bvecs, bvals, bvec_path), grid))
 
@@ -242,8 +245,8 @@ def check_gradients(gradients: Gradients, image_path: Path, settings: GradientSe
     Raises
     ------
     GradientError
-        If there is no b=0 volume, if a weighted volume has no direction, or if the tensor's
-        shells hold fewer than six directions or directions that leave it undetermined.
+        If there is no b=0 volume or no other, if a weighted volume has no direction, or if the
+        tensor's shells hold fewer than six directions or directions that leave it undetermined.
     """
     is_b0 = b0_volumes(gradients.bvals, settings.b0_max)
     shells = _listed(list_shells(gradients.bvals, settings.b0_max))
@@ -253,15 +256,31 @@ def check_gradients(gradients: Gradients, image_path: Path, settings: GradientSe
             "Raise the limit for b=0 if its lowest shell is meant as b=0; otherwise the series "
             "cannot be used."
         )
+    if is_b0.all():
+        raise GradientError(
+            f"A tensor needs diffusion-weighted volumes, b > {settings.b0_max:g} s/mm2: the "
+            f"largest b-value of {image_path} is {gradients.bvals.max():g}. Multiply the bval file "
+            "by 1000 if it is in ms/um2; otherwise the series cannot be used."
+        )
     undirected = ~is_b0 & ~gradients.bvecs.any(axis=1)
     if undirected.any():
         raise GradientError(
             "A diffusion-weighted volume needs a b-vector: in the gradients of "
-            f"{image_path} it is zero or not a number for {_named_volumes(undirected)}. "
+            f"{image_path} it is zero or not a number for {list_numbers(undirected)}. "
             "Remove averaged (trace) volumes from the series, or correct the file."
         )
     weighted = tensor_volumes(gradients.bvals, settings) & ~is_b0
     _check_spread(gradients.bvecs[weighted], shells, image_path, settings)
+
+
+def list_numbers(volumes: BoolArray) -> str:
+    """Name volumes by number, for a sentence.
+
+    >>> list_numbers(np.array([False, True, True]))
+    'volumes 1, 2 (counted from 0)'
+    """
+    numbers = np.flatnonzero(volumes)
+    return f"volume{'s' if numbers.size > 1 else ''} {_listed(numbers)} (counted from 0)"
 
 
 def gradient_table(gradients: Gradients, b0_max: float) -> Any:
@@ -292,8 +311,9 @@ def _fsl_to_ras(grid: Grid) -> FloatArray:
 
 def _unit_vectors(bvecs: FloatArray, bvals: FloatArray, path: Path) -> FloatArray:
     """Scale b-vectors to length 1; those without a direction become zero."""
-    length = np.linalg.norm(np.nan_to_num(bvecs, nan=np.nan, posinf=np.nan, neginf=np.nan), axis=1)
-    directed = length > SHORTEST_VECTOR  # False where not a number
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(bvecs, axis=1)
+    directed = (length > SHORTEST_VECTOR) & np.isfinite(length)
     weighted = length[directed & (bvals > 0)]
     if weighted.size and np.ptp(weighted) > LENGTH_TOLERANCE * np.median(weighted):
         raise GradientError(
@@ -316,7 +336,7 @@ def _check_spread(
     bvecs: FloatArray, shells: str, image_path: Path, settings: GradientSettings
 ) -> None:
     """Make sure that directions are enough, and far enough apart, for six tensor elements."""
-    n_directions = _count_directions(bvecs)
+    n_directions = count_directions(bvecs)
     if n_directions < MIN_DIRECTIONS:
         raise GradientError(
             f"A tensor needs {MIN_DIRECTIONS} different directions with b <= "
@@ -333,8 +353,22 @@ def _check_spread(
         )
 
 
-def _count_directions(bvecs: FloatArray) -> int:
-    """Count directions; opposite vectors and those within two degrees are one."""
+def count_directions(bvecs: FloatArray) -> int:
+    """Count directions; opposite vectors and those within two degrees are one.
+
+    Parameters
+    ----------
+    bvecs : (n, 3) unit vectors
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> count_directions(np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0]]))
+    2
+    """
     same = np.abs(bvecs @ bvecs.T) > np.cos(np.deg2rad(SAME_DIRECTION_DEG))
     return int((~np.tril(same, -1).any(axis=1)).sum())
 
@@ -348,12 +382,6 @@ def _tensor_condition(bvecs: FloatArray) -> float:
             np.stack([x * x, y * y, z * z, root2 * x * y, root2 * x * z, root2 * y * z], axis=1)
         )
     )
-
-
-def _named_volumes(chosen: BoolArray) -> str:
-    """Name volumes by number."""
-    numbers = np.flatnonzero(chosen)
-    return f"volume{'s' if numbers.size > 1 else ''} {_listed(numbers)} (counted from 0)"
 
 
 def _listed(items: Any) -> str:

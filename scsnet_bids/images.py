@@ -7,12 +7,11 @@ rows from front to back and its columns from the patient's right to the left, sl
 lowest, and no other module ever asks how a file was stored. An oblique scan takes the order of
 its nearest axes.
 
-This is the only module that uses nibabel.
+With ``nifti``, which opens the files, this is the only module that uses nibabel.
 """
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
@@ -28,26 +26,22 @@ from nibabel.orientations import (
     io_orientation,
     ornt_transform,
 )
-from nibabel.spatialimages import HeaderDataError
 
-from scsnet_bids.errors import ImageError
 from scsnet_bids.files import written_whole
+from scsnet_bids.nifti import (
+    UNREADABLE,
+    not_whole,
+    open_nifti,
+    read_repetition_time_s,
+    refuse_impossible_size,
+    refuse_unusable_affine,
+    series_shape,
+)
 
 FloatArray = npt.NDArray[np.floating]
 
 INNER_AXES = ("L", "P", "S")
 AFFINE_TOLERANCE_MM = 1e-3
-UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    OverflowError,
-    MemoryError,
-    zlib.error,
-    ImageFileError,
-    HeaderDataError,
-)
-"""What nibabel raises for a damaged file, or for a header that promises more than there is."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +121,8 @@ def read_grid(path: Path) -> tuple[Grid, int]:
     ImageError
         If the file cannot be read, is not 3D or 4D, or its affine is singular.
     """
-    image = _open(path)
-    shape = _shape_of(image, path)
+    image = open_nifti(path)
+    shape = series_shape(image, path)
     return _grid_of(image, path), shape[3] if len(shape) == 4 else 1
 
 
@@ -147,19 +141,19 @@ def read_image(path: Path, dtype: npt.DTypeLike = np.float32) -> Image:
     Raises
     ------
     ImageError
-        If the file is missing, damaged, truncated, not 3D or 4D, or its affine is singular.
+        If the file is missing, damaged, truncated, not 3D or 4D, larger than the machine's memory,
+        or its affine is singular.
     """
-    image = _open(path)
+    image = open_nifti(path)
     grid = _grid_of(image, path)
+    refuse_impossible_size(image, path)
     try:
-        stored = np.asanyarray(image.dataobj).reshape(_shape_of(image, path))
+        with np.errstate(over="ignore", invalid="ignore"):
+            stored = np.asanyarray(image.dataobj).reshape(series_shape(image, path))
+            inner = apply_orientation(stored, _storage_to_inner(image.affine))
+            return Image(np.ascontiguousarray(inner, dtype=dtype), grid)
     except UNREADABLE as error:
-        raise ImageError(
-            f"An image must hold all the voxels its header promises: {path} ends early or is "
-            f"damaged ({error}). Copy or convert it again."
-        ) from error
-    inner = apply_orientation(stored, _storage_to_inner(image.affine))
-    return Image(np.ascontiguousarray(inner, dtype=dtype), grid)
+        raise not_whole(path, str(error)) from error
 
 
 def write_image(path: Path, image: Image) -> Path:
@@ -186,43 +180,6 @@ def write_image(path: Path, image: Image) -> Path:
     return path
 
 
-def _open(path: Path) -> nib.Nifti1Image:
-    """Open a NIfTI file lazily, or say why it is none."""
-    try:
-        image = nib.load(path)
-    except FileNotFoundError as error:
-        raise ImageError(
-            f"An image must exist: {path} is missing (a link to absent content?). "
-            "Fetch or convert it."
-        ) from error
-    except UNREADABLE as error:
-        raise ImageError(
-            f"An image must be NIfTI: {path} cannot be read ({error}). Convert it again."
-        ) from error
-    if not isinstance(image, nib.Nifti1Image):
-        raise ImageError(
-            f"An image must be NIfTI: {path} is {type(image).__name__}. Convert it to .nii.gz."
-        )
-    if image.get_data_dtype().kind not in "iuf":
-        raise ImageError(
-            f"An image must hold real numbers: {path} holds {image.get_data_dtype()}. Convert the "
-            "magnitude image."
-        )
-    return image
-
-
-def _shape_of(image: nib.Nifti1Image, path: Path) -> tuple[int, ...]:
-    """Shape without the trailing axes of length one that some converters write."""
-    shape = tuple(int(n) for n in image.shape)
-    while len(shape) > 4 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) not in (3, 4) or 0 in shape:
-        raise ImageError(
-            f"An image must be 3D or 4D: {path} has shape {image.shape}. Convert it again."
-        )
-    return shape
-
-
 def _storage_to_inner(affine: FloatArray) -> FloatArray:
     """Orientation that takes the file's axes to the inner axes."""
     return np.asarray(ornt_transform(io_orientation(affine), axcodes2ornt(INNER_AXES)))
@@ -230,29 +187,18 @@ def _storage_to_inner(affine: FloatArray) -> FloatArray:
 
 def _grid_of(image: nib.Nifti1Image, path: Path) -> Grid:
     """Describe an image's grid in inner order, or say what is wrong with it."""
-    shape = _shape_of(image, path)
+    shape = series_shape(image, path)
+    refuse_unusable_affine(image, path)
     affine = np.asarray(image.affine, dtype=float)
-    if not _spans_space(affine):
-        raise ImageError(
-            f"An image must say where its voxels lie: the affine of {path} is singular or not "
-            "finite. Convert it again, or repair qform and sform."
-        )
     orientation = _storage_to_inner(affine)
     inner_affine = affine @ inv_ornt_aff(orientation, shape[:3])
     inner_to_storage = ornt_transform(axcodes2ornt(INNER_AXES), io_orientation(affine))
-    zooms = image.header.get_zooms()
-    repetition_time_s = float(zooms[3]) if len(shape) == 4 and len(zooms) > 3 else 0.0
     return Grid(
-        _permuted(shape[:3], orientation), inner_affine, inner_to_storage, repetition_time_s
+        _permuted(shape[:3], orientation),
+        inner_affine,
+        inner_to_storage,
+        read_repetition_time_s(image) if len(shape) == 4 else 0.0,
     )
-
-
-def _spans_space(affine: FloatArray) -> bool:
-    """Tell whether the three voxel axes point in three directions."""
-    length = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or not (np.isfinite(length) & (length > 1e-6)).all():
-        return False
-    return bool(abs(np.linalg.det(affine[:3, :3] / length)) > 1e-3)
 
 
 def _permuted(shape: tuple[int, ...], orientation: FloatArray) -> tuple[int, int, int]:

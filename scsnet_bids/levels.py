@@ -40,6 +40,7 @@ FLAGS: dict[str, str] = {
 
 SHAPE_COLUMNS: dict[str, dict[str, Any]] = {
     "slice": {"Description": "Slice, from 0 for the lowest (most caudal)."},
+    "level": {"Description": "Vertebral level; n/a if unknown."},
     "area_mm2": {
         "Description": "Area of the cord in the slice: sum of the cord's shares times the voxel "
         "area. Not corrected for a cord that is tilted against the slice.",
@@ -86,6 +87,7 @@ def measure_shape(
     spacing_mm: tuple[float, float, float],
     confidence: FloatArray | None,
     low_confidence: float,
+    level: npt.NDArray[np.str_] | None = None,
 ) -> pd.DataFrame:
     """Measure the cord's area, diameters and orientation in every slice.
 
@@ -95,12 +97,14 @@ def measure_shape(
     spacing_mm : voxel size
     confidence : (k,) float array in [0, 1], stated by the network; None if unknown
     low_confidence : slices stated below are flagged
+    level : (k,) str array, vertebral level of each slice, empty if unknown; None if all are
 
     Returns
     -------
     DataFrame with one row per slice and the columns of ``SHAPE_COLUMNS``; nan where no cord is
     """
     n_slices = cord_share.shape[2]
+    names = [""] * n_slices if level is None else [str(name) for name in level]
     stated = np.full(n_slices, np.nan) if confidence is None else np.asarray(confidence, float)
     rows = []
     for k in range(n_slices):
@@ -109,7 +113,8 @@ def measure_shape(
         shape = _measure_slice(plane, np.array(spacing_mm[:2])) if found else {}
         sure = not stated[k] < low_confidence
         flag = _flag(plane, shape["area_mm2"], sure) if found else "no_cord"
-        rows.append({"slice": k, **shape, "confidence": stated[k], "flag": flag})
+        known = {"slice": k, "level": names[k] or None, "confidence": stated[k], "flag": flag}
+        rows.append(known | shape)
     return pd.DataFrame(rows).reindex(columns=list(SHAPE_COLUMNS))
 
 

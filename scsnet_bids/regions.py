@@ -133,3 +133,18 @@ def mirror_labels(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
     (...) int array
     """
     return np.asarray(MIRROR[labels])
+
+
+def white_matter_share(share: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Add up the shares of the columns.
+
+    Parameters
+    ----------
+    share : (..., 9) float array, background first
+
+    Returns
+    -------
+    (...) float array
+    """
+    labels = [r.label for r in REGIONS if r.tissue is not Tissue.GRAY_MATTER]
+    return np.asarray(share[..., labels].sum(axis=-1))

@@ -5,19 +5,37 @@ Every run is checked before any is processed, and every fault of it is told at o
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scsnet_bids.errors import ImageError, InputDataError, ScsnetError
-from scsnet_bids.gradients import check_gradients, read_gradients
+import numpy as np
+
+from scsnet_bids.errors import (
+    GradientError,
+    ImageError,
+    InputDataError,
+    ScsnetError,
+    SkippedSeries,
+)
+from scsnet_bids.files import read_json
+from scsnet_bids.gradient_files import read_bvals
+from scsnet_bids.gradients import check_gradients, list_numbers, read_gradients
 from scsnet_bids.images import Grid, read_grid, read_image
+from scsnet_bids.nifti import check_whole, find_affine_conflict
 from scsnet_bids.settings import GradientSettings
+
+SMALLEST_FIELD_MM = 20.0
+"""The network looks at the cord and what lies around it."""
+IN_PLANE_MM = (0.1, 3.0)
+SLICE_MM = (0.1, 20.0)
+SAGITTAL_RATIO = 1.5
+"""Slices are not axial if voxels are this much longer across the cord than along it."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ def read_metadata(run: DwiRun) -> dict[str, Any]:
 
     Returns
     -------
-    dict, empty if there is no sidecar
+    dict without empty values (null, nan); empty if there is no sidecar
 
     Raises
     ------
@@ -79,12 +97,12 @@ def read_metadata(run: DwiRun) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     for path in run.sidecars:
         try:
-            metadata |= json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, TypeError) as error:
+            metadata |= read_json(path)
+        except (OSError, ValueError) as error:
             raise InputDataError(
                 f"A sidecar must be a JSON object: {path} is not ({error}). Correct or remove it."
             ) from error
-    return metadata
+    return {key: value for key, value in metadata.items() if value is not None}
 
 
 def check_run(run: DwiRun, settings: GradientSettings) -> list[ScsnetError]:
@@ -101,11 +119,11 @@ def check_run(run: DwiRun, settings: GradientSettings) -> list[ScsnetError]:
     """
     checks: list[Callable[[], object]] = [partial(read_metadata, run)]
     try:
-        _check_packing(run.image)
         grid, n_volumes = _read_series_grid(run.image)
     except ImageError as error:
         return [error, *_faults(checks)]
-    checks.append(partial(read_image, run.image))
+    checks.append(partial(_check_geometry, run.image, grid))
+    checks.append(partial(_check_voxels, run.image, n_volumes))
     checks.append(partial(_check_directions, run, grid, n_volumes, settings))
     return _faults(checks)
 
@@ -122,26 +140,42 @@ def check_runs(
 
     Returns
     -------
-    the good runs, and the error of each other run; several faults are told in one error
+    the good runs, and the error of each other run; several faults are told in one error, and a
+    series of b=0 volumes beside a diffusion series is a ``SkippedSeries``
     """
     faults = {run: check_run(run, settings) for run in runs}
     good = [run for run, errors in faults.items() if not errors]
-    return good, {run: _joined(errors) for run, errors in faults.items() if errors}
+    left_out = {run: _joined(errors) for run, errors in faults.items() if errors}
+    for run in left_out:
+        if _is_companion(run, good, settings):
+            left_out[run] = SkippedSeries(
+                "Every volume has b=0, so there is nothing to fit. Such a series can serve to "
+                "correct distortion, which this version does not do."
+            )
+    return good, left_out
 
 
-def _check_packing(path: Path) -> None:
-    """Read a packed file up to its checksum, a megabyte at a time; nibabel stops before it."""
-    if path.suffix != ".gz" or not path.exists():
-        return
+def _is_companion(run: DwiRun, good: Sequence[DwiRun], settings: GradientSettings) -> bool:
+    """Tell whether a series holds b=0 volumes only, by its gradients or for want of any."""
+    own_gradients = run.bval.name.startswith(run.image.name.split(".")[0])
+    if not (own_gradients and run.bval.exists()):
+        # Converters write none for a single volume; an inherited file has one entry per volume.
+        beside = any(other.image.parent == run.image.parent for other in good)
+        return beside and not (own_gradients and run.bvec.exists()) and _has_one_volume(run.image)
     try:
-        with gzip.open(path) as packed:
-            while packed.read(2**20):
-                pass
-    except (OSError, EOFError, zlib.error) as error:
-        raise ImageError(
-            f"An image must be whole: {path} ends early or is damaged ({error}). Copy or convert "
-            "it again."
-        ) from error
+        bvals = read_bvals(run.bval, run.image)
+    except GradientError:
+        return False
+    # 0 and 1 would be a series in ms/um2.
+    return bvals.size > 0 and bool((bvals <= settings.b0_max).all() and np.ptp(bvals) == 0)
+
+
+def _has_one_volume(path: Path) -> bool:
+    """Tell whether an image is a single volume; one that cannot be read is not."""
+    try:
+        return read_grid(path)[1] == 1
+    except ImageError:
+        return False
 
 
 def _read_series_grid(path: Path) -> tuple[Grid, int]:
@@ -153,6 +187,50 @@ def _read_series_grid(path: Path) -> tuple[Grid, int]:
             f"{n_volumes} volume. Convert it again, or leave it out with a filter."
         )
     return grid, n_volumes
+
+
+def _check_geometry(path: Path, grid: Grid) -> None:
+    """Make sure that a series has axial slices in which a cord can be seen."""
+    x, y, z = grid.spacing_mm
+    size = f"{path} has voxels of {x:.4g} x {y:.4g} x {z:.4g} mm (left, back, up)"
+    if max(x, y) > SAGITTAL_RATIO * max(z, min(x, y)):
+        raise ImageError(
+            f"Slices must be axial: {size}, so its slices are "
+            f"{'sagittal' if x > y else 'coronal'}. Leave it out with a filter."
+        )
+    in_plane = all(IN_PLANE_MM[0] <= n <= IN_PLANE_MM[1] for n in (x, y))
+    if not in_plane or not SLICE_MM[0] <= z <= SLICE_MM[1]:
+        raise ImageError(
+            f"Voxels must resolve the cord, {IN_PLANE_MM[0]:g} to {IN_PLANE_MM[1]:g} mm in plane "
+            f"and slices up to {SLICE_MM[1]:g} mm: {size}. Check the header and its unit."
+        )
+    field_mm = np.array([x, y]) * grid.shape[:2]
+    if field_mm.min() < SMALLEST_FIELD_MM:
+        raise ImageError(
+            f"A slice must show the cord and what lies around it, {SMALLEST_FIELD_MM:g} mm or "
+            f"more: {path} covers {field_mm[0]:.0f} x {field_mm[1]:.0f} mm. Leave it out with a "
+            "filter."
+        )
+    if conflict := find_affine_conflict(path):
+        _log.warning("In %s %s: the sform is used.", path, conflict)
+
+
+def _check_voxels(path: Path, n_volumes: int) -> None:
+    """Make sure that a series is whole, finite, and has signal in every volume."""
+    check_whole(path)
+    volumes = read_image(path).data.reshape(-1, n_volumes)
+    broken = ~np.isfinite(volumes).all(axis=0)
+    if broken.any():
+        raise ImageError(
+            f"Voxels must be finite numbers: {path} has some that are not in "
+            f"{list_numbers(broken)}. Convert it again, or replace them."
+        )
+    empty = volumes.max(axis=0) <= 0
+    if empty.any():
+        raise ImageError(
+            f"Every volume must hold signal: {path} has none in {list_numbers(empty)}. Remove "
+            "such volumes with their gradients, or convert the series again."
+        )
 
 
 def _check_directions(run: DwiRun, grid: Grid, n_volumes: int, settings: GradientSettings) -> None:

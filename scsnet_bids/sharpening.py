@@ -2,21 +2,20 @@
 
 Between two regions the network's probability changes more gently than the share of a voxel does.
 Taken as they are, such shares exaggerate every contrast when signals are unmixed; hard labels
-leave contrast lost, as the network draws the cord about 0.4 mm too wide. So the logits are
-multiplied by one constant, measured on phantoms, and the outline is moved to where the unmixed
-signals explain the series best. One number is found for the whole series, which noise hardly moves.
+leave contrast lost, as the network draws the cord too wide. So the logits are multiplied by one
+constant, measured on phantoms, and the outline of each slice is moved to where the unmixed signals
+explain the series best. The slices lean on what is best for all of them together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from scsnet_bids.images import Grid
-from scsnet_bids.settings import UnmixingSettings
+from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.slices import PlaneGrid
 from scsnet_bids.transfer import transfer_regions
 from scsnet_bids.unmixing import RegionShares
@@ -24,8 +23,12 @@ from scsnet_bids.unmixing import RegionShares
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
-FARTHEST, FIRST_STEP, SMALLEST_STEP = 6.0, 2.0, 0.25
-"""How far the outline may move, and by which steps, in logits of the cord's sharp probability."""
+WITHDRAWALS = np.arange(-6.0, 7.0)
+"""How far the outline may move, in logits of the cord's sharp probability."""
+COMMON, SPREAD = 4.0, 2.0
+"""Expected size of the withdrawal of all slices, and of a slice's difference from it."""
+MODEL_DEVIATION = 4.0
+"""Shares are wrong beyond noise: a residual counts as if noise were larger by this factor."""
 JUDGED_SHARE = 0.3
 """Voxels that the cord fills more than this, before sharpening, judge where the outline lies."""
 FEWEST_VOXELS = 30
@@ -34,69 +37,93 @@ NO_CORD = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class SharpShares:
-    """Shares for unmixing.
+class PlacedRegions:
+    """Region probabilities with all that brings them to a series.
 
     Attributes
     ----------
-    shares : of the regions in both kinds of volume
-    area_ratio : area of the cord, by the area that the network gave it; nan without a cord
-    at_limit : whether the outline would have moved farther if it could
+    probability : (k, 9, rows, columns) float array in [0, 1] on ``plane``, background first
+    plane : grid of the probabilities, which lie where the b=0 volumes do
+    grid : of the series
+    b0_to_dwi_mm : (k, 2) displacement (left, posterior) from the b=0 to the weighted volumes
+    sharpness : factor of the logits
     """
 
-    shares: RegionShares
-    area_ratio: float
-    at_limit: bool
+    probability: FloatArray
+    plane: PlaneGrid
+    grid: Grid
+    b0_to_dwi_mm: FloatArray
+    sharpness: float
+
+    def cropped(self) -> PlacedRegions:
+        """Cut away the rows and columns in which no slice has any cord."""
+        probability, plane = _crop_to_cord(self.probability, self.plane)
+        return replace(self, probability=probability, plane=plane)
+
+    def sharpened(self, withdrawal: float | FloatArray) -> PlacedRegions:
+        """Sharpen, and move the outlines inward by a (k, 1, 1) withdrawal."""
+        sharp = sharpen_probability(self.probability, self.sharpness, withdrawal)
+        return replace(self, probability=sharp)
+
+    def shares(self, shift_mm: tuple[float, float] = (0.0, 0.0)) -> RegionShares:
+        """Bring the probabilities, as they are, to both kinds of volume, moved by a little more."""
+        weighted, b0 = (
+            transfer_regions(self.probability, self.plane, self.grid, place_mm + shift_mm)
+            for place_mm in (self.b0_to_dwi_mm, np.zeros_like(self.b0_to_dwi_mm))
+        )
+        return RegionShares(weighted, b0)
 
 
-def sharpen_shares(
-    series: FloatArray,
-    is_b0: BoolArray,
-    probability: FloatArray,
-    plane: PlaneGrid,
-    grid: Grid,
-    b0_to_dwi_mm: FloatArray,
-    settings: UnmixingSettings,
-) -> SharpShares:
-    """Sharpen probabilities, find the size of the cord, and bring both to the series.
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """How the outline of each slice was moved.
+
+    Attributes
+    ----------
+    withdrawal : (k,) what the sharpened logit of the cord loses; negative is outward
+    area_ratio : (k,) area of the cord, by the area that the network gave it; nan without a cord
+    at_limit : (k,) bool, whether the outline would have moved farther if it could
+    """
+
+    withdrawal: FloatArray
+    area_ratio: FloatArray
+    at_limit: BoolArray
+
+
+def fit_outline(series: FloatArray, is_b0: BoolArray, regions: PlacedRegions) -> Outline:
+    """Move the outline of every slice to where unmixed signals explain the series best.
 
     Parameters
     ----------
     series : (i, j, k, n) float array, corrected series
     is_b0 : (n,) bool array
-    probability : (k, 9, rows, columns) float array in [0, 1] on ``plane``, background first
-    plane : grid of the probabilities, which lie where the b=0 volumes do
-    grid : of the series
-    b0_to_dwi_mm : (k, 2) displacement (left, posterior) from the b=0 to the weighted volumes
-    settings : sharpness
+    regions : of the series, as the network gave them
 
     Returns
     -------
-    SharpShares
+    Outline
     """
-    probability, plane = _crop_to_cord(probability, plane)
-    shifts_mm = (b0_to_dwi_mm, np.zeros_like(b0_to_dwi_mm))
-
-    def transferred(probability: FloatArray) -> list[FloatArray]:
-        return [transfer_regions(probability, plane, grid, shift_mm) for shift_mm in shifts_mm]
-
-    def residual(withdrawal: float) -> float:
-        shares = transferred(sharpen_probability(probability, settings.sharpness, withdrawal))
-        return sum(_residual(*pair) for pair in zip(samples, shares, strict=True))
-
-    first = transferred(probability)
+    regions = regions.cropped()
+    first = regions.shares()
     samples = [
-        _judged(series[..., kind], s) for kind, s in zip((~is_b0, is_b0), first, strict=True)
+        _judged(series[..., kind], share)
+        for kind, share in ((~is_b0, first.weighted), (is_b0, first.b0))
     ]
-    best = _minimise(residual)
-    shares = RegionShares(*transferred(sharpen_probability(probability, settings.sharpness, best)))
-    area, first_area = ((1 - share[..., 0]).sum() for share in (shares.weighted, first[0]))
-    ratio = float(area / first_area) if first_area > 0 else float("nan")
-    return SharpShares(shares, ratio, abs(best) >= FARTHEST)
+
+    def residual(withdrawal: float) -> FloatArray:
+        pairs = zip(samples, regions.sharpened(withdrawal).shares(), strict=True)
+        return np.asarray(np.sum([_residuals(*pair) for pair in pairs], axis=0))
+
+    residuals = np.array([residual(withdrawal) for withdrawal in WITHDRAWALS])
+    best = _believed_withdrawal(residuals, _freedom(samples))
+    shares = regions.sharpened(best[:, None, None]).shares()
+    area, first_area = _area(shares.weighted), _area(first.weighted)
+    ratio = np.where(first_area > 0, area / np.where(first_area > 0, first_area, 1), np.nan)
+    return Outline(best, ratio, np.abs(best) >= WITHDRAWALS[-1])
 
 
 def sharpen_probability(
-    probability: FloatArray, sharpness: float, withdrawal: float = 0.0
+    probability: FloatArray, sharpness: float, withdrawal: float | FloatArray = 0.0
 ) -> FloatArray:
     """Steepen probabilities, and move the outline of the cord inward.
 
@@ -104,7 +131,8 @@ def sharpen_probability(
     ----------
     probability : (k, 9, rows, columns) float array in [0, 1], background first
     sharpness : factor of the logits of cord against background, and of region against region
-    withdrawal : what the sharpened logit of the cord loses; negative moves the outline outward
+    withdrawal : what the sharpened logit of the cord loses; negative moves the outline outward;
+        of shape (k, 1, 1) if the slices differ
 
     Returns
     -------
@@ -134,17 +162,30 @@ def _crop_to_cord(probability: FloatArray, plane: PlaneGrid) -> tuple[FloatArray
     return probability[..., top:bottom, first:last], cropped
 
 
-def _minimise(residual: Callable[[float], float]) -> float:
-    """Find the withdrawal of smallest residual by halving steps; 0 where none is better."""
-    known = {0.0: residual(0.0)}
-    step = FIRST_STEP
-    while step >= SMALLEST_STEP:
-        best = min(known, key=known.__getitem__)
-        tried = [x for x in (best - step, best + step) if x not in known and abs(x) <= FARTHEST]
-        known |= {x: residual(x) for x in tried}
-        if min(known, key=known.__getitem__) == best:
-            step /= 2
-    return min(known, key=known.__getitem__)
+def _believed_withdrawal(residuals: FloatArray, freedom: FloatArray) -> FloatArray:
+    """(k,) withdrawal of each slice, from the residuals (withdrawals, k) and their freedom (k,)."""
+    variance = residuals.min(axis=0) / np.maximum(freedom, 1)
+    known = variance > 0
+    misfit = residuals * known / (np.where(known, variance, 1) * MODEL_DEVIATION**2)
+    common = WITHDRAWALS[np.argmin(misfit.sum(axis=1) + (WITHDRAWALS / COMMON) ** 2)]
+    return _lowest(misfit + ((WITHDRAWALS - common)[:, None] / SPREAD) ** 2)
+
+
+def _lowest(cost: FloatArray) -> FloatArray:
+    """(k,) withdrawal of least cost (withdrawals, k), between the steps by a parabola."""
+    best = np.argmin(cost, axis=0)
+    inner = np.clip(best, 1, len(cost) - 2)
+    below, middle, above = (cost[inner + step, np.arange(cost.shape[1])] for step in (-1, 0, 1))
+    bend = below - 2 * middle + above
+    offset = np.where(bend > 0, (below - above) / np.where(bend > 0, 2 * bend, 1), 0)
+    step_size = WITHDRAWALS[1] - WITHDRAWALS[0]
+    between = WITHDRAWALS[inner] + step_size * np.clip(offset, -0.5, 0.5)
+    return np.asarray(np.where(best == inner, between, WITHDRAWALS[best]))
+
+
+def _area(share: FloatArray) -> FloatArray:
+    """(k,) voxels that the cord fills."""
+    return np.asarray((1 - share[..., 0]).sum(axis=(0, 1)))
 
 
 def _judged(series: FloatArray, share: FloatArray) -> list[tuple[BoolArray, FloatArray]]:
@@ -154,11 +195,17 @@ def _judged(series: FloatArray, share: FloatArray) -> list[tuple[BoolArray, Floa
     return [(chosen[..., k], np.asarray(series[chosen[..., k], k], dtype=float)) for k in slices]
 
 
-def _residual(samples: list[tuple[BoolArray, FloatArray]], share: FloatArray) -> float:
-    """Sum of squares that no region signals whatever explain."""
-    total = 0.0
+def _freedom(samples: list[list[tuple[BoolArray, FloatArray]]]) -> FloatArray:
+    """(k,) samples less the region signals that are found from them, in all kinds of volume."""
+    counts = [[(len(v) - N_CLASSES) * v.shape[1] for _, v in kind] for kind in samples]
+    return np.asarray(np.clip(counts, 0, None).sum(axis=0))
+
+
+def _residuals(samples: list[tuple[BoolArray, FloatArray]], share: FloatArray) -> FloatArray:
+    """(k,) sum of squares that no region signals whatever explain; 0 where voxels are too few."""
+    total = np.zeros(len(samples))
     for k, (chosen, values) in enumerate(samples):
         if len(values) >= FEWEST_VOXELS:
             axes, _ = np.linalg.qr(share[chosen, k])
-            total += float((values**2).sum() - ((axes.T @ values) ** 2).sum())
+            total[k] = (values**2).sum() - ((axes.T @ values) ** 2).sum()
     return total

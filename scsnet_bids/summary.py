@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from scsnet_bids.errors import ScsnetError
-from scsnet_bids.gradients import list_shells, read_gradients
+from scsnet_bids.errors import ScsnetError, SkippedSeries
+from scsnet_bids.fieldmaps import find_fieldmaps
+from scsnet_bids.gradients import (
+    Shell,
+    b0_volumes,
+    count_directions,
+    list_shells,
+    read_gradients,
+    tensor_volumes,
+)
 from scsnet_bids.images import read_grid
-from scsnet_bids.runs import DwiRun
-from scsnet_bids.settings import GradientSettings
+from scsnet_bids.level_files import describe_levels
+from scsnet_bids.runs import DwiRun, read_metadata
+from scsnet_bids.settings import Settings
+
+WIDTH = 96
+"""Columns of a terminal that a message fills at most."""
+PHASE_ENCODINGS = ("i", "i-", "j", "j-", "k", "k-")
+MOST_SHELLS = 4
 
 
 def describe_plan(
-    good: Sequence[DwiRun], faulty: Mapping[DwiRun, ScsnetError], settings: GradientSettings
+    good: Sequence[DwiRun], left_out: Mapping[DwiRun, ScsnetError], settings: Settings
 ) -> str:
-    """Say what will be processed, and what will not and why.
+    """Say what will be processed and how it was acquired, and what will not and why.
 
     Parameters
     ----------
     good : runs to process
-    faulty : runs to leave out, with the reason
-    settings : for the shells
+    left_out : the others, with the reason
+    settings : which volumes count as what, and where levels come from
 
     Returns
     -------
-    str, one line per run
+    str, a table and the reasons
     """
-    lines = [f"{len(good)} of {len(good) + len(faulty)} diffusion runs can be processed."]
-    lines += [f"  {run.prefix}: {_describe_run(run, settings)}" for run in good]
-    lines += [f"  {run.prefix}: LEFT OUT. {error}" for run, error in faulty.items()]
+    skipped = {run: why for run, why in left_out.items() if isinstance(why, SkippedSeries)}
+    faulty = {run: why for run, why in left_out.items() if run not in skipped}
+    lines = [f"{len(good)} of {len(good) + len(faulty)} diffusion series can be processed."]
+    rows = [_describe_run(run, skipped, settings) for run in good]
+    lines += _table(rows) if rows else []
+    if any(row["fieldmap"] != "-" for row in rows):
+        lines += ["Fieldmaps are found and not used: this version does not correct distortion."]
+    lines += ["Left out, because they cannot be used:"] * bool(faulty) + _reasons(faulty)
+    lines += ["Skipped, which is no fault:"] * bool(skipped) + _reasons(skipped)
     return "\n".join(lines)
 
 
@@ -40,7 +61,7 @@ def describe_result(
 
     Parameters
     ----------
-    runs : all runs that were chosen
+    runs : all runs that were to be processed
     failures : error of every run that was left out or failed, by its name
     out_dir : output folder
 
@@ -69,10 +90,64 @@ def exit_code(failures: Collection[ScsnetError]) -> int:
     return (codes.pop() if len(codes) == 1 else 1) if codes else 0
 
 
-def _describe_run(run: DwiRun, settings: GradientSettings) -> str:
-    """Say in a line what a good run holds."""
+def _describe_run(run: DwiRun, skipped: Collection[DwiRun], settings: Settings) -> dict[str, str]:
+    """Say how a good run was acquired, by column."""
     grid, n_volumes = read_grid(run.image)
     gradients = read_gradients(run.bval, run.bvec, grid, n_volumes, run.image)
-    shells = ", ".join(str(shell) for shell in list_shells(gradients.bvals, settings.b0_max))
-    x, y, z = grid.spacing_mm
-    return f"{grid.shape[2]} slices, voxels {x:.2f} x {y:.2f} x {z:.2f} mm, {shells}"
+    b0_max = settings.gradients.b0_max
+    is_b0 = b0_volumes(gradients.bvals, b0_max)
+    weighted = tensor_volumes(gradients.bvals, settings.gradients) & ~is_b0
+    other = [f"{key}-{value}" for key, value in run.entities if key not in ("sub", "ses")]
+    return {
+        "sub": run.participant,
+        "ses": run.session or "-",
+        "series": "_".join(other) or "-",
+        "volumes": _describe_shells(list_shells(gradients.bvals, b0_max)),
+        "dirs": str(count_directions(gradients.bvecs[weighted])),
+        "voxels (mm)": "x".join(f"{size:.3g}" for size in grid.spacing_mm),
+        "slices": str(grid.shape[2]),
+        "phase": _phase_encoding(run),
+        "levels": describe_levels(run, settings.regional.levels),
+        "fieldmap": "not used" if find_fieldmaps(run, skipped) else "-",
+    }
+
+
+def _phase_encoding(run: DwiRun) -> str:
+    """Say along which axis of the file a run is phase-encoded, if its sidecar says so."""
+    found = read_metadata(run).get("PhaseEncodingDirection")
+    return str(found) if found in PHASE_ENCODINGS else "n/a"
+
+
+def _describe_shells(shells: Sequence[Shell]) -> str:
+    """List volumes per b-value, the first few of them.
+
+    >>> _describe_shells([Shell(0, 5), Shell(800, 30)])
+    '5 b0, 30 b800'
+    """
+    words = [f"{shell.n_volumes} b{shell.b_value}" for shell in shells]
+    return ", ".join(words[:MOST_SHELLS] + ["..."] * (len(words) > MOST_SHELLS))
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Set rows in columns; a column in which no row says anything is left out."""
+    names = [name for name in rows[0] if name == "fieldmap" or {row[name] for row in rows} != {"-"}]
+    grid = [names, *([row[name] for name in names] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    return [
+        "  " + "  ".join(f"{c:<{w}}" for c, w in zip(cells, widths, strict=True)).rstrip()
+        for cells in grid
+    ]
+
+
+def _reasons(left_out: Mapping[DwiRun, ScsnetError]) -> list[str]:
+    """Write why each run is left out, broken into lines between words."""
+    return [
+        textwrap.fill(
+            f"  {run.prefix}: {error}",
+            WIDTH,
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for run, error in left_out.items()
+    ]

@@ -34,7 +34,7 @@ UNMIXED_FLAGS: dict[str, str] = {
     "few_volumes": "the volumes left do not determine a tensor",
     "partial": f"less than {WHOLE:.0%} of the volume has a value",
     "implausible": "the value lies outside what cord tissue can have",
-    "uncertain": "the noise alone makes the value uncertain by more than a quarter",
+    "uncertain": "the value is uncertain by more than a quarter",
 }
 
 UNMIXED_COLUMNS: dict[str, dict[str, Any]] = {
@@ -46,8 +46,8 @@ UNMIXED_COLUMNS: dict[str, dict[str, Any]] = {
         "Units": "unit of the metric",
     },
     "unmixed_uncertainty": {
-        "Description": "Standard error of it by noise alone; misplaced or misshapen regions are "
-        "not in it.",
+        "Description": "Standard error of it by noise, and by borders of the regions that lie "
+        "elsewhere by their typical error, which is common to the slices.",
         "Units": "unit of the metric",
     },
     "unmixed_flag": {
@@ -70,14 +70,37 @@ NOISE_COLUMNS: dict[str, dict[str, Any]] = {
     },
     "outline_area_ratio": {
         "Description": "Area of the cord that explains the signals best, by the area that the "
-        "network gave it; the regions have the former.",
+        "network gave it; the regions have the former. Median of the slices.",
         "Units": "1",
     },
+    "outline_area_ratio_min": {"Description": "The same, lowest slice.", "Units": "1"},
+    "outline_area_ratio_max": {"Description": "The same, highest slice.", "Units": "1"},
     "outline_at_limit": {
-        "Description": "1 if the outline would have moved farther than it may.",
-        "Levels": {"0": "within the limit", "1": "at the limit"},
+        "Description": "Slices whose outline would have moved farther than it may.",
+        "Units": "1",
     },
 }
+
+
+def summarise_outline(outline: pd.DataFrame) -> pd.DataFrame:
+    """Say in a row how far the outlines of the slices were moved.
+
+    Parameters
+    ----------
+    outline : one row per slice, with ``area_ratio`` and ``at_limit``
+
+    Returns
+    -------
+    DataFrame of one row with the columns ``outline_...`` of ``NOISE_COLUMNS``
+    """
+    ratio = outline["area_ratio"]
+    row = {
+        "outline_area_ratio": ratio.median(),
+        "outline_area_ratio_min": ratio.min(),
+        "outline_area_ratio_max": ratio.max(),
+        "outline_at_limit": int(outline["at_limit"].sum()),
+    }
+    return pd.DataFrame([row])
 
 
 def tabulate_noise(level: NoiseLevel) -> pd.DataFrame:
@@ -95,13 +118,14 @@ def tabulate_noise(level: NoiseLevel) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues) -> pd.DataFrame:
+def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues, change: FloatArray) -> pd.DataFrame:
     """Add the unmixed values to a region table.
 
     Parameters
     ----------
     table : region table of :func:`scsnet_bids.regional.measure_regions`
     unmixed : of the same slices
+    change : (p, k, 8, 4) float array, what each border in doubt would change the values by
 
     Returns
     -------
@@ -117,13 +141,13 @@ def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues) -> pd.DataFrame:
             chosen = np.array([int(number)])
         else:
             chosen = slices if scope == "cord" else np.array(level_of.index[level_of == level], int)
-        rows.append(_combine(unmixed, chosen, members[region, side], metric))
+        rows.append(_combine(unmixed, change, chosen, members[region, side], metric))
     added = pd.DataFrame(rows, columns=list(UNMIXED_COLUMNS), index=table.index)
     return pd.concat([table, added], axis=1)
 
 
 def _combine(
-    unmixed: UnmixedValues, slices: IntArray, regions: IntArray, metric: str
+    unmixed: UnmixedValues, change: FloatArray, slices: IntArray, regions: IntArray, metric: str
 ) -> tuple[float, float, str | None]:
     """Value, uncertainty and flag of some regions in some slices, means by volume."""
     place, number = np.ix_(slices, regions), METRICS.index(metric)
@@ -135,8 +159,10 @@ def _combine(
         return float("nan"), float("nan"), _reason(volume, unmixed.determined[slices])
     weight = kept / kept.sum()
     mean = float((weight * np.nan_to_num(value)).sum())
-    variance = np.einsum("kr,krs,ks->", weight, np.nan_to_num(covariance), weight)
-    deviation = float(np.sqrt(variance))
+    by_noise = np.einsum("kr,krs,ks->", weight, np.nan_to_num(covariance), weight)
+    moved = change[:, slices][:, :, regions, number]
+    by_borders = np.einsum("pkr,kr->p", np.nan_to_num(moved), weight)
+    deviation = float(np.sqrt(by_noise + (by_borders**2).sum()))
     lowest, highest = PLAUSIBLE[metric]
     raised = {
         "partial": coverage < WHOLE,

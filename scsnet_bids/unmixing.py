@@ -11,6 +11,7 @@ A region that the shares do not separate from its neighbours in a slice has no v
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from scipy import special
 from scsnet_bids.errors import ImageError
 from scsnet_bids.gradients import Gradients, b0_volumes, tensor_volumes
 from scsnet_bids.region_tensor import determined, fit_region_tensors
-from scsnet_bids.regions import N_CLASSES, REGIONS
+from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.settings import GradientSettings, UnmixingSettings
 
 FloatArray = npt.NDArray[np.floating]
@@ -49,6 +50,8 @@ class UnmixedValues:
         well; 0 where the shares do not separate it from the others
     determined : (k,) bool, whether the volumes left determine a tensor
     noise : (k,) standard deviation of a voxel's signal about the fit, unit of the signal
+    influence : (k, 8, 4, n) change of a value per unit of the region's signal in each volume that
+        enters the tensor; nan where there is no value
     """
 
     value: FloatArray
@@ -57,6 +60,7 @@ class UnmixedValues:
     n_effective: FloatArray
     determined: BoolArray
     noise: FloatArray
+    influence: FloatArray
 
     @property
     def uncertainty(self) -> FloatArray:
@@ -81,7 +85,7 @@ class _Signals(NamedTuple):
     """Region signals of some volumes."""
 
     signal: FloatArray  # (k, n, 8)
-    covariance: FloatArray  # (k, 8, 8) for noise of variance 1
+    covariance: FloatArray  # (k, n, 8, 8) for noise of variance 1
     n_effective: FloatArray  # (k, 8)
     present: BoolArray  # (k, n)
 
@@ -121,25 +125,42 @@ def unmix_regions(
     """
     _check(series, shares, gradients, sigma)
     used = np.flatnonzero(tensor_volumes(gradients.bvals, gradient_settings))
-    is_b0 = b0_volumes(gradients.bvals[used], gradient_settings.b0_max)
-    b0, weighted = (
-        _unmix_signals(series[..., used[kind]], share, sigma, settings)
-        for kind, share in ((is_b0, shares.b0), (~is_b0, shares.weighted))
-    )
-    order = np.argsort(np.concatenate([np.flatnonzero(is_b0), np.flatnonzero(~is_b0)]))
-    signal = np.concatenate([b0.signal, weighted.signal], axis=1)[:, order]
-    present = np.concatenate([b0.present, weighted.present], axis=1)[:, order]
+    series, gradients = series[..., used], gradients.select(used)
+    is_b0 = b0_volumes(gradients.bvals, gradient_settings.b0_max)
+
+    signals = _unmix_series(series, is_b0, shares, sigma, settings)
     given = np.ones((used.size, series.shape[2])) if weight is None else weight[used]
-    kinds = np.where(is_b0[:, None, None], b0.covariance[:, None], weighted.covariance[:, None])
-    return _fit(
-        signal,
-        np.where(present, given.T, 0.0),
-        kinds,
-        np.minimum(b0.n_effective, weighted.n_effective),
-        np.nansum(shares.weighted[..., 1:], axis=(0, 1), dtype=float),
-        gradients.select(used),
-        settings,
-    )
+    volume = np.nansum(shares.weighted[..., 1:], axis=(0, 1), dtype=float)
+    return _fit(signals, np.where(signals.present, given.T, 0.0), volume, gradients, settings)
+
+
+def change_of_values(
+    series: FloatArray,
+    shares: Sequence[RegionShares],
+    gradients: Gradients,
+    unmixed: UnmixedValues,
+    settings: UnmixingSettings,
+    gradient_settings: GradientSettings,
+) -> FloatArray:
+    """Tell what other shares would change the values by, to first order.
+
+    The signals of both are found by least squares, which tell a change well enough.
+
+    Parameters
+    ----------
+    series, gradients, settings, gradient_settings : as for :func:`unmix_regions`
+    shares : those of ``unmixed``, then others that might as well be the true ones
+    unmixed : values
+
+    Returns
+    -------
+    (p, k, 8, 4) float array, one for each of the other shares; nan where there is no value
+    """
+    used = np.flatnonzero(tensor_volumes(gradients.bvals, gradient_settings))
+    series, is_b0 = series[..., used], b0_volumes(gradients.bvals[used], gradient_settings.b0_max)
+    first, *others = (_unmix_series(series, is_b0, s, 0.0, settings).signal for s in shares)
+    change = np.array([other - first for other in others]).reshape(-1, *first.shape)
+    return np.asarray(np.einsum("krmn,pknr->pkrm", unmixed.influence, change))
 
 
 def _check(series: FloatArray, shares: RegionShares, gradients: Gradients, sigma: float) -> None:
@@ -159,6 +180,27 @@ def _check(series: FloatArray, shares: RegionShares, gradients: Gradients, sigma
         raise ImageError(f"The noise level must be 0 or more: found {sigma}.")
 
 
+def _unmix_series(
+    series: FloatArray,
+    is_b0: BoolArray,
+    shares: RegionShares,
+    sigma: float,
+    settings: UnmixingSettings,
+) -> _Signals:
+    """Unmix both kinds of volume, each with its shares."""
+    b0, weighted = (
+        _unmix_signals(series[..., kind], share, sigma, settings)
+        for kind, share in ((is_b0, shares.b0), (~is_b0, shares.weighted))
+    )
+    order = np.argsort(np.concatenate([np.flatnonzero(is_b0), np.flatnonzero(~is_b0)]))
+    signal, covariance, present = (
+        np.concatenate(pair, axis=1)[:, order]
+        for pair in zip(b0[:2] + b0[3:], weighted[:2] + weighted[3:], strict=True)
+    )
+    n_effective = np.minimum(b0.n_effective, weighted.n_effective)
+    return _Signals(signal, covariance, n_effective, present)
+
+
 def _unmix_signals(
     series: FloatArray, share: FloatArray, sigma: float, settings: UnmixingSettings
 ) -> _Signals:
@@ -166,10 +208,11 @@ def _unmix_signals(
     design, magnitude, present = _gather(series, share, sigma, settings.cord_share)
     normal = design.swapaxes(1, 2) @ design  # (k, 9, 9)
     inverse, separated = _invert(normal)
-    signal = _solve(design, magnitude, inverse, sigma)[:, 1:]
+    signal = _solve(design, magnitude, inverse, sigma)[:, 1:].swapaxes(1, 2)
     variance = np.einsum("krr->kr", inverse)[:, 1:]
     n_effective = np.where(separated[:, 1:], 1 / np.where(variance > 0, variance, np.inf), 0)
-    return _Signals(signal.swapaxes(1, 2), inverse[:, 1:, 1:], n_effective, present)
+    covariance = np.broadcast_to(inverse[:, None, 1:, 1:], (*signal.shape, N_CLASSES - 1))
+    return _Signals(signal, covariance, n_effective, present)
 
 
 def _gather(
@@ -225,38 +268,36 @@ def _solve(
 
 
 def _fit(
-    signal: FloatArray,
+    signals: _Signals,
     weight: FloatArray,
-    covariance: FloatArray,
-    n_effective: FloatArray,
     volume: FloatArray,
     gradients: Gradients,
     settings: UnmixingSettings,
 ) -> UnmixedValues:
     """Fit the tensors of the regions that are separated, and propagate the noise."""
-    n_slices, n_volumes = weight.shape
     enough = determined(weight, gradients)
-    fittable = (n_effective >= settings.least_voxels) & enough[:, None]
+    fittable = (signals.n_effective >= settings.least_voxels) & enough[:, None]
     place = np.nonzero(fittable)
-    tensors = fit_region_tensors(signal.swapaxes(1, 2)[place], weight[place[0]], gradients)
-    value = np.full((n_slices, len(REGIONS), 4), np.nan)
+    tensors = fit_region_tensors(signals.signal.swapaxes(1, 2)[place], weight[place[0]], gradients)
+    value = np.full((*fittable.shape, 4), np.nan)
     value[place] = tensors.value
-    influence = np.full((*value.shape, n_volumes), np.nan)
+    influence = np.full((*value.shape, weight.shape[1]), np.nan)
     influence[place] = tensors.influence
-    ratio = np.full(n_effective.shape, np.nan)
-    ratio[place] = tensors.variance / _mean_variance(covariance, weight)[place]
+    ratio = np.full(fittable.shape, np.nan)
+    ratio[place] = tensors.variance / _mean_variance(signals.covariance, weight)[place]
     counted = fittable & np.isfinite(ratio)
     noise2 = np.where(counted, ratio, 0).sum(axis=1) / np.where(
         counted.any(1), counted.sum(1), np.nan
     )
-    by_noise = np.einsum("krmn,ksmn,knrs->kmrs", influence, influence, covariance)
+    by_noise = np.einsum("krmn,ksmn,knrs->kmrs", influence, influence, signals.covariance)
     return UnmixedValues(
         value,
         by_noise * noise2[:, None, None, None],
         volume,
-        n_effective,
+        signals.n_effective,
         enough,
         np.sqrt(noise2),
+        influence,
     )
 
 

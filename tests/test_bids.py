@@ -196,8 +196,8 @@ def test_a_filter_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("{", "must be JSON"),
-        ("[]", "must look like"),
+        ("{", "must be a JSON object"),
+        ("[]", "must be a JSON object"),
         ('{"dwi": "ax"}', "must look like"),
         ('{"dwi": {}, "t1w": {}}', 'for "dwi" only: .*dwi, t1w'),
         ('{"dwi": {"acq": "ax"}}', "acq is none; known are subject, session, acquisition"),

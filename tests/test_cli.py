@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -121,9 +122,11 @@ def test_the_output_is_a_valid_bids_dataset(run):
     assert (done.returncode, errors) == (0, [])
 
 
-def test_the_settings_of_the_run_lie_beside_its_results(run):
-    text = (run["root"] / "out" / "logs" / "scsnet-bids.toml").read_text()
+def test_the_command_and_its_settings_lie_beside_its_results(run):
+    (path,) = (run["root"] / "out" / "logs").glob("scsnet-bids_*.toml")
+    text = path.read_text()
     assert settings_from_toml(text) == Settings()
+    assert f"# scsnet-bids {shlex.join(run['arguments'])}\n" in text
 
 
 def test_regions_lie_on_their_sides_and_in_their_order(run):

@@ -37,6 +37,9 @@ def test_an_unknown_level_ends_with_17(dataset, capsys):
     code, said = complaint(capsys, dataset, dataset.parent / "out", "particpant")
     assert code == 17
     assert "participant, group" in said
+    code, said = complaint(capsys, dataset, dataset.parent / "out", "participant", "gruop")
+    assert code == 17
+    assert "'gruop'" in said
 
 
 def test_an_unknown_participant_ends_with_18_and_lists_the_known(dataset, capsys):

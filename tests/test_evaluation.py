@@ -11,15 +11,16 @@ import pytest
 from scsnet_bids.confounds import tabulate_shifts
 from scsnet_bids.derivatives import write_table
 from scsnet_bids.images import Grid, Image, write_image
-from scsnet_bids.network.evaluation import evaluate, main
+from scsnet_bids.network.evaluation import carry_out, compare_outputs, main
+from scsnet_bids.network.motion_scores import score_motion
 from scsnet_bids.network.scores import (
     dice_of_slices,
+    hausdorff95_of_slices,
     island_area_mm2,
-    label_truth,
-    score_motion,
     score_regions,
-    shift_slices,
 )
+from scsnet_bids.network.truth import label_truth, shift_slices
+from scsnet_bids.network.value_scores import score_border_intervals
 from scsnet_bids.regions import N_CLASSES, REGIONS
 
 SHAPE = (24, 20, 3)
@@ -52,14 +53,18 @@ def true_motion() -> np.ndarray:
     return motion
 
 
-def region_table(mean: float, core_mean: float) -> pd.DataFrame:
+def region_table(mean: float, core_mean: float, unmixed: float = 0.5) -> pd.DataFrame:
+    """Two slices, of which one lies 0.04 too high and one as much too low, and the cord."""
     rows = [
-        (scope, str(r.tissue), str(r.side), metric, mean * scale, core_mean * scale)
-        for scope in ("slice", "cord")
+        (scope, str(r.tissue), str(r.side), metric, *(scale * (v + off) for v in values), scale)
+        for scope, off in (("slice", 0.04), ("slice", -0.04), ("cord", 0.0))
         for r in REGIONS
-        for metric, scale in (("FA", 1.0 if scope == "cord" else 9.0), ("MD", 1e-3))
+        for metric, scale in (("FA", 1.0), ("MD", 1e-3))
+        for values in [(mean, core_mean, unmixed)]
     ]
-    return pd.DataFrame(rows, columns=["scope", "region", "side", "metric", "mean", "core_mean"])
+    names = ["scope", "region", "side", "metric", "mean", "core_mean", "unmixed", "scale"]
+    table = pd.DataFrame(rows, columns=names)
+    return table.assign(unmixed_uncertainty=0.03 * table["scale"])
 
 
 class Case:
@@ -97,7 +102,7 @@ class Case:
 
     def scores(self) -> pd.Series:
         """Values by group, score, region and side."""
-        table, faults = evaluate(self.data, self.out, None)
+        table, faults = carry_out(compare_outputs(self.data, self.out))
         assert not faults
         assert (table["run"] == "sub-01").all()
         return table.set_index(["group", "score", "region", "side"])["value"].sort_index()
@@ -110,12 +115,14 @@ def case(tmp_path: Path) -> Case:
 
 def test_a_perfect_result_has_no_error(case):
     values = case.scores()
-    assert values["region", "dice"].tolist() == [1.0] * 8
-    for name in ("FA error of slices %", "FA error pooled %", "slices missed %"):
+    for name in ("Dice", "precision", "recall"):
+        assert values["region", name].tolist() == [1.0] * 8
+    for name in ("FA error of slices %", "FA error pooled %", "not found %", "Hausdorff 95 mm"):
         assert values["region", name].tolist() == pytest.approx([0.0] * 8)
-    for name in ("FA mean %", "FA core_mean %", "MD mean %"):
-        assert values["bias", name].tolist() == pytest.approx([0.0] * 8, abs=1e-9)
-    assert values["cord", "dice min"].item() == 1
+    for name in ("FA plain bias %", "FA core bias %", "MD unmixed bias %"):
+        assert values["value", name].tolist() == pytest.approx([0.0] * 8, abs=1e-9)
+    assert values["cord", "lowest slice"].item() == 1
+    assert values["cord", "slices lost %"].item() == 0
     assert values["cord", "islands mm2"].item() == 0
     for name in ("dwi error mm", "b0 error mm", "B0 to DWI error mm"):
         assert values["motion", name].item() == pytest.approx(0, abs=1e-5)
@@ -131,20 +138,53 @@ def test_a_region_that_swallows_its_neighbour_shows_in_its_error(case):
     place = ("lateral_column", "left")
     assert values["region", "FA error of slices %"][place] == pytest.approx(expected, rel=1e-4)
     assert values["region", "FA error pooled %"][place] == pytest.approx(expected, rel=1e-4)
-    assert values["region", "dice"][place] == pytest.approx(2 / 3)
+    assert values["region", "Dice"][place] == pytest.approx(2 / 3)
     lost = ("dorsal_column", "left")
-    assert values["region", "dice"][lost] == 0
-    assert values["region", "slices missed %"][lost] == 100
+    assert values["region", "Dice"][lost] == 0
+    assert values["region", "not found %"][lost] == 100
     assert np.isnan(values["region", "FA error pooled %"][lost])
-    assert values["region", "dice"]["dorsal_column", "right"] == 1
+    assert values["region", "Dice"]["dorsal_column", "right"] == 1
 
 
 def test_bias_is_that_of_the_cord_rows_against_the_tissue(case):
-    case.tabulate("model-tensor_seg-SCSNet_scalarstats", region_table(0.55, 0.45))
+    case.tabulate("model-tensor_seg-SCSNet_scalarstats", region_table(0.55, 0.45, 0.52))
     values = case.scores()
-    assert values["bias", "FA mean %"].tolist() == pytest.approx([10.0] * 8)
-    assert values["bias", "FA core_mean %"].tolist() == pytest.approx([-10.0] * 8)
-    assert values["bias", "MD mean %"].tolist() == pytest.approx([10.0] * 8)
+    expected = {"FA plain": 10, "FA core": -10, "FA unmixed": 4, "MD plain": 10, "MD unmixed": 4}
+    for name, bias in expected.items():
+        assert values["value", f"{name} bias %"].tolist() == pytest.approx([bias] * 8), name
+
+
+def test_the_error_of_slices_does_not_cancel(case):
+    values = case.scores()
+    assert values["value", "FA plain bias %"].tolist() == pytest.approx([0.0] * 8, abs=1e-9)
+    assert values["value", "FA plain RMSE %"].tolist() == pytest.approx([8.0] * 8)
+
+
+def test_coverage_counts_the_slices_whose_interval_holds_the_truth(case):
+    assert case.scores()["value", "FA in 90 %"].tolist() == [100.0] * 8  # 0.04 < 1.645 x 0.03
+    case.tabulate("model-tensor_seg-SCSNet_scalarstats", region_table(0.5, 0.5, 0.52))
+    values = case.scores()  # 0.06 is too far, 0.02 is not
+    assert values["value", "FA in 90 %"].tolist() == [50.0] * 8
+    assert values["value", "MD in 90 %"].tolist() == [50.0] * 8
+
+
+def test_a_slice_without_a_value_is_counted_as_such_and_covers_nothing(case):
+    table = region_table(0.5, 0.5)
+    table.loc[(table["region"] == "gray_matter").idxmax(), "unmixed"] = np.nan
+    case.tabulate("model-tensor_seg-SCSNet_scalarstats", table)
+    values = case.scores()
+    assert values["value", "FA n/a %"]["gray_matter", "left"] == 50
+    assert values["value", "FA n/a %"]["gray_matter", "right"] == 0
+    assert values["value", "FA in 90 %"]["gray_matter", "left"] == 100
+
+
+def test_healthy_and_compressed_phantoms_are_told_apart(case, capsys):
+    people = pd.DataFrame({"participant_id": ["sub-01"], "compression": [0.4]})
+    write_table(case.data / "participants.tsv", people)
+    assert main([str(case.data), str(case.out)]) == 0
+    printed = capsys.readouterr().out
+    assert "compressed phantoms, n = 1" in printed
+    assert "healthy" not in printed
 
 
 def test_a_constant_displacement_of_the_reference_is_no_error(case):
@@ -158,7 +198,7 @@ def test_a_constant_displacement_of_the_reference_is_no_error(case):
     values = case.scores()
     assert values["motion", "dwi error mm"].item() == pytest.approx(0, abs=1e-5)
     assert values["motion", "B0 to DWI error mm"].item() == pytest.approx(0, abs=1e-5)
-    assert values["region", "dice"].tolist() == [1.0] * 8
+    assert values["region", "Dice"].tolist() == [1.0] * 8
 
 
 def test_errors_of_either_kind_of_volume_are_told_apart(case):
@@ -184,47 +224,38 @@ def test_an_output_on_another_grid_is_a_fault(case):
     elsewhere = Grid(SHAPE, np.diag([-2.0, -2.0, 5.0, 1.0]), GRID.storage)
     path = case.result / "sub-01_seg-SCSNet_dseg.nii.gz"
     write_image(path, Image(case.label.astype(np.uint8), elsewhere))
-    _, faults = evaluate(case.data, case.out, None)
+    _, faults = carry_out(compare_outputs(case.data, case.out))
     assert len(faults) == 1
-    assert "need one grid" in faults[0]
+    assert "needs one grid" in faults[0]
 
 
 def test_the_command_prints_every_group_and_writes_the_table(case, tmp_path, capsys):
     tsv = tmp_path / "scores.tsv"
     assert main([str(case.data), str(case.out), "--tsv", str(tsv)]) == 0
     printed = capsys.readouterr().out
-    for word in ("motion", "cord", "region", "bias", "FA error of slices %", "ventral_column"):
+    for word in ("Cord and motion", "Regions", "Values", "FA error of slices %", "ventral_column"):
         assert word in printed
     written = pd.read_csv(tsv, sep="\t", na_values="n/a")
-    assert written.columns.tolist() == ["run", "group", "score", "region", "side", "value"]
+    names = ["run", "condition", "group", "score", "region", "side", "value"]
+    assert written.columns.tolist() == names
     assert len(written) == len(case.scores())
-
-
-def test_masks_of_reference_are_compared_without_any_phantom(tmp_path, capsys):
-    reference, out = tmp_path / "masks", tmp_path / "out"
-    mask = np.zeros(SHAPE, dtype=np.uint8)
-    mask[8:16, 4:12, :2] = 1
-    ours = mask.copy()
-    ours[8:12, :, 1] = 0
-    ours[0, 0, 0] = 1
-    ours[8:16, 4:12, 2] = 1  # no reference there
-    for root, array in ((reference, mask), (out, ours)):
-        folder = root / "sub-07" / "dwi"
-        folder.mkdir(parents=True)
-        write_image(folder / "sub-07_label-SC_mask.nii.gz", Image(array, GRID))
-    table, faults = evaluate(tmp_path / "data", out, reference)
-    values = table.set_index("score")["value"]
-    assert not faults
-    assert values["dice min"] == pytest.approx(2 / 3)
-    assert values["dice mean"] == pytest.approx((2 * 64 / 129 + 2 / 3) / 2)
-    assert values["islands mm2"] == pytest.approx(1)
-    assert main([str(tmp_path / "data"), str(out), "--reference", str(reference)]) == 0
-    assert "sub-07" in capsys.readouterr().out
 
 
 def test_without_any_truth_the_command_says_what_to_do(tmp_path, capsys):
     assert main([str(tmp_path), str(tmp_path)]) == 18
     assert "scsnet-bids-phantom" in capsys.readouterr().err
+
+
+def test_intervals_of_plain_means_are_held_against_the_true_region_on_the_same_map():
+    rows = [
+        ("slice", k, "lateral_column", "left", metric, mean, 0.1)
+        for k, mean in enumerate([0.5, 0.6, 0.7, np.nan])
+        for metric in ("FA", "MD")
+    ]
+    names = ["scope", "slice", "region", "side", "metric", "mean", "mean_uncertainty"]
+    found = list(score_border_intervals(pd.DataFrame(rows, columns=names), np.full((4, 8), 0.5)))
+    assert found[0].value == pytest.approx(100 * 2 / 3)  # 0.2 is too far, and one is missing
+    assert np.isnan(found[1].value)
 
 
 def test_slices_are_averaged_and_pooled_differently():
@@ -234,7 +265,8 @@ def test_slices_are_averaged_and_pooled_differently():
     predicted = truth.copy()
     predicted[0, 3, 0] = 1
     values[0, 3, 0] = 4.0  # slice 0: (1 + 1 + 4) / 3 instead of 1; slice 1 as it should be
-    score = score_regions(values, predicted, truth)[0]
+    score = score_regions(values, predicted, truth, (1.0, 1.0, 5.0))[0]
+    assert (score.precision, score.recall) == (pytest.approx(10 / 11), 1.0)
     assert score.error_of_slices == pytest.approx((1.0 + 0.0) / 2)
     assert score.error_pooled == pytest.approx(14 / 11 - 1)
 
@@ -244,6 +276,16 @@ def test_dice_of_an_empty_slice_is_missing():
     mask[0, 0, 0] = True
     assert dice_of_slices(mask, mask)[0] == 1
     assert np.isnan(dice_of_slices(mask, mask)[1])
+
+
+def test_the_distance_of_outlines_is_in_mm_and_symmetric():
+    first, second = np.zeros((2, 20, 20, 2), dtype=bool)
+    first[5:10, 5:10] = True
+    second[5:10, 5:13, 0] = True  # three voxels of 2 mm farther back
+    for pair in ((first, second), (second, first)):
+        distance_mm = hausdorff95_of_slices(*pair, (1.0, 2.0, 5.0))
+        assert distance_mm[0] == pytest.approx(6.0)
+        assert np.isnan(distance_mm[1]), "nothing to compare with"
 
 
 def test_an_outline_drawn_wider_is_no_island():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from nipype.interfaces.utility import Function
 from nipype.pipeline import engine as pe
-from scsnet_bids.workflows.execution import process_runs
+from nipype.utils.filemanip import loadpkl
+from scsnet_bids.workflows.execution import Limits, process_runs
 
 from scsnet_bids.errors import ScsnetError
 
@@ -20,6 +24,18 @@ def kill_this_process() -> int:
     return 0
 
 
+def die_in_the_middle_of_an_answer() -> int:
+    import gc
+    import os
+    import signal
+    from multiprocessing.queues import SimpleQueue
+
+    (answers,) = (thing for thing in gc.get_objects() if isinstance(thing, SimpleQueue))
+    os.write(answers._writer.fileno(), (1000).to_bytes(4, "big") + b"the first few bytes")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
 def fail() -> int:
     raise ValueError("this step fails on purpose")
 
@@ -28,7 +44,37 @@ def succeed() -> int:
     return 1
 
 
-def process(functions: dict, folder: Path, n_procs: int) -> dict[str, ScsnetError]:
+def succeed_later() -> int:
+    import time
+
+    time.sleep(0.5)
+    return 1
+
+
+def meet_another() -> int:
+    """Wait for another step to run at the same time; 1 if it comes, 0 if it does not."""
+    import os
+    import time
+    from pathlib import Path
+
+    here = Path.cwd().parents[1] / f"{os.getpid()}.running"
+    here.touch()
+    for _ in range(int(os.environ["PATIENCE_S"]) * 20):
+        if len(list(here.parent.glob("*.running"))) > 1:
+            time.sleep(0.2)
+            here.unlink()
+            return 1
+        time.sleep(0.05)
+    here.unlink()
+    return 0
+
+
+def process(
+    functions: dict[str, Callable[[], int]],
+    folder: Path,
+    limits: Limits,
+    needs_gb: float = 0.1,
+) -> dict[str, ScsnetError]:
     """Run a graph of one-step runs."""
     graph = pe.Workflow(name="test_wf")
     for name, function in functions.items():
@@ -36,24 +82,88 @@ def process(functions: dict, folder: Path, n_procs: int) -> dict[str, ScsnetErro
         interface = Function(input_names=[], output_names=["out"], function=function)
         run.add_nodes([pe.Node(interface, name="only_step")])
         graph.add_nodes([run])
-    (folder / "logs").mkdir()
+    (folder / "logs").mkdir(exist_ok=True)
     names = {f"{name}_wf": name for name in functions}
-    return process_runs(graph, names, folder / "work", folder / "logs", n_procs)
+    needs = dict.fromkeys(functions, needs_gb)
+    return process_runs(graph, names, needs, folder / "work", folder / "logs", limits)
 
 
-def test_a_killed_worker_ends_the_run_and_is_explained(tmp_path):
-    failures = process({"killed": kill_this_process}, tmp_path, n_procs=2)
+ONE, TWO = Limits(), Limits(n_processors=2)
+
+
+@pytest.mark.parametrize("death", [kill_this_process, die_in_the_middle_of_an_answer])
+def test_a_killed_worker_ends_the_run_and_is_explained(tmp_path, death):
+    failures = process({"killed": death}, tmp_path, TWO)
     assert list(failures) == ["killed"]
     assert "out of memory" in str(failures["killed"])
     (crash_file,) = (tmp_path / "logs").glob("crash-*.txt")
     assert str(crash_file) in str(failures["killed"])
 
 
-@pytest.mark.parametrize("n_procs", [1, 2])
-def test_one_failing_run_leaves_the_others_alone(tmp_path, n_procs, capsys):
-    failures = process({"bad": fail, "good": succeed}, tmp_path, n_procs)
+def test_a_killed_worker_leaves_no_run_that_looks_done(tmp_path):
+    good = {f"good{number}": succeed_later for number in range(4)}
+    failures = process({"killed": kill_this_process, **good}, tmp_path, TWO)
+    done = set(good) - set(failures)
+    assert "killed" in failures
+    assert all("out of memory" in str(error) for error in failures.values())
+    again = process({"killed": succeed, **good}, tmp_path, TWO)
+    assert again == {}
+    assert len(done) < len(good)
+
+
+@pytest.mark.parametrize("limits", [ONE, TWO])
+def test_one_failing_run_leaves_the_others_alone(tmp_path, limits, capsys):
+    failures = process({"bad": fail, "good": succeed}, tmp_path, limits)
     assert list(failures) == ["bad"]
     assert "this step fails on purpose" in str(failures["bad"])
     lines = capsys.readouterr().out.splitlines()
     assert sorted(line.split()[-1] == "FAILED" for line in lines) == [False, True]
     assert {line.split("]")[0] for line in lines} == {"[1/2", "[2/2"}
+
+
+@pytest.mark.parametrize("n_processors", [1, 2])
+def test_the_first_crash_stops_everything_if_asked(tmp_path, n_processors):
+    limits = Limits(n_processors=n_processors, stop_on_first_crash=True)
+    runs = {"a_bad": fail, **{f"good{number}": succeed_later for number in range(6)}}
+    failures = process(runs, tmp_path, limits)
+    assert "this step fails on purpose" in str(failures["a_bad"])
+    stopped = [name for name, error in failures.items() if "--stop-on-first-crash" in str(error)]
+    assert stopped
+    assert set(failures) == {"a_bad", *stopped}
+
+
+@pytest.mark.parametrize(
+    ("needs_gb", "patience_s", "met"), [(0.4, 60, 1), (1.2, 1, 0), (50.0, 1, 0)]
+)
+def test_steps_run_together_only_if_memory_suffices(
+    tmp_path, monkeypatch, needs_gb, patience_s, met
+):
+    # The server from which workers are forked may have started with another environment.
+    monkeypatch.setenv("PATIENCE_S", str(patience_s))
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_execution import Limits, meet_another, process
+two = Limits(n_processors=2, memory_gb=2.5)
+print(process(dict(one=meet_another, two=meet_another), Path({str(tmp_path)!r}), two, {needs_gb}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "{}", done.stderr
+    results = [load_outputs(path) for path in (tmp_path / "work").rglob("result_only_step.pklz")]
+    assert results == [met, met]
+
+
+def load_outputs(path: Path) -> int:
+    """Read what a step has returned."""
+    return int(loadpkl(path).outputs.out)
+
+
+@pytest.mark.parametrize("limits", [ONE, TWO])
+def test_reused_steps_are_named_and_counted(tmp_path, limits, capsys):
+    process({"good": succeed}, tmp_path, limits)
+    capsys.readouterr()
+    assert process({"good": succeed}, tmp_path, limits) == {}
+    assert capsys.readouterr().out == "[1/1] good  only step            reused\n"

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 
 from scsnet_bids.errors import OutputError
-from scsnet_bids.files import write_text, written_whole
+from scsnet_bids.files import (
+    LARGEST_TEXT_BYTES,
+    check_content,
+    read_text,
+    remove_leftovers,
+    write_text,
+    written_whole,
+)
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -51,3 +60,39 @@ def test_an_unwritable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"file/x\.json cannot be written") as caught:
         write_text(tmp_path / "file" / "x.json", "{}")
     assert caught.value.exit_code == 73
+
+
+def test_only_old_leftovers_of_killed_jobs_are_removed(tmp_path: Path) -> None:
+    names = [".0123456789ab_x.tsv", ".0123456789ac_y.tsv", ".bidsignore", ".0123_x.tsv", "x_y.tsv"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (0, 0))
+    os.utime(tmp_path / names[1])
+    remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path / "absent")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+
+
+def test_content_that_is_elsewhere_is_told_from_a_missing_file(tmp_path: Path) -> None:
+    target = "../../.git/annex/objects/a/b/MD5E-s1--0"
+    (tmp_path / "a b").symlink_to(target)
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "pointer").write_text("/annex/objects/MD5E-s1--0\n")
+    (tmp_path / "short").write_text("/annex")
+    for name, said in {
+        "a b": f"run datalad get '{tmp_path}/a b'",
+        "pointer": f"run datalad get {tmp_path}/pointer",
+        "link": "it is a link to nowhere, which does not exist",
+        "absent": "there is no such file",
+        ".": "it is a folder, a pipe or a device",
+    }.items():
+        with pytest.raises(OSError, match=re.escape(said)):
+            check_content(tmp_path / name)
+    check_content(tmp_path / "short")
+
+
+def test_large_text_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    os.truncate(tmp_path / "x", LARGEST_TEXT_BYTES + 1)
+    with pytest.raises(ValueError, match="larger than 16 MiB"):
+        read_text(tmp_path / "x")

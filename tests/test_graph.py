@@ -9,6 +9,7 @@ from scsnet_bids.workflows.base import init_scsnet_wf
 from scsnet_bids.workflows.graph import check_graph, new_graph
 
 from scsnet_bids.errors import WiringError
+from scsnet_bids.figures import PICTURES
 from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
 
@@ -78,4 +79,7 @@ def test_the_graph_of_the_app_is_wired(tmp_path):
     graph = init_scsnet_wf([run], tmp_path / "out", Settings())
     check_graph(graph)
     saved = graph.get_node("sub_01_wf.save_derivatives")
-    assert len(saved.interface.inputs.derivatives) == 21
+    assert len(saved.interface.inputs.derivatives) == 20
+    savers = [name for name in graph.list_node_names() if ".reports_wf.save_" in name]
+    pictures = [d.field for n in savers for d in graph.get_node(n).interface.inputs.derivatives]
+    assert sorted(pictures) == sorted(PICTURES)

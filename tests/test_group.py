@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from scsnet_bids.errors import EmptySelectionError
-from scsnet_bids.group import RUN_COLUMNS, collect_group, describe_wide
+from scsnet_bids.group.collect import RUN_COLUMNS, collect_group
+from scsnet_bids.group.wide import describe_wide, widen
+from scsnet_bids.report.outcomes import Outcome, record_outcomes
 
 ENDINGS = {
     "scalarstats": "model-tensor_seg-SCSNet_scalarstats.tsv",
@@ -57,7 +59,8 @@ def out_dir(tmp_path: Path) -> Path:
 
 def test_every_table_is_gathered_with_its_run_first(out_dir):
     tables = collect_group(out_dir)
-    for table in (tables.scalarstats, tables.wide, tables.shape, tables.quality):
+    wide = widen(tables.scalarstats)
+    for table in (tables.scalarstats, wide, tables.shape, tables.quality):
         assert table.columns[:3].tolist() == list(RUN_COLUMNS)
     assert len(tables.scalarstats) == 3 * 8
     assert len(tables.shape) == 3 * 2
@@ -73,7 +76,7 @@ def test_every_table_is_gathered_with_its_run_first(out_dir):
 
 
 def test_the_wide_table_has_the_whole_cord_in_one_row_per_run(out_dir):
-    wide = collect_group(out_dir).wide
+    wide = widen(collect_group(out_dir).scalarstats)
     assert wide.columns.tolist() == [
         *RUN_COLUMNS,
         "FA_left_lateral_column",
@@ -88,7 +91,7 @@ def test_the_wide_table_has_the_whole_cord_in_one_row_per_run(out_dir):
 
 
 def test_every_column_of_the_wide_table_is_described(out_dir):
-    wide = collect_group(out_dir).wide
+    wide = widen(collect_group(out_dir).scalarstats)
     described = describe_wide(wide)
     assert list(described) == wide.columns.tolist()
     assert "left lateral column" in described["FA_left_lateral_column"]["Description"]
@@ -99,7 +102,7 @@ def test_missing_values_stay_missing(out_dir):
     table = region_table(0.5)
     table["mean"] = "n/a"
     write(out_dir / "sub-01" / "dwi", "sub-01", "scalarstats", table)
-    wide = collect_group(out_dir).wide
+    wide = widen(collect_group(out_dir).scalarstats)
     assert wide["FA_left_lateral_column"].isna().tolist() == [True, False, False]
 
 
@@ -114,8 +117,36 @@ def test_what_is_missing_is_named_with_its_reason(out_dir):
     assert "lacks the columns flag" in gaps["sub-01"]
     assert "no quality table" in gaps["sub-02"].iloc[0]
     assert "desc-shape_scalarstats.tsv cannot be used" in gaps["sub-02"].iloc[1]
-    assert len(tables.wide) == 3
+    assert len(widen(tables.scalarstats)) == 3
     assert tables.shape["run"].nunique() == 2
+
+
+def test_why_a_run_is_missing_is_told_as_the_participant_level_wrote_it_down(out_dir):
+    outcomes = [
+        Outcome("sub-04_run-1", "left out", "no b-vectors"),
+        Outcome("sub-01_run-9", "failed", "out of memory"),
+        Outcome("sub-01_acq-b0", "skipped", "no weighting"),
+    ]
+    record_outcomes(out_dir, {outcome.run: outcome for outcome in outcomes})
+    people = "participant_id\nsub-01\nsub-02\nsub-05\n"
+    (out_dir / "participants.tsv").write_text(people)
+    gaps = collect_group(out_dir).gaps.set_index("participant_id")
+    assert gaps.index.tolist() == ["sub-01", "sub-04", "sub-05"]
+    assert gaps.loc["sub-01", "reason"] == "failed: out of memory"
+    assert gaps.loc["sub-04", "run"] == "sub-04_run-1"
+    assert gaps.loc["sub-04", "reason"] == "left out: no b-vectors"
+    assert "failed or are not done" in gaps.loc["sub-05", "reason"]
+
+
+def test_unmixed_values_are_columns_of_the_wide_table_too(out_dir):
+    for path in out_dir.rglob("*seg-SCSNet*"):
+        table = pd.read_csv(path, sep="\t", na_values="n/a")
+        table.assign(unmixed=table["mean"] + 1).to_csv(path, sep="\t", index=False, na_rep="n/a")
+    wide = widen(collect_group(out_dir).scalarstats)
+    assert wide["FA_left_lateral_column_unmixed"].tolist() == pytest.approx([1.8, 1.7, 1.6])
+    described = describe_wide(wide)
+    assert described["FA_left_lateral_column_unmixed"]["Description"].startswith("Unmixed FA")
+    assert list(described) == wide.columns.tolist()
 
 
 @pytest.mark.parametrize("content", ["", "a\tb\n1\t2\n", "scope\tregion\n", "\x00\xff"])
@@ -123,7 +154,7 @@ def test_a_damaged_region_table_does_not_stop_the_others(out_dir, content):
     path = next(out_dir.glob("sub-01/dwi/*seg-SCSNet*"))
     path.write_text(content, encoding="latin-1")
     tables = collect_group(out_dir)
-    assert tables.wide["participant_id"].tolist() == ["sub-02", "sub-02"]
+    assert widen(tables.scalarstats)["participant_id"].tolist() == ["sub-02", "sub-02"]
     assert tables.gaps["participant_id"].tolist() == ["sub-01"]
 
 

@@ -13,6 +13,7 @@ FINE = 15
 LOW_CONFIDENCE = 0.75
 COLUMNS = [
     "slice",
+    "level",
     "area_mm2",
     "ap_diameter_mm",
     "rl_diameter_mm",
@@ -96,7 +97,7 @@ def test_a_slice_without_a_cord_is_missing_and_flagged():
     shape = measure_shape(share, (0.9, 0.9, 5.0), np.array([0.9, 0.1, 0.2]), LOW_CONFIDENCE)
     assert shape["slice"].tolist() == [0, 1, 2]
     assert shape["flag"].tolist()[1:] == ["no_cord", "low_confidence"]
-    assert shape.loc[1, COLUMNS[1:7]].isna().all()
+    assert shape.loc[1, COLUMNS[2:8]].isna().all()
     assert shape["confidence"].tolist() == [0.9, 0.1, 0.2]
 
 

@@ -452,6 +452,15 @@ def test_a_new_phantom_replaces_the_participants_of_an_older_one(tmp_path):
     assert not list(tmp_path.rglob(".*_sub*")), "no temporary file stays behind"
 
 
+def test_the_last_participants_are_the_compressed_ones(tmp_path):
+    squeezed = replace(SMALL, compression=0.5)
+    write_dataset(tmp_path, squeezed, participants=2, seed=1, compressed=1)
+    people = read_table(tmp_path / "participants.tsv")
+    assert people["compression"].tolist() == [0.0, 0.5]
+    with pytest.raises(UsageError, match="compressed must lie between 0 and the 2"):
+        write_dataset(tmp_path, squeezed, participants=2, seed=1, compressed=3)
+
+
 @pytest.mark.parametrize("content", ["notes.txt", "dataset_description.json"])
 def test_a_folder_with_anything_else_is_refused_and_left_alone(tmp_path, content):
     (tmp_path / content).write_text('{"Name": "mine"}', encoding="utf-8")

@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scsnet_bids.quality import QUALITY_COLUMNS, signal_to_noise, summarise_quality
+from scsnet_bids.quality import (
+    QUALITY_COLUMNS,
+    direction_angle,
+    signal_to_noise,
+    summarise_quality,
+)
 
 
 def shape_table(area_mm2: list[float], flag: list[str | None]) -> pd.DataFrame:
@@ -24,9 +29,9 @@ def region_table(white: float, gray: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["scope", "region", "side", "metric", "mean"])
 
 
+MEASURED = {"snr_b0": 7.0, "non_positive_share": 0.1, "direction_angle_rad": 0.3}
 GOOD = {
-    "snr_b0": 7.0,
-    "non_positive_share": 0.1,
+    "measured": MEASURED,
     "shift_mm": np.zeros((4, 3, 2)),
     "trusted": np.ones((4, 3), dtype=bool),
     "b0_to_dwi_mm": np.zeros((3, 2)),
@@ -59,8 +64,9 @@ def test_displacements_are_lengths():
 @pytest.mark.parametrize(
     ("change", "flag"),
     [
-        ({"snr_b0": 2.0}, "low_snr"),
-        ({"non_positive_share": 0.5}, "many_non_positive"),
+        ({"measured": MEASURED | {"snr_b0": 2.0}}, "low_snr"),
+        ({"measured": MEASURED | {"non_positive_share": 0.5}}, "many_non_positive"),
+        ({"measured": MEASURED | {"direction_angle_rad": 1.2}}, "odd_directions"),
         ({"shift_mm": np.full((4, 3, 2), 3.0)}, "large_motion"),
         ({"trusted": np.arange(12).reshape(4, 3) % 2 == 0}, "many_outliers"),
         ({"b0_to_dwi_mm": np.full((3, 2), 1.0)}, "misaligned"),
@@ -71,8 +77,7 @@ def test_displacements_are_lengths():
             {
                 "shape": shape_table([np.nan] * 3, ["no_cord"] * 3),
                 "regions": region_table(np.nan, np.nan),
-                "snr_b0": np.nan,
-                "non_positive_share": np.nan,
+                "measured": dict.fromkeys(MEASURED, np.nan),
             },
             "no_cord",
         ),
@@ -103,3 +108,35 @@ def test_without_a_cord_there_is_no_signal_to_noise_ratio():
     assert np.isnan(
         signal_to_noise(np.ones((2, 2, 1)), np.ones((2, 2, 1)), np.zeros((2, 2, 1), bool))
     )
+
+
+def tilted_cord(slope: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make a cord of 3 x 3 voxels that moves to the left by a number of voxels per slice."""
+    cord = np.zeros((30, 8, 5))
+    for k in range(5):
+        cord[round(8 + slope * k) : round(11 + slope * k), 2:5, k] = 1
+    affine = np.diag([-1.0, -1.0, 4.0, 1.0])  # patient left and back are negative in scanner RAS+
+    axis = np.array([-slope, 0, 4.0])
+    return cord, affine, axis / np.linalg.norm(axis)
+
+
+@pytest.mark.parametrize("slope", [0.0, 2.0, -1.0])
+def test_directions_along_a_tilted_cord_have_no_angle(slope):
+    cord, affine, axis = tilted_cord(slope)
+    direction = np.broadcast_to(-axis, (*cord.shape, 3))
+    assert direction_angle(direction, cord, cord, affine) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_flipped_axis_shows_in_the_angle_of_a_tilted_cord():
+    cord, affine, axis = tilted_cord(2.0)
+    direction = np.broadcast_to(axis * [-1, 1, 1], (*cord.shape, 3))
+    expected = 2 * np.arctan(0.5)
+    assert direction_angle(direction, cord, cord, affine) == pytest.approx(expected)
+
+
+def test_a_single_slice_has_an_axis_and_no_white_matter_no_angle():
+    cord, affine, _ = tilted_cord(0.0)
+    direction = np.broadcast_to([0.0, 0.0, 1.0], (30, 8, 1, 3))
+    one = cord[:, :, :1]
+    assert direction_angle(direction, one, one, affine) == pytest.approx(0, abs=1e-6)
+    assert np.isnan(direction_angle(direction, 0 * one, one, affine))

@@ -29,6 +29,7 @@ COLUMNS = [
     "p75",
     "weighted_mean",
     "core_mean",
+    "mean_uncertainty",
     "confidence",
     "coverage",
     "flag",
@@ -255,7 +256,7 @@ def test_levels_pool_their_slices():
     maps = constant_maps(share)
     maps["FA"][:] = np.array([0.2, 0.4, 0.6, 0.8])
     level = np.array(["C4", "C4", "C3", ""])
-    table = measure_regions(share, maps, SPACING, None, SETTINGS, level)
+    table = measure_regions(share, maps, SPACING, None, SETTINGS, level=level)
     levels = table[table["scope"] == "level"]
     assert levels["level"].unique().tolist() == ["C4", "C3"]
     assert levels["slice"].isna().all()
@@ -274,3 +275,19 @@ def test_the_arrays_are_not_changed():
     np.testing.assert_array_equal(share, kept[0])
     for name in PLAUSIBLE:
         np.testing.assert_array_equal(maps[name], kept[1][name])
+
+
+def test_the_uncertainty_of_a_mean_is_what_borders_move_it_by(rng):
+    share = np.zeros((8, 8, 1, 9))
+    share[..., 0] = 1
+    share[2:6, 2:6, 0, 1], share[2:6, 2:6, 0, 0] = 1, 0
+    moved = np.roll(share, 1, axis=0)
+    values = rng.uniform(0.4, 0.6, (8, 8, 1))
+    maps = {name: np.full((8, 8, 1), 1e-3) for name in ("MD", "AD", "RD")} | {"FA": values}
+    table = measure_regions(share, maps, SPACING, None, SETTINGS, [moved])
+    left = (table["region"] == "lateral_column") & (table["side"] == "left")
+    row = table[left & (table["scope"] == "slice")].set_index("metric").loc["FA"]
+    expected = abs(values[3:7, 2:6].mean() - values[2:6, 2:6].mean())
+    assert row["mean_uncertainty"] == pytest.approx(expected)
+    unknown = measure_regions(share, maps, SPACING, None, SETTINGS)
+    assert unknown["mean_uncertainty"].isna().all()

@@ -15,6 +15,7 @@ from scsnet_bids.runs import DwiRun, check_run, check_runs
 from scsnet_bids.settings import GradientSettings
 
 SETTINGS = GradientSettings()
+AFFINE = np.diag([3.0, 3.0, 5.0, 1.0])
 BVALS = [0, 800, 800, 800, 800, 800, 800]
 BVECS = np.array(
     [[0, 1, 1, 1, 1, 0, 0], [0, 1, -1, 0, 0, 1, 1], [0, 0, 0, 1, -1, 1, -1]]
@@ -31,7 +32,7 @@ class Dataset:
         (root / "dataset_description.json").write_text(json.dumps(description))
         for participant in participants:
             self.path(".bval", participant).parent.mkdir(parents=True)
-            self.write_image(np.ones((6, 6, 4, 7), np.int16), participant)
+            self.write_image(np.ones((8, 8, 4, 7), np.int16), participant)
             self.write_gradients(BVALS, BVECS, participant)
             self.path(".json", participant).write_text('{"EchoTime": 0.06}')
 
@@ -39,7 +40,7 @@ class Dataset:
         return self.root / f"sub-{participant}/dwi/sub-{participant}_dwi{extension}"
 
     def write_image(self, voxels: np.ndarray, participant: str = "01") -> None:
-        nib.save(nib.Nifti1Image(voxels, np.eye(4)), self.path(".nii.gz", participant))
+        nib.save(nib.Nifti1Image(voxels, AFFINE), self.path(".nii.gz", participant))
 
     def write_gradients(
         self, bvals: list[float], bvecs: np.ndarray, participant: str = "01"
@@ -73,7 +74,7 @@ def cut_checksum(dataset: Dataset) -> None:
 
 
 def cut_before_packing(dataset: Dataset) -> None:
-    whole = nib.Nifti1Image(np.ones((6, 6, 4, 7), np.int16), np.eye(4)).to_bytes()
+    whole = nib.Nifti1Image(np.ones((8, 8, 4, 7), np.int16), AFFINE).to_bytes()
     dataset.path(".nii.gz").write_bytes(gzip.compress(whole[:-1]))
 
 
@@ -85,7 +86,7 @@ def spoil_one_byte(dataset: Dataset) -> None:
 
 
 def flatten_affine(dataset: Dataset) -> None:
-    raw = bytearray(nib.Nifti1Image(np.ones((6, 6, 4, 7), np.int16), np.eye(4)).to_bytes())
+    raw = bytearray(nib.Nifti1Image(np.ones((8, 8, 4, 7), np.int16), AFFINE).to_bytes())
     raw[254:256] = np.int16(1).tobytes()  # sform_code
     raw[312:328] = np.zeros(4, "<f4").tobytes()  # its third row
     dataset.path(".nii.gz").unlink()
@@ -93,7 +94,7 @@ def flatten_affine(dataset: Dataset) -> None:
 
 
 def keep_one_volume(dataset: Dataset) -> None:
-    dataset.write_image(np.ones((6, 6, 4), np.int16))
+    dataset.write_image(np.ones((8, 8, 4), np.int16))
 
 
 def remove(extension: str) -> Callable[[Dataset], None]:
@@ -211,7 +212,7 @@ def test_all_faults_of_a_run_are_told_together(dataset: Dataset) -> None:
 def test_one_bad_run_does_not_hide_the_others(tmp_path: Path) -> None:
     dataset = Dataset(tmp_path / "data", ("01", "02", "03"))
     dataset.path(".bvec", "01").unlink()
-    dataset.write_image(np.ones((6, 6, 4), np.int16), "03")
+    dataset.write_image(np.ones((8, 8, 4), np.int16), "03")
     good, bad = check_runs(dataset.runs(), SETTINGS)
     assert [run.participant for run in good] == ["02"]
     assert {run.participant: str(error).split(":")[0] for run, error in bad.items()} == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def toy_atlas() -> Atlas:
     ventral = cord & ~gray & (y < 0) & (abs(x) < 3)
     lateral = cord & ~(gray | dorsal | ventral)
     maps = torch.from_numpy(np.stack([lateral, dorsal, ventral, gray]).astype(np.float32))
-    return Atlas(maps.repeat(96, 1, 1, 1), torch.tensor([[6.0, 4.0]]).repeat(96, 1))
+    return Atlas.of_maps(maps.repeat(96, 1, 1, 1), 0.5)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -92,7 +93,7 @@ def test_mirroring_twice_changes_nothing(toy_atlas):
 
 
 def test_no_slice_is_both_trained_on_and_held_out(toy_atlas):
-    numbered = Atlas(toy_atlas.maps, torch.arange(96.0)[:, None].repeat(1, 2))
+    numbered = replace(toy_atlas, half_size_mm=torch.arange(96.0)[:, None].repeat(1, 2))
     seen, held_out = numbered.split()
     assert len(seen.maps) + len(held_out.maps) == 96
     assert held_out.half_size_mm[:, 0].tolist() == list(range(84, 96))

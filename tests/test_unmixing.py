@@ -15,14 +15,16 @@ from scsnet_bids.region_tensor import METRICS, determined, fit_region_tensors
 from scsnet_bids.regional import measure_regions
 from scsnet_bids.regions import N_CLASSES, REGIONS
 from scsnet_bids.settings import GradientSettings, RegionalSettings, UnmixingSettings
-from scsnet_bids.sharpening import sharpen_probability, sharpen_shares
+from scsnet_bids.sharpening import PlacedRegions, fit_outline, sharpen_probability
 from scsnet_bids.slices import PlaneGrid, volume_to_slices
 from scsnet_bids.unmixed_table import UNMIXED_COLUMNS, UNMIXED_FLAGS, add_unmixed
-from scsnet_bids.unmixing import RegionShares, UnmixedValues, unmix_regions
+from scsnet_bids.unmixing import RegionShares, UnmixedValues, change_of_values, unmix_regions
 
 SETTINGS, GRADIENTS = UnmixingSettings(), GradientSettings()
 SNR = 6.5
 SIGMA = 1000 / SNR
+CERTAIN = np.zeros((0, 5, 8, 4))
+"""No border is in doubt."""
 STILL = PhantomSettings(
     snr=np.inf, motion_mm=0, b0_to_dwi_mm=0, tilt_deg=0, slices=5, matrix=(48, 40)
 )
@@ -272,7 +274,7 @@ def table(phantom) -> pd.DataFrame:
     maps = {metric: np.where(share[..., 0] < 1, v, 0) for metric, v in values.items()}
     level = np.array(["C5", "C5", "C4", "C4", ""])
     spacing = phantom.grid.spacing_mm
-    return measure_regions(share, maps, spacing, None, RegionalSettings(), level)
+    return measure_regions(share, maps, spacing, None, RegionalSettings(), level=level)
 
 
 def row(table: pd.DataFrame, **wanted: object) -> pd.Series:
@@ -283,7 +285,7 @@ def row(table: pd.DataFrame, **wanted: object) -> pd.Series:
 
 def test_table_gains_columns_and_keeps_its_own(phantom, table) -> None:
     unmixed = unmix(phantom, phantom.series, 0.0)
-    added = add_unmixed(table, unmixed)
+    added = add_unmixed(table, unmixed, CERTAIN)
     assert list(added.columns) == [*table.columns, *UNMIXED_COLUMNS]
     pd.testing.assert_frame_equal(added[list(table.columns)], table)
     found = row(added, scope="slice", slice=3, region="gray_matter", side="right", metric="MD")
@@ -293,7 +295,7 @@ def test_table_gains_columns_and_keeps_its_own(phantom, table) -> None:
 
 def test_unions_are_means_by_volume(phantom, table) -> None:
     unmixed = unmix(phantom, phantom.series, 0.0)
-    added = add_unmixed(table, unmixed)
+    added = add_unmixed(table, unmixed, CERTAIN)
     level = row(added, scope="level", level="C4", region="lateral_column", side="both", metric="FA")
     value, volume = unmixed.value[2:4, :2, 0], unmixed.volume[2:4, :2]
     assert level["unmixed"] == pytest.approx((value * volume).sum() / volume.sum())
@@ -306,7 +308,7 @@ def test_unions_are_means_by_volume(phantom, table) -> None:
 
 def test_uncertainty_of_a_union_counts_what_members_share(phantom, table, rng) -> None:
     unmixed = unmix(phantom, noisy(phantom.series, rng), SIGMA)
-    added = add_unmixed(table, unmixed)
+    added = add_unmixed(table, unmixed, CERTAIN)
     both = row(added, scope="slice", slice=1, region="gray_matter", side="both", metric="FA")
     weight = unmixed.volume[1, 6:] / unmixed.volume[1, 6:].sum()
     expected = np.sqrt(weight @ unmixed.covariance[1, 0, 6:, 6:] @ weight)
@@ -315,7 +317,7 @@ def test_uncertainty_of_a_union_counts_what_members_share(phantom, table, rng) -
 
 def test_every_missing_value_has_a_named_reason(phantom, table) -> None:
     strict = replace(SETTINGS, least_voxels=6.0)
-    added = add_unmixed(table, unmix(phantom, phantom.series, 0.0, settings=strict))
+    added = add_unmixed(table, unmix(phantom, phantom.series, 0.0, settings=strict), CERTAIN)
     missing = added["unmixed"].isna()
     assert 0 < missing.sum() < len(added)
     assert (added.loc[missing, "unmixed_flag"] == "not_separable").all()
@@ -328,7 +330,7 @@ def test_slices_without_cord_or_volumes_are_named(phantom, table) -> None:
     value, volume, known = (x.copy() for x in (unmixed.value, unmixed.volume, unmixed.determined))
     value[:2], volume[0], known[1] = np.nan, 0, False
     added = add_unmixed(
-        table, replace(unmixed, value=value, volume=volume, determined=known)
+        table, replace(unmixed, value=value, volume=volume, determined=known), CERTAIN
     ).query("scope == 'slice' and region == 'cord' and side == 'both' and metric == 'FA'")
     assert added["unmixed_flag"].tolist()[:2] == ["no_cord", "few_volumes"]
 
@@ -349,33 +351,78 @@ def test_withdrawing_shrinks_the_cord(rng) -> None:
     assert (cord[1] > cord[2]).all()
 
 
-@pytest.mark.parametrize("withdrawn", [-0.8, 0.8])
-def test_an_outline_of_the_wrong_size_is_put_right(phantom, rng, withdrawn) -> None:
+def placed(phantom: Phantom, withdrawal: float | np.ndarray) -> PlacedRegions:
+    """True regions, as soft as a network's, with their outlines moved."""
     share = phantom.region_share
     right = np.stack([volume_to_slices(share[..., c]) for c in range(N_CLASSES)], axis=1)
-    wrong = sharpen_probability(right, 1 / SETTINGS.sharpness, withdrawn)
+    wrong = sharpen_probability(right, 1 / SETTINGS.sharpness, withdrawal)
     plane = PlaneGrid.of_image(phantom.grid)
-    series = noisy(phantom.series, rng, 1000 / 15)
-    is_b0 = phantom.gradients.bvals == 0
-    found = sharpen_shares(series, is_b0, wrong, plane, phantom.grid, np.zeros((5, 2)), SETTINGS)
-    area, true, given = (
-        x[..., 1:].sum() for x in (found.shares.weighted, share, wrong.transpose(3, 2, 0, 1))
-    )
-    assert abs(given / true - 1) > 0.06
-    assert abs(area / true - 1) < 0.03
-    assert not found.at_limit
+    return PlacedRegions(wrong, plane, phantom.grid, np.zeros((5, 2)), SETTINGS.sharpness)
 
 
-def test_sharpening_nothing_gives_nothing(phantom) -> None:
-    probability = np.zeros((5, N_CLASSES, 40, 48))
-    probability[:, 0] = 1
-    plane = PlaneGrid.of_image(phantom.grid)
-    is_b0 = phantom.gradients.bvals == 0
-    found = sharpen_shares(
-        phantom.series, is_b0, probability, plane, phantom.grid, np.zeros((5, 2)), SETTINGS
+def test_every_slice_finds_its_own_outline(phantom, rng) -> None:
+    regions = placed(phantom, np.array([-0.8, 0.8, 0.0, 0.8, -0.8])[:, None, None])
+    series, is_b0 = noisy(phantom.series, rng, 1000 / 15), phantom.gradients.bvals == 0
+    outline = fit_outline(series, is_b0, regions)
+    shares = regions.sharpened(outline.withdrawal[:, None, None]).shares()
+    given, found, true = (
+        x[..., 1:].sum(axis=(0, 1, 3))
+        for x in (regions.shares().weighted, shares.weighted, phantom.region_share)
     )
-    assert (found.shares.weighted[..., 1:] == 0).all()
-    assert np.isnan(found.area_ratio)
+    assert np.abs(given / true - 1).max() > 0.06
+    assert np.abs(found / true - 1).max() < 0.05
+    assert outline.area_ratio[0] < 0.95
+    assert outline.area_ratio[1] > 1.05
+    assert not outline.at_limit.any()
+
+
+def test_an_outline_far_off_is_at_its_limit(phantom) -> None:
+    outline = fit_outline(phantom.series, phantom.gradients.bvals == 0, placed(phantom, -2.5))
+    assert outline.at_limit.all()
+
+
+def test_no_cord_has_no_outline(phantom) -> None:
+    regions = placed(phantom, 0.0)
+    empty = np.zeros_like(regions.probability)
+    empty[:, 0] = 1
+    regions = replace(regions, probability=empty)
+    outline = fit_outline(phantom.series, phantom.gradients.bvals == 0, regions)
+    assert (regions.sharpened(outline.withdrawal[:, None, None]).shares().b0[..., 1:] == 0).all()
+    assert np.isnan(outline.area_ratio).all()
+    assert not outline.at_limit.any()
+
+
+def test_b0_shares_lie_where_the_b0_volumes_do(phantom) -> None:
+    regions = replace(placed(phantom, 0.0), b0_to_dwi_mm=np.tile([1.0, 0.0], (5, 1)))
+    shares = regions.shares()
+    left = np.arange(48) * phantom.grid.spacing_mm[0]
+    weighted, b0 = (
+        np.average(left, weights=share[..., 1:].sum(axis=(1, 2, 3))) for share in shares
+    )
+    assert weighted - b0 == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_change_of_values_is_that_of_unmixing_again(phantom) -> None:
+    regions = placed(phantom, 0.0)
+    first, other = (regions.sharpened(w).shares() for w in (0.0, 0.3))
+    unmixed, again = (unmix(phantom, phantom.series, 0.0, shares=s) for s in (first, other))
+    change = change_of_values(
+        phantom.series, [first, other], phantom.gradients, unmixed, SETTINGS, GRADIENTS
+    )[0]
+    expected = again.value - unmixed.value
+    known = np.isfinite(expected) & np.isfinite(change)
+    assert known.mean() > 0.5
+    fa = known[..., 0]
+    assert np.corrcoef(change[..., 0][fa], expected[..., 0][fa])[0, 1] > 0.95
+    assert np.abs(change - expected)[..., 0][fa].max() < 0.02
+
+
+def test_borders_in_doubt_do_not_average_out_over_slices(phantom, table) -> None:
+    unmixed = unmix(phantom, phantom.series, 0.0)
+    change = np.full((1, 5, 8, 4), 0.03)
+    added = add_unmixed(table, unmixed, change)
+    cord = row(added, scope="cord", region="lateral_column", side="left", metric="FA")
+    assert cord["unmixed_uncertainty"] == pytest.approx(0.03, rel=0.05)
 
 
 def test_regions_are_in_order_of_their_labels() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,16 @@ from scsnet_bids.workflows import motion, outputs, regional, reports, segmentati
 from scsnet_bids.workflows.graph import new_graph
 
 from scsnet_bids import __version__
+from scsnet_bids.images import read_grid
 from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
 
+GRAPH_NAME = "scsnet_" + "".join(c if c.isalnum() else "_" for c in __version__)
 RUN_INPUTS = ("dwi", "bval", "bvec")
+STEP_GB = 0.5
+"""A step with its libraries before it has read anything; measured 0.4."""
+COPIES = 7
+"""Double-precision copies of the series that a step holds at most; measured 5.6 (tensor fit)."""
 
 
 def init_scsnet_wf(runs: Sequence[DwiRun], out_dir: Path, settings: Settings) -> pe.Workflow:
@@ -32,14 +39,34 @@ def init_scsnet_wf(runs: Sequence[DwiRun], out_dir: Path, settings: Settings) ->
     -------
     nipype Workflow with one subgraph per run
     """
-    graph = pe.Workflow(name="scsnet_" + __version__.replace(".", "_"))
+    graph = pe.Workflow(name=GRAPH_NAME)
     graph.add_nodes([init_run_wf(run, out_dir, settings) for run in runs])
     return graph
 
 
 def run_graph_name(run: DwiRun) -> str:
     """Name the subgraph of a run; names of graphs hold letters, digits and underscores only."""
-    return run.prefix.replace("-", "_") + "_wf"
+    return run.prefix.replace("-", "_").replace("+", "_plus_") + "_wf"
+
+
+def run_folder(work_dir: Path, run: DwiRun) -> Path:
+    """Name the folder of a run's intermediate results."""
+    return work_dir / GRAPH_NAME / run_graph_name(run)
+
+
+def estimate_memory_gb(run: DwiRun) -> float:
+    """Estimate the most memory that a step of a run needs.
+
+    Parameters
+    ----------
+    run : the run, of which the header is read
+
+    Returns
+    -------
+    float, GB of 2^30 bytes
+    """
+    grid, n_volumes = read_grid(run.image)
+    return STEP_GB + COPIES * 8 * math.prod(grid.shape) * n_volumes / 2**30
 
 
 def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
@@ -61,18 +88,19 @@ def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
     motion_wf = motion.init_motion_wf(settings)
     segmentation_wf = segmentation.init_segmentation_wf(settings)
     tensor_wf = tensor.init_tensor_wf(settings.gradients)
-    regional_wf = regional.init_regional_wf(settings)
-    reports_wf = reports.init_reports_wf(run.prefix)
+    regional_wf = regional.init_regional_wf(run, settings)
+    reports_wf = reports.init_reports_wf(out_dir, run, settings)
     save_derivatives = outputs.init_save_derivatives(out_dir, run, settings)
     stages = {
         motion_wf: motion.OUTPUTS,
         segmentation_wf: segmentation.OUTPUTS,
         tensor_wf: tensor.OUTPUTS,
         regional_wf: regional.OUTPUTS,
-        reports_wf: reports.OUTPUTS,
     }
     graph.connect([(inputnode, motion_wf, [(name, f"inputnode.{name}") for name in RUN_INPUTS])])
     graph.connect(inputnode, "dwi", regional_wf, "inputnode.dwi")
+    acquired = [(name, f"inputnode.{name}") for name in RUN_INPUTS]
+    graph.connect([(inputnode, reports_wf, acquired)])
     # A product has one name from the stage that makes it to every stage that uses it.
     _connect_by_name(graph, stages, segmentation_wf, segmentation.INPUTS)
     _connect_by_name(graph, stages, tensor_wf, tensor.INPUTS)

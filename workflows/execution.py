@@ -8,10 +8,15 @@ a crash file and an exit code.
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +29,31 @@ from scsnet_bids.errors import ScsnetError
 
 LOST_WORKER = (
     "A worker process was killed, most often because the machine ran out of memory. "
-    "Give the job more memory or fewer processes (--nprocs)."
+    "Give the job more memory or fewer processes (--nprocs), then run the same command again."
 )
+STOPPED = "not finished, because another run failed first (--stop-on-first-crash)"
+PARENT_GB = 0.5
+"""What this process itself needs beside its workers; measured 0.4."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of the machine a graph may use, and how it ends and speaks.
+
+    Attributes
+    ----------
+    n_processors : in all; with as many ``threads`` or fewer, the steps run in this process
+    threads : of one step
+    memory_gb : in all, for steps that run at the same time
+    stop_on_first_crash : start no other step once one has failed
+    verbosity : 0 for the progress display alone, 1 and 2 for what Nipype says
+    """
+
+    n_processors: int = 1
+    threads: int = 1
+    memory_gb: float = math.inf
+    stop_on_first_crash: bool = False
+    verbosity: int = 0
 
 
 class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
@@ -34,11 +62,16 @@ class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
     _lost_worker: BaseException | None = None
 
     def _submit_job(self, node: pe.Node, updatehash: bool = False) -> int:
-        """Hand a node to a worker that keeps quiet, like this process."""
+        """Hand a node to a worker that is as quiet as this process."""
         self._taskid += 1
-        future = self.pool.submit(_run_quietly, node, updatehash, self._taskid)
-        future.add_done_callback(self._async_callback)
-        self._task_obj[self._taskid] = future
+        verbosity = self.plugin_args["verbosity"]
+        try:
+            future = self.pool.submit(_run_quietly, node, updatehash, self._taskid, verbosity)
+        except (BrokenProcessPool, OSError, EOFError) as failure:
+            self._lost_worker, self._task_obj[self._taskid] = failure, None
+        else:
+            future.add_done_callback(self._async_callback)
+            self._task_obj[self._taskid] = future
         return int(self._taskid)
 
     def _async_callback(self, args: Future[dict[str, Any]]) -> None:
@@ -52,22 +85,46 @@ class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
     def _get_result(self, taskid: int) -> dict[str, Any] | None:
         """Hand a lost worker back as a failed task."""
         result: dict[str, Any] | None = super()._get_result(taskid)
-        if result is None and self._lost_worker is not None:
+        if result is None and (self._lost_worker is not None or self._dead_workers()):
             return {"taskid": taskid, "result": None, "traceback": [LOST_WORKER]}
         return result
 
+    def _dead_workers(self) -> list[Any]:
+        """List workers that have ended; they live as long as the pool."""
+        return [worker for worker in self._workers() if not worker.is_alive()]
 
-def _run_quietly(node: pe.Node, updatehash: bool, taskid: int) -> dict[str, Any]:
+    def _workers(self) -> list[Any]:
+        """List the worker processes."""
+        return list((self.pool._processes or {}).values())
+
+    def _postrun_check(self) -> None:
+        """Close the pool, which may wait for ever for the rest of a lost worker's answer."""
+        if self._lost_worker is not None or self._dead_workers():
+            for worker in self._workers():
+                worker.kill()
+            with suppress(AttributeError, OSError):
+                self.pool._result_queue._writer.close()
+        super()._postrun_check()
+
+    def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
+        """Report a reused step like any other."""
+        if cached:
+            self._status_callback(self.procs[jobid], "start")
+        super()._task_finished_cb(jobid, cached)
+
+
+def _run_quietly(node: pe.Node, updatehash: bool, taskid: int, verbosity: int) -> dict[str, Any]:
     """Run a node in a worker process."""
-    _silence_nipype()
+    _quieten_nipype(verbosity)
     result: dict[str, Any] = run_node(node, updatehash, taskid)
     return result
 
 
-def _silence_nipype() -> None:
-    """Leave the talking to the progress display; crash files hold the rest."""
+def _quieten_nipype(verbosity: int) -> None:
+    """Leave the talking to the progress display unless asked; crash files hold the rest."""
+    level = (logging.CRITICAL, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
     for name in ("workflow", "interface", "utils"):
-        logging.getLogger(f"nipype.{name}").setLevel(logging.CRITICAL)
+        logging.getLogger(f"nipype.{name}").setLevel(level)
 
 
 @dataclass
@@ -77,41 +134,60 @@ class Progress:
     Attributes
     ----------
     names : what a reader calls the run, by the name of its graph
-    n_steps : number of steps of all runs
+    n_steps : number of steps by run
     failed_nodes : full name of the node that failed first, by run
+    n_done : steps that have ended, by run
     """
 
     names: Mapping[str, str]
-    n_steps: int
+    n_steps: Counter[str]
     failed_nodes: dict[str, str] = field(default_factory=dict)
-    _n_done: int = 0
+    n_done: Counter[str] = field(default_factory=Counter)
     _started: dict[str, float] = field(default_factory=dict)
+    _reused: set[str] = field(default_factory=set)
 
     def __call__(self, node: pe.Node, status: str) -> None:
         """Take a status report of Nipype: ``start``, ``end`` or ``exception``."""
         place = node.fullname
-        run = next(self.names[part] for part in place.split(".") if part in self.names)
+        run = _run_of(place, self.names)
         if status == "start":
             self._started[place] = time.monotonic()
+            if _is_reusable(node):
+                self._reused.add(place)
             return
         # A plugin also reports the end of the steps it skipped because an earlier one failed.
         if place not in self._started:
             return
-        self._n_done += 1
+        self.n_done[run] += 1
         if status == "exception":
             self.failed_nodes.setdefault(run, place)
         outcome = "FAILED" if status == "exception" else self._duration(place)
-        step = node.name.replace("_", " ")
-        count = f"{self._n_done:{len(str(self.n_steps))}d}/{self.n_steps}"
+        step, total = node.name.replace("_", " "), self.n_steps.total()
+        count = f"{self.n_done.total():{len(str(total))}d}/{total}"
         print(f"[{count}] {run}  {step:<20} {outcome}", flush=True)
+
+    def unfinished(self) -> list[str]:
+        """List runs that have neither failed nor done all of their steps."""
+        return [
+            run
+            for run, n_steps in self.n_steps.items()
+            if run not in self.failed_nodes and self.n_done[run] < n_steps
+        ]
 
     def _duration(self, place: str) -> str:
         """Write how long a step took."""
+        if place in self._reused:
+            return "reused"
         return f"{time.monotonic() - self._started[place]:6.1f} s"
 
 
 def process_runs(
-    graph: pe.Workflow, names: Mapping[str, str], work_dir: Path, log_dir: Path, n_procs: int
+    graph: pe.Workflow,
+    names: Mapping[str, str],
+    needs_gb: Mapping[str, float],
+    work_dir: Path,
+    log_dir: Path,
+    limits: Limits,
 ) -> dict[str, ScsnetError]:
     """Run a checked graph to its end; a failing run does not stop the others.
 
@@ -119,54 +195,86 @@ def process_runs(
     ----------
     graph : one subgraph per run
     names : what a reader calls the run, by the name of its subgraph
+    needs_gb : memory that a step of the run may need, by the name of the run
     work_dir : intermediate results, which a repeated call reuses
     log_dir : crash files
-    n_procs : worker processes; 1 runs in this process
+    limits : how much of the machine to use, and when to stop
 
     Returns
     -------
     dict, the error of every run that failed
     """
-    _configure(graph, work_dir, log_dir)
-    progress = Progress(names, _count_steps(graph))
+    _configure(graph, work_dir, log_dir, limits)
+    steps = list(_steps(graph, names))
+    for run, node in steps:
+        node.n_procs = limits.threads
+        # Nipype has no public way to set this once a node is made.
+        node._mem_gb = needs_gb[run]
+    progress = Progress(names, Counter(run for run, _ in steps))
     started = time.time()
     try:
-        graph.run(plugin=_make_plugin(n_procs, progress))
+        graph.run(plugin=_make_plugin(limits, progress))
     except Exception:
         # Nipype ends by raising the first failure again; each has been reported to `progress`.
         if not progress.failed_nodes:
             raise
     crashes = [path for path in log_dir.glob("crash-*.txt") if path.stat().st_mtime >= started - 1]
-    return {run: _describe_crash(node, crashes) for run, node in progress.failed_nodes.items()}
+    failed = {run: _describe_crash(node, crashes) for run, node in progress.failed_nodes.items()}
+    return failed | {run: ScsnetError(STOPPED) for run in progress.unfinished()}
 
 
-def _count_steps(graph: pe.Workflow) -> int:
-    """Count the nodes that do something."""
-    interfaces = [graph.get_node(name).interface for name in graph.list_node_names()]
-    return sum(not isinstance(interface, IdentityInterface) for interface in interfaces)
+def _run_of(place: str, names: Mapping[str, str]) -> str:
+    """Find the run that a node belongs to, by the node's full name."""
+    return next(names[part] for part in place.split(".") if part in names)
 
 
-def _make_plugin(n_procs: int, progress: Progress) -> LinearPlugin | MultiProcPlugin:
+def _steps(graph: pe.Workflow, names: Mapping[str, str]) -> Iterator[tuple[str, pe.Node]]:
+    """List the nodes that do something, each with its run."""
+    for place in graph.list_node_names():
+        node = graph.get_node(place)
+        if not isinstance(node.interface, IdentityInterface):
+            yield _run_of(place, names), node
+
+
+def _is_reusable(node: pe.Node) -> bool:
+    """Tell whether the work folder holds what a node would compute."""
+    if node.interface.always_run:
+        return False
+    present, current = node.is_cached()
+    return bool(present and current)
+
+
+def _make_plugin(limits: Limits, progress: Progress) -> LinearPlugin | MultiProcPlugin:
     """Choose how to run: in this process, or in guarded workers."""
-    arguments: dict[str, Any] = {"status_callback": progress, "n_procs": n_procs}
-    if n_procs == 1:
+    arguments: dict[str, Any] = {
+        "status_callback": progress,
+        "n_procs": limits.n_processors,
+        "verbosity": limits.verbosity,
+        # A step that needs more than there is runs alone.
+        "memory_gb": max(limits.memory_gb - PARENT_GB, 0.1),
+        "raise_insufficient": False,
+    }
+    if limits.n_processors <= limits.threads:
         return LinearPlugin(arguments)
-    # A forked copy of a process that has loaded torch may deadlock in its thread pool.
+    # A forked copy of a process that has loaded torch may deadlock in its thread pool; what takes
+    # longest to import otherwise is loaded once for all workers.
+    get_context("forkserver").set_forkserver_preload([__name__, "scsnet_bids.interfaces"])
     return GuardedMultiProcPlugin(arguments | {"mp_context": "forkserver"})
 
 
-def _configure(graph: pe.Workflow, work_dir: Path, log_dir: Path) -> None:
-    """Tell a graph where to work, to trust content rather than time stamps, and to stay quiet."""
+def _configure(graph: pe.Workflow, work_dir: Path, log_dir: Path, limits: Limits) -> None:
+    """Tell a graph where to work, to trust content rather than time stamps, and how to end."""
     graph.base_dir = str(work_dir)
     graph.config["execution"] = {
         "hash_method": "content",
         "crashdump_dir": str(log_dir),
         "crashfile_format": "txt",
         "poll_sleep_duration": "0.1",
-        "stop_on_first_crash": "false",
+        "stop_on_first_crash": str(limits.stop_on_first_crash).lower(),
+        "create_report": "false",
         "check_version": "false",
     }
-    _silence_nipype()
+    _quieten_nipype(limits.verbosity)
 
 
 def _describe_crash(node: str, crashes: Sequence[Path]) -> ScsnetError:

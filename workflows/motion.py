@@ -6,7 +6,7 @@ from nipype.pipeline import engine as pe
 from scsnet_bids.workflows.graph import new_graph
 
 from scsnet_bids.interfaces import CorrectMotion, LocateCord
-from scsnet_bids.network.weights import weights_sha256
+from scsnet_bids.network.weights import weights_path, weights_sha256
 from scsnet_bids.settings import Settings
 
 INPUTS = ("dwi", "bval", "bvec")
@@ -43,7 +43,7 @@ def init_motion_wf(settings: Settings) -> pe.Workflow:
         LocateCord(
             gradient_settings=settings.gradients,
             segmentation_settings=settings.segmentation,
-            weights_sha256=weights_sha256(),
+            weights_sha256=weights_sha256(weights_path(settings.segmentation.weights)),
         ),
         name="locate_cord",
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from nipype.pipeline import engine as pe
 
+from scsnet_bids.compression import COMPRESSION_COLUMNS
 from scsnet_bids.confounds import CONFOUND_COLUMNS, SHIFT_COLUMNS
 from scsnet_bids.derivatives import (
     Derivative,
@@ -55,6 +56,25 @@ def init_save_derivatives(out_dir: Path, run: DwiRun, settings: Settings) -> pe.
     )
 
 
+def init_save_figures(out_dir: Path, run: DwiRun, pictures: Sequence[str], name: str) -> pe.Node:
+    """Build the node that copies some of a run's pictures to their names.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    run : the run
+    pictures : by the entity ``desc`` of their names
+    name : of the node
+
+    Returns
+    -------
+    nipype Node with one input field per picture
+    """
+    names = _Names(out_dir, run)
+    listed = [Derivative(picture, names.figure(picture)) for picture in pictures]
+    return pe.Node(SaveDerivatives(listed), name=name)
+
+
 def list_derivatives(out_dir: Path, run: DwiRun, settings: Settings) -> list[Derivative]:
     """List everything that a run leaves behind.
 
@@ -71,10 +91,9 @@ def list_derivatives(out_dir: Path, run: DwiRun, settings: Settings) -> list[Der
     names = _Names(out_dir, run)
     return [
         *_series_derivatives(names, read_metadata(run)),
-        *_region_derivatives(names),
+        *_region_derivatives(names, settings),
         *_map_derivatives(names, settings),
         *_table_derivatives(names),
-        Derivative("region_figure", names.figure("regions")),
     ]
 
 
@@ -94,7 +113,7 @@ class _Names:
 
     def figure(self, desc: str) -> Path:
         """Name a picture."""
-        path = self.path("dwi", ".png", desc=desc)
+        path = self.path("dwi", ".svg", desc=desc)
         return path.parents[1] / "figures" / path.name
 
     def image(self, description: str, *sources: str, **fields: Any) -> dict[str, Any]:
@@ -116,8 +135,9 @@ def _series_derivatives(names: _Names, metadata: dict[str, Any]) -> Iterator[Der
     yield Derivative("b0", names.path("dwiref", ".nii.gz", desc="b0"), b0)
 
 
-def _region_derivatives(names: _Names) -> Iterator[Derivative]:
+def _region_derivatives(names: _Names, settings: Settings) -> Iterator[Derivative]:
     """Cord, labels and shares in DTI space."""
+    own = " The weights are not those of the package." if settings.segmentation.weights else ""
     sources = (names.reference, names.series)
     mask = names.image(
         "Spinal cord: voxels that the cord fills at least half.", *sources, Type="ROI"
@@ -125,14 +145,14 @@ def _region_derivatives(names: _Names) -> Iterator[Derivative]:
     yield Derivative("cord_mask", names.path("mask", ".nii.gz", label="SC"), mask)
     labels = names.image(
         "Eight cord regions by SCS-Net. The cord's edge is seen in the image; the borders inside "
-        "it are mostly learned anatomy, placed in the cord that was found.",
+        "it are mostly learned anatomy, placed in the cord that was found." + own,
         *sources,
         Manual=False,
     )
     yield Derivative("region_label", names.path("dseg", ".nii.gz", seg=SEGMENTATION), labels)
     yield Derivative("region_lut", names.path("dseg", ".tsv", seg=SEGMENTATION))
     shares = names.image(
-        "Part of each voxel that the background and each region fill.",
+        "Part of each voxel that the background and each region fill." + own,
         *sources,
         LabelMap=["background", *(region.name for region in REGIONS)],
         Manual=False,
@@ -187,7 +207,11 @@ def _table_derivatives(names: _Names) -> Iterator[Derivative]:
             REGION_TABLE_COLUMNS | UNMIXED_COLUMNS,
         ),
         "shape_table": ("scalarstats", {"desc": "shape"}, SHAPE_COLUMNS),
-        "quality_table": ("qc", {"desc": "image"}, QUALITY_COLUMNS | NOISE_COLUMNS),
+        "quality_table": (
+            "qc",
+            {"desc": "image"},
+            QUALITY_COLUMNS | NOISE_COLUMNS | COMPRESSION_COLUMNS,
+        ),
     }
     for field, (suffix, named, columns) in entities.items():
         yield Derivative(field, names.path(suffix, ".tsv", **named), columns)

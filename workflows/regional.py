@@ -7,16 +7,21 @@ from scsnet_bids.workflows.graph import new_graph
 from scsnet_bids.workflows.tensor import SCALAR_MAPS
 
 from scsnet_bids.interfaces import MeasureRegions, SummariseQuality, UnmixRegions
+from scsnet_bids.level_files import find_levels
+from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
 
-MEASURED = ("region_share", "cord_found", *SCALAR_MAPS)
+PLACED = ("region_probability", "dwiref_to_dwi", "outline_table")
+MEASURED = ("region_share", "cord_found", *SCALAR_MAPS, *PLACED)
 CORRECTED = ("corrected_dwi", "corrected_bval", "corrected_bvec")
-UNMIXED = ("region_share", "region_share_b0", "noise", "orig_to_dwiref")
+UNMIXED = ("region_share", "region_share_b0", "noise", "orig_to_dwiref", *PLACED)
 JUDGED = (
     "b0",
     "noise",
     "tensor",
+    "direction",
     "cord_mask",
+    "region_share",
     "orig_to_dwiref",
     "dwiref_to_dwi",
     "outline_table",
@@ -25,8 +30,13 @@ INPUTS = ("dwi", *CORRECTED, *dict.fromkeys(MEASURED + UNMIXED + JUDGED))
 OUTPUTS = ("region_table", "shape_table", "quality_table")
 
 
-def init_regional_wf(settings: Settings) -> pe.Workflow:
-    """Build the graph that measures the regions.
+def init_regional_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
+    """Build the graph that measures the regions of a run.
+
+    Parameters
+    ----------
+    run : whose vertebral levels are looked for
+    settings : of the run
 
     Inputs
     ------
@@ -34,9 +44,10 @@ def init_regional_wf(settings: Settings) -> pe.Workflow:
     corrected_dwi, corrected_bval, corrected_bvec : the corrected series
     region_share, cord_mask : the regions in DTI space
     region_share_b0 : shares where the cord lies in the b=0 volumes
-    outline_table : table, how the outline was refined
+    region_probability : probabilities on the network's grid, in B0 space
+    outline_table : table, how the outline was refined per slice
     cord_found : table, confidence per slice
-    fa, md, ad, rd, tensor, noise : what the tensor fit gave
+    fa, md, ad, rd, tensor, direction, noise : what the tensor fit gave
     b0 : B0 image
     orig_to_dwiref, dwiref_to_dwi : tables, displacements
 
@@ -49,8 +60,15 @@ def init_regional_wf(settings: Settings) -> pe.Workflow:
     graph = new_graph("regional_wf", INPUTS, OUTPUTS)
     inputnode, outputnode = graph.get_node("inputnode"), graph.get_node("outputnode")
     measure_regions = pe.Node(
-        MeasureRegions(regional_settings=settings.regional), name="measure_regions"
+        MeasureRegions(
+            run_name=run.prefix,
+            regional_settings=settings.regional,
+            unmixing_settings=settings.unmixing,
+        ),
+        name="measure_regions",
     )
+    if levels := find_levels(run, settings.regional.levels):
+        measure_regions.inputs.levels = str(levels)
     unmix_regions = pe.Node(
         UnmixRegions(gradient_settings=settings.gradients, unmixing_settings=settings.unmixing),
         name="unmix_regions",

@@ -6,7 +6,7 @@ from nipype.pipeline import engine as pe
 from scsnet_bids.workflows.graph import new_graph
 
 from scsnet_bids.interfaces import AlignB0ToDwi, SegmentRegions, TransferRegions
-from scsnet_bids.network.weights import weights_sha256
+from scsnet_bids.network.weights import weights_path, weights_sha256
 from scsnet_bids.settings import Settings
 
 TRANSFERRED = (
@@ -19,7 +19,7 @@ TRANSFERRED = (
 )
 CORRECTED = ("corrected_dwi", "corrected_bval", "corrected_bvec")
 INPUTS = ("b0", "mean_dwi", "cord_centre", *CORRECTED)
-OUTPUTS = ("cord_found", "dwiref_to_dwi", *TRANSFERRED)
+OUTPUTS = ("region_probability", "cord_found", "dwiref_to_dwi", *TRANSFERRED)
 
 
 def init_segmentation_wf(settings: Settings) -> pe.Workflow:
@@ -33,17 +33,19 @@ def init_segmentation_wf(settings: Settings) -> pe.Workflow:
 
     Outputs
     -------
+    region_probability : probabilities on the network's grid, in B0 space
     cord_found : table, whether and how surely the cord was found per slice
     dwiref_to_dwi : table, displacement from B0 to DTI space per slice
     region_share, region_label, region_lut, cord_mask : the regions in DTI space
     region_share_b0 : shares where the cord lies in the b=0 volumes
-    outline_table : table, how the outline was refined
+    outline_table : table, how the outline was refined per slice
     """
     graph = new_graph("segmentation_wf", INPUTS, OUTPUTS)
     inputnode, outputnode = graph.get_node("inputnode"), graph.get_node("outputnode")
     segment_regions = pe.Node(
         SegmentRegions(
-            segmentation_settings=settings.segmentation, weights_sha256=weights_sha256()
+            segmentation_settings=settings.segmentation,
+            weights_sha256=weights_sha256(weights_path(settings.segmentation.weights)),
         ),
         name="segment_regions",
     )
@@ -56,7 +58,8 @@ def init_segmentation_wf(settings: Settings) -> pe.Workflow:
     )
     # Probabilities on the network's grid, in B0 space.
     graph.connect([(inputnode, segment_regions, [("b0", "b0"), ("cord_centre", "cord_centre")])])
-    graph.connect(segment_regions, "cord_found", outputnode, "cord_found")
+    segmented = [(name, name) for name in ("region_probability", "cord_found")]
+    graph.connect([(segment_regions, outputnode, segmented)])
     # How far the cord of the mean DWI lies from that of the B0 image.
     graph.connect(inputnode, "mean_dwi", align_b0_to_dwi, "mean_dwi")
     probability = [("region_probability", "region_probability")]

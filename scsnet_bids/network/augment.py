@@ -40,8 +40,6 @@ def draw_batch(atlas: Atlas, n: int, generator: torch.Generator) -> tuple[Tensor
     anatomy, target, pose = draw_slices(atlas, draws)
     shaded = anatomy * torch.exp(draws.uniform(0, 0.35) * draws.field(30, "bicubic"))
     image, inside = image_anatomy(shaded, pose, draws)
-    bright = image.amax(dim=(1, 2), keepdim=True).clamp_min(1e-6)
-    image = (image / bright) ** draws.log_uniform(0.7, 1.4)
     margin = (PATCH_PIXELS - CROP_PIXELS) // 2
     target = target[:, :, margin:-margin, margin:-margin]
     return standardise(image, inside)[:, None], target

@@ -5,7 +5,8 @@ The atlas is not part of the package; see ``MODEL_CARD.md`` for where it comes f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ CERVICAL_LEVELS = range(1, 10)
 """Vertebral levels used, C1 to T2."""
 
 MAP_PIXELS = 48
+SLICE_MM = 0.5
 BLOCK_SLICES = 12
 HELD_OUT_EVERY = 8
 
@@ -43,10 +45,32 @@ class Atlas:
         together, symmetric about the midline, which lies between the two middle columns; 0.5 mm,
         rows from front to back, the cord's centre of mass in the middle
     half_size_mm : (n, 2) half width and half height of the cord
+    spacing_mm : (n,) height of a slice
+    scale : (n,) factor that brings the source of a slice to the mean size of PAM50
+    stack : (n,) number of the stack that a slice belongs to; slices of a stack are neighbours
     """
 
     maps: Tensor
     half_size_mm: Tensor
+    spacing_mm: Tensor
+    scale: Tensor
+    stack: Tensor
+
+    @classmethod
+    def of_maps(cls, maps: Tensor, spacing_mm: float, scale: float = 1.0) -> Atlas:
+        """Make an atlas of one stack of maps."""
+        spacing, scales = (torch.full((len(maps),), value) for value in (spacing_mm, scale))
+        stack = torch.zeros(len(maps), dtype=torch.long)
+        return cls(maps, _half_size_mm(maps.sum(dim=1)), spacing, scales, stack)
+
+    @classmethod
+    def joined(cls, atlases: Sequence[Atlas]) -> Atlas:
+        """Put atlases one behind the other; their stacks stay apart."""
+        first, parts = 0, []
+        for atlas in atlases:
+            parts.append(replace(atlas, stack=atlas.stack + first))
+            first += int(atlas.stack.max()) + 1
+        return cls(*(torch.cat(tensors) for tensors in zip(*map(_tensors, parts), strict=True)))
 
     def split(self) -> tuple[Atlas, Atlas]:
         """Part the slices into those to train on and those held out: every 8th block of 12."""
@@ -56,11 +80,16 @@ class Atlas:
 
     def to(self, device: torch.device) -> Atlas:
         """Move the maps to a device."""
-        return Atlas(self.maps.to(device), self.half_size_mm.to(device))
+        return Atlas(*(tensor.to(device) for tensor in _tensors(self)))
 
     def _subset(self, chosen: Tensor) -> Atlas:
         """Keep the chosen slices."""
-        return Atlas(self.maps[chosen], self.half_size_mm[chosen])
+        return Atlas(*(tensor[chosen] for tensor in _tensors(self)))
+
+
+def _tensors(atlas: Atlas) -> list[Tensor]:
+    """All that an atlas says of its slices."""
+    return [getattr(atlas, field.name) for field in fields(atlas)]
 
 
 def read_atlas(folder: Path) -> Atlas:
@@ -90,8 +119,7 @@ def read_atlas(folder: Path) -> Atlas:
     tissues = [_sum_tracts(folder, tracts, cervical) for tracts in TRACTS.values()]
     cord = np.sum(tissues, axis=0)
     maps = np.stack([_symmetrised(_centred(tissue, cord)) for tissue in tissues], axis=1)
-    tensor = torch.from_numpy(maps.astype(np.float32))
-    return Atlas(tensor, _half_size_mm(tensor.sum(dim=1)))
+    return Atlas.of_maps(torch.from_numpy(maps.astype(np.float32)), SLICE_MM)
 
 
 def _sum_tracts(folder: Path, tracts: range, chosen: npt.NDArray[np.bool_]) -> FloatArray:

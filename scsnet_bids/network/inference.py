@@ -18,6 +18,7 @@ from torch import Tensor
 
 from scsnet_bids.images import FloatArray, Grid
 from scsnet_bids.network.augment import mirror
+from scsnet_bids.network.credibility import LEAST_CONFIDENCE, judge_run
 from scsnet_bids.network.field import (
     BoolArray,
     Field,
@@ -36,15 +37,6 @@ CANDIDATES_PER_SLICE = 4
 CANDIDATE_MIN_MM2 = 8.0
 CORD_MIN_MM2 = 15.0
 CORD_MAX_MM2 = 200.0
-SMALLEST_TO_MEDIAN = 0.4
-LARGEST_TO_MEDIAN = 1.9
-"""A mask outside these multiples of the stack's median area is not believed. A compressed cord
-keeps about half of its area; what is smaller still is mostly not the cord."""
-
-LEAST_CONFIDENCE = 0.7
-"""A mask that the network expects to overlap less than this with the truth is not believed. On
-held-out synthetic slices expected and actual overlap agree (``MODEL_CARD.md``)."""
-
 RECENTRE_MM = 1.0
 RIM_PIXELS = 2
 """How far beyond the half-probability outline the soft edge is kept (1 mm)."""
@@ -61,7 +53,7 @@ class RegionSegmentation:
     plane : where the pixels lie in the B0 image
     found : (k,) bool, slices with a credible cord
     confidence : (k,) Dice overlap that the network expects between its mask and the truth, 0 to
-        1; 0 where nothing was found
+        1, lowered where the run as a whole makes a cord doubtful; 0 where nothing was found
     """
 
     probability: npt.NDArray[np.float32]
@@ -125,8 +117,8 @@ def segment_regions(
     better_mm = np.where(np.isfinite(better_mm), better_mm, centre_mm)
     offset_mm = np.hypot(*(better_mm - centre_mm).T)
     if np.any(offset_mm > RECENTRE_MM):
-        return _gate_by_size(_segment_around(b0, grid, better_mm, network))
-    return _gate_by_size(first)
+        return _believe(_segment_around(b0, grid, better_mm, network), grid.spacing_mm[2])
+    return _believe(first, grid.spacing_mm[2])
 
 
 def _segment_around(
@@ -258,16 +250,13 @@ def _smooth(path_mm: FloatArray) -> FloatArray:
     return smooth
 
 
-def _gate_by_size(segmentation: RegionSegmentation) -> RegionSegmentation:
-    """Empty the slices whose mask is far smaller or larger than the stack's median."""
-    area = (segmentation.cord >= 0.5).sum(axis=(1, 2))
-    if not segmentation.found.any():
-        return segmentation
-    ratio = area / np.median(area[segmentation.found])
-    found = segmentation.found & (ratio >= SMALLEST_TO_MEDIAN) & (ratio <= LARGEST_TO_MEDIAN)
+def _believe(segmentation: RegionSegmentation, slice_spacing_mm: float) -> RegionSegmentation:
+    """Empty the slices whose mask the run does not bear out."""
+    area_mm2 = (segmentation.cord >= 0.5).sum(axis=(1, 2)) * PIXEL_MM2
+    found, confidence = judge_run(
+        area_mm2, _measure_centres(segmentation), segmentation.confidence, slice_spacing_mm
+    )
     background = np.zeros((N_CLASSES, 1, 1), dtype=np.float32)
     background[0] = 1
     probability = np.where(found[:, None, None, None], segmentation.probability, background)
-    return RegionSegmentation(
-        probability, segmentation.plane, found, segmentation.confidence * found
-    )
+    return RegionSegmentation(probability, segmentation.plane, found, confidence)

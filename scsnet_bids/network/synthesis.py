@@ -1,9 +1,9 @@
 """Synthetic B0 slices with known regions: random anatomy from atlas maps, random intensities.
 
-No real image teaches the network. Each slice starts from the PAM50 maps; shape, surroundings and
-contrast are drawn far wider than any scanner makes them (SynthSeg [billot2023]_), so that what is
-common to all of them, the shape of the cord in its canal, is what the network learns. ``augment``
-then images the slice as an EPI readout would.
+No real image teaches the network. Each slice starts from maps of an ``Atlas``; shape, surroundings
+and contrast are drawn far wider than any scanner makes them (SynthSeg [billot2023]_), so that what
+is common to all of them, the shape of the cord in its canal, is what the network learns.
+``augment`` then images the slice as an EPI readout would.
 
 Everything runs on whole batches of (n, 128, 128) tensors, 0.5 mm, on any device. Coordinates x
 (toward the patient's left) and y (toward the back) are mm from the centre of the patch.
@@ -22,7 +22,7 @@ from scsnet_bids.network.dataset import Atlas
 from scsnet_bids.network.model import PIXEL_MM
 
 PATCH_PIXELS = 128
-NO_CORD_SHARE = 0.13
+NO_CORD_SHARE = 0.18
 
 
 @dataclass(frozen=True)
@@ -97,16 +97,16 @@ def draw_slices(atlas: Atlas, draws: Draws) -> tuple[Tensor, Tensor, Pose]:
     -------
     (n, 128, 128) intensities, cord near 1; (n, 9, 128, 128) area fractions; Pose
     """
-    pose = _draw_pose(draws)
-    maps, half_size_mm = _mix_neighbours(atlas, draws)
-    regions = _place_regions(maps, pose, draws)  # (n, 8, 128, 128)
-    half_size_mm = half_size_mm * pose.scale  # (n, 2)
+    middle = (draws.uniform(0, 1)[:, 0, 0] * len(atlas.maps)).long().clamp(max=len(atlas.maps) - 1)
+    pose = _draw_pose(draws, atlas.scale[middle])
+    regions = _place_regions(_mix_neighbours(atlas, middle, draws), pose, draws)
+    half_size_mm = atlas.half_size_mm[middle] * pose.scale  # (n, 2)
     target = torch.cat([1 - regions.sum(dim=1, keepdim=True), regions], dim=1)
     return _paint(regions, half_size_mm, pose, draws), target, pose
 
 
-def _draw_pose(draws: Draws) -> Pose:
-    """Draw place, tilt and size of the cord."""
+def _draw_pose(draws: Draws, atlas_scale: Tensor) -> Pose:
+    """Draw place, tilt and size of the cord; (n,) factor on the size."""
     near = draws.chance(0.75)
     x0 = torch.where(near, draws.normal(2.5, 7), draws.uniform(-15, 15))
     y0 = torch.where(near, draws.normal(2.5, 7), draws.uniform(-15, 15))
@@ -116,6 +116,7 @@ def _draw_pose(draws: Draws) -> Pose:
     x = across - x0 + warp * draws.field(14, "bicubic")  # (n, 128, 128)
     y = across[:, None] - y0 + warp * draws.field(14, "bicubic")
     size = torch.where(draws.chance(0.8), draws.normal(0.13, 0.3), draws.uniform(-0.4, 0.3)) + 1.13
+    size = size * atlas_scale[:, None, None]
     flat = torch.where(draws.chance(0.7), draws.uniform(0.8, 1.15), draws.uniform(0.5, 1.0))
     scale = torch.cat([size * flat.clamp(max=1) ** -0.3, size * flat], dim=2)[:, 0]  # (n, 2)
     return Pose(
@@ -127,15 +128,16 @@ def _draw_pose(draws: Draws) -> Pose:
     )
 
 
-def _mix_neighbours(atlas: Atlas, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Average atlas slices across a thick slice (2 to 17 mm), moved against each other.
+def _mix_neighbours(atlas: Atlas, middle: Tensor, draws: Draws) -> Tensor:
+    """(n, 4, 48, 48) maps, averaged across a thick slice (2 to 17 mm) around the (n,) middle ones.
 
-    Returns (n, 4, 48, 48) maps and (n, 2) half sizes in mm.
+    The neighbours are moved against each other, as in a cord that crosses the slice obliquely.
     """
-    offsets = torch.tensor([-0.33, 0.0, 0.33], device=draws.generator.device)
-    middle = draws.uniform(0, len(atlas.maps) - 1)
-    thickness = draws.log_uniform(4, 34)
-    index = (middle + thickness * offsets)[:, 0].round().long().clamp(0, len(atlas.maps) - 1)
+    offsets = torch.tensor([-0.33, 0.0, 0.33], device=middle.device)
+    apart = draws.log_uniform(2, 17)[:, 0] * offsets / atlas.spacing_mm[middle, None]
+    index = (middle[:, None] + apart.round().long()).clamp(0, len(atlas.maps) - 1)  # (n, 3)
+    same_stack = atlas.stack[index] == atlas.stack[middle, None]
+    index = torch.where(same_stack, index, middle[:, None])
     tilt = torch.cat([draws.normal(0.5, 1.5), draws.normal(0.7, 2.0)], dim=2)[:, 0]
     tilt = tilt * draws.chance(0.6)[:, 0]  # (n, 2) mm
     shift = tilt[:, None] * offsets[None, :, None] * 1.5  # (n, 3, 2)
@@ -144,8 +146,7 @@ def _mix_neighbours(atlas: Atlas, draws: Draws) -> tuple[Tensor, Tensor]:
     theta[:, :, 2] = shift.flatten(0, 1) / (maps.shape[-1] * PIXEL_MM / 2)
     places = functional.affine_grid(theta, list(maps.shape), align_corners=False)
     moved = functional.grid_sample(maps, places, align_corners=False)
-    mixed = moved.view(*index.shape, *maps.shape[1:]).mean(dim=1)  # (n, 4, 48, 48)
-    return mixed, atlas.half_size_mm[index[:, 1]]
+    return moved.view(*index.shape, *maps.shape[1:]).mean(dim=1)
 
 
 def _place_regions(maps: Tensor, pose: Pose, draws: Draws) -> Tensor:
@@ -278,7 +279,9 @@ def _csf(pose: Pose, a: Tensor, b: Tensor, wild: Tensor, draws: Draws) -> Tensor
 
 def _cord_intensity(regions: Tensor, wild: Tensor, draws: Draws) -> Tensor:
     """(n, 128, 128) signal of the cord, weighted by how much of the pixel it fills."""
-    gray = torch.where(wild, draws.uniform(0.6, 1.6), 1.06 + draws.normal(0.08, 0.2))
+    gray = 1.06 + draws.normal(0.08, 0.2)
+    gray = torch.where(draws.chance(0.25), draws.uniform(1.1, 1.5), gray)
+    gray = torch.where(wild, draws.uniform(0.6, 1.6), gray)
     columns = [1 + draws.normal(0.04, 0.1) for _ in range(3)]
     values = torch.cat([*columns, gray], dim=1).repeat_interleave(2, dim=1)[..., None]
     texture = 1 + draws.uniform(0, 0.08) * draws.field(2.5)

@@ -1,250 +1,245 @@
-"""Train SCS-Net on synthetic slices: ``scsnet-bids-train``.
+"""Train SCS-Net: the loop, one step, the averaged network that is kept, and going on after a stop.
 
-Read from top to bottom: options, the loop, one step, the averaged network that is kept. With
-``--iterations`` a seed fixes the result on a given machine; with ``--minutes`` the learning rate
-follows the clock, and reaches its end when the time is over.
+Read from top to bottom. With a length in steps the seed fixes the result on a given machine; with a
+length in minutes the learning rate follows the clock, and reaches its end when the time is over.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import shlex
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 import scsnet_bids
-from scsnet_bids.errors import ScsnetError, UsageError
-from scsnet_bids.network.augment import draw_batch, mirror
-from scsnet_bids.network.dataset import Atlas, read_atlas
+from scsnet_bids.derivatives import write_table
+from scsnet_bids.files import write_text
+from scsnet_bids.network.augment import mirror
 from scsnet_bids.network.losses import soft_target_loss
+from scsnet_bids.network.manual import share_open_mass
 from scsnet_bids.network.model import ScsNet
-from scsnet_bids.network.validation import validate
-from scsnet_bids.network.weights import load_network, read_record, save_network
-
-BATCH_SLICES = 16
-LEARNING_RATE = 3e-3
-FINE_TUNING_RATE = 1e-3
-"""Peak rate of a training that starts from trained weights."""
-FINAL_LEARNING_RATE = 2e-5
-WARM_UP_SHARE = 0.04
-WEIGHT_DECAY = 1e-3
-LARGEST_GRADIENT = 1.0
-AVERAGING = 0.998
-STATISTICS_BATCHES = 60
-SNAPSHOT_SECONDS = 600.0
-PRINT_EVERY = 50
-
-DATA = (
-    "Synthetic slices from the PAM50 atlas and template of the spinal cord (De Leener et al., "
-    "NeuroImage 2018, doi:10.1016/j.neuroimage.2017.10.041); no real image was used in training."
+from scsnet_bids.network.sources import TrainingData, read_training_data
+from scsnet_bids.network.training_settings import OptimiserSettings, TrainingSettings
+from scsnet_bids.network.training_state import (
+    TrainingState,
+    curve_path,
+    restore_state,
+    save_state,
+    state_path,
 )
-LICENCE = (
+from scsnet_bids.network.validation import validate, validate_manual
+from scsnet_bids.network.weights import (
+    choose_device,
+    load_network,
+    read_record,
+    save_network,
+    weights_path,
+)
+from scsnet_bids.settings import settings_to_toml
+
+REPORT_EVERY = 50
+"""Steps between two lines of progress."""
+
+PACKAGE_LICENCE = (
     "The weights are Apache-2.0, as the package is. No file of the atlas ships with them; the "
     "copy of PAM50 that was used names a publication but no licence."
 )
+OWN_LICENCE = "For whoever trained these weights to decide."
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How long to train: a number of iterations, or minutes on the clock.
+class Trainer:
+    """A network in training, its optimiser, and the running average that is kept."""
 
-    Attributes
-    ----------
-    iterations : steps, or None to go by the clock
-    minutes : minutes, used if ``iterations`` is None
-    started : time of the start in s
-    """
+    def __init__(self, network: nn.Module, settings: OptimiserSettings) -> None:
+        network = network.requires_grad_().train()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = deepcopy(self.network)
+        self.settings = settings
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), weight_decay=settings.weight_decay
+        )
 
-    iterations: int | None
-    minutes: float
-    started: float = field(default_factory=time.monotonic)
+    def improve(self, images: Tensor, target: Tensor, rate: float, step: int) -> float:
+        """Improve the network on one batch and return the loss.
 
-    def __post_init__(self) -> None:
-        length = self.minutes if self.iterations is None else self.iterations
-        if length <= 0:
-            raise UsageError(
-                "A training must last: --minutes and --iterations must be above 0, found "
-                f"{self.minutes:g} and {self.iterations}."
-            )
+        Parameters
+        ----------
+        images : (n, c, rows, columns) standardised slices
+        target : (n, 9, rows, columns) area fractions, see ``manual.ManualSlices``
+        rate : learning rate
+        step : number of this step, from 1
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        loss = soft_target_loss(logits, share_open_mass(logits, target))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.largest_gradient)
+        self.optimiser.step()
+        self._move_average(step)
+        return loss.item()
 
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.started
+    @torch.no_grad()
+    def _move_average(self, step: int) -> None:
+        """Let the averaged weights follow the network, quickly in the first steps."""
+        keep = min(self.settings.averaging, step / (step + 10))
+        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
+        for kept, current in pairs:
+            kept.lerp_(current, 1 - keep)
 
-    def progress(self, done: int) -> float:
-        """Tell what share of the budget is spent after some steps; 1 or more means stop."""
-        if self.iterations is not None:
-            return done / self.iterations
-        return self.elapsed_s / (60 * self.minutes)
+    @torch.no_grad()
+    def finish(self, batches: Iterable[Tensor]) -> Any:
+        """Copy the averaged network, its BatchNorm statistics from fresh batches of slices."""
+        kept = deepcopy(self.average).train()
+        for layer in kept.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.reset_running_stats()
+                layer.momentum = None  # a plain mean over all batches
+        for images in batches:
+            kept(images)
+        return kept.eval()
 
+    def state(self) -> dict[str, Any]:
+        """Everything that :meth:`restore` needs."""
+        return {name: getattr(self, name).state_dict() for name in _PARTS}
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the console script.
-
-    Parameters
-    ----------
-    arguments : command line without the name of the program; default: that of the process
-
-    Returns
-    -------
-    int, exit code
-    """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    try:
-        budget = Budget(options.iterations, options.minutes)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        atlas = read_atlas(options.atlas)
-        start = deepcopy(load_network("cpu", options.start)) if options.start else None
-        earlier = [read_record(options.start)["command"]] if options.start else []
-    except ScsnetError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    command = " && ".join([*earlier, shlex.join(["scsnet-bids-train", *arguments])])
-    device = torch.device(options.device)
-    train(atlas, options.out, budget, options.seed, device, command, start)
-    return 0
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        for name in _PARTS:
+            getattr(self, name).load_state_dict(state[name])
 
 
-def _parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
-    parser = argparse.ArgumentParser(
-        prog="scsnet-bids-train",
-        description="Train SCS-Net on synthetic slices of the PAM50 atlas.",
-    )
-    parser.add_argument("--atlas", type=Path, required=True, help="PAM50 folder")
-    parser.add_argument("--out", type=Path, required=True, help="weights to write (.pt)")
-    parser.add_argument("--start", type=Path, help="go on from these weights (default: afresh)")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=70.0, help="train this long (default 70)")
-    length.add_argument("--iterations", type=int, help="train this many steps of 16 slices")
-    parser.add_argument("--seed", type=int, default=0, help="random numbers (default 0)")
-    parser.add_argument("--threads", type=int, default=1, help="processor cores (default 1)")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:N")
-    return parser
+_PARTS = ("network", "average", "optimiser")
 
 
 def train(
-    atlas: Atlas,
-    out: Path,
-    budget: Budget,
-    seed: int,
-    device: torch.device,
-    command: str,
-    start: ScsNet | None = None,
-) -> ScsNet:
-    """Train a network; keep it with figures on held-out anatomy every ten minutes and at the end.
+    settings: TrainingSettings, out: Path, command: str, *, resume: bool = False
+) -> Iterator[TrainingState]:
+    """Train a network, and write weights, state and progress at every snapshot and at the end.
 
     Parameters
     ----------
-    atlas : anatomy; every 8th block of 12 slices is held out
-    out : weights to write
-    budget : how long
-    seed : of the random numbers
-    device : where to train
+    settings : all of them; also written beside the weights as TOML
+    out : weights to write, ``.pt``; the other files have the same name with ``.json``, ``.toml``,
+        ``_curve.tsv`` and ``_state.pt``
     command : command line to record
-    start : network to go on from; None starts afresh
+    resume : go on from the state beside ``out``, if there is one
 
-    Returns
-    -------
-    ScsNet, the averaged network in evaluation mode
+    Yields
+    ------
+    TrainingState, every 50 steps and at every snapshot, and before the first step of a training
+    that goes on from weights; whoever stops asking, stops the training
+
+    Raises
+    ------
+    UsageError
+        If the data or the state do not fit the settings.
+    WeightsError
+        If the weights to start from cannot be used.
     """
-    seen, held_out = (part.to(device) for part in atlas.split())
-    torch.manual_seed(seed)
-    network = (start or ScsNet()).requires_grad_().to(device).train()
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    highest_rate = FINE_TUNING_RATE if start else LEARNING_RATE
-    average = deepcopy(network)
-    optimiser = torch.optim.AdamW(network.parameters(), highest_rate, weight_decay=WEIGHT_DECAY)
-    record: dict[str, object] = {"name": "SCS-Net", "version": scsnet_bids.__version__}
-    record |= {"data": DATA, "licence": LICENCE, "command": command}
-    next_snapshot_s, running = SNAPSHOT_SECONDS, math.nan
-    for step, (images, target) in enumerate(_batches(seen, seed, device), start=1):
-        rate = _learning_rate(budget.progress(step - 1), highest_rate)
-        loss = _step(network, optimiser, images, target, rate)
-        _move_average(average, network, step)
-        running = loss if math.isnan(running) else 0.98 * running + 0.02 * loss
-        finished = budget.progress(step) >= 1
-        if step % PRINT_EVERY == 0:
-            print(
-                f"{budget.elapsed_s:6.0f} s  step {step:6d}  rate {rate:.1e}  loss {running:.4f}",
-                flush=True,
-            )
-        if finished or budget.elapsed_s > next_snapshot_s:
-            next_snapshot_s = budget.elapsed_s + SNAPSHOT_SECONDS
-            record["steps"], record["minutes"] = step, round(budget.elapsed_s / 60, 1)
-            kept = _finish(average, seen, seed, device)
-            record["validation"] = validate(kept, held_out, device)
-            save_network(kept, out, record)
-            print(f"kept in {out}: {record['validation']}", flush=True)
-        if finished:
-            break
-    return kept
+    torch.set_num_threads(settings.computing.threads)
+    device = choose_device(settings.computing.device)
+    seen, held_out, described = read_training_data(settings.data, settings.schedule.seed)
+    seen, held_out = seen.to(device), held_out.to(device)
+    trainer = Trainer(_first_network(settings).to(device), settings.optimiser)
+    generator = torch.Generator(device).manual_seed(settings.schedule.seed)
+    state = TrainingState()
+    if resume and state_path(out).exists():
+        state = restore_state(state_path(out), settings, trainer, generator)
+    if settings.data.start and not state.curve:
+        before = _validate(deepcopy(trainer.network).eval(), held_out, device)
+        state.curve.append({**_row(state), **before})
+        yield state
+    write_text(out.with_suffix(".toml"), settings_to_toml(settings))
+    record = _begin_record(settings, command) | described
+    for snapshot in _steps(settings, seen, trainer, generator, state):
+        if snapshot:
+            kept = trainer.finish(_statistics_batches(settings, seen, device))
+            scores = _validate(kept, held_out, device)
+            state.curve.append({**_row(state), **scores})
+            facts = {"steps": state.step, "minutes": round(state.elapsed_s / 60, 1)}
+            save_network(kept, out, record | facts | {"validation": scores})
+            write_table(curve_path(out), pd.DataFrame(state.curve))
+            save_state(state_path(out), settings, trainer, generator, state)
+        yield state
 
 
-def _batches(atlas: Atlas, seed: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Draw fresh slices for ever, every other batch mirrored."""
-    generator = torch.Generator(device).manual_seed(seed)
-    while True:
-        yield draw_batch(atlas, BATCH_SLICES, generator)
-        images, target = draw_batch(atlas, BATCH_SLICES, generator)
-        yield mirror(images), mirror(target, axis_of_classes=1)
+def _first_network(settings: TrainingSettings) -> ScsNet:
+    """Make a new network, or copy the one to start from."""
+    torch.manual_seed(settings.schedule.seed)
+    start = settings.data.start
+    return deepcopy(load_network("cpu", _start_path(start))) if start else ScsNet()
 
 
-def _learning_rate(progress: float, highest: float) -> float:
-    """Warm up, then follow a cosine down to the final rate."""
-    if progress < WARM_UP_SHARE:
-        return highest * (0.05 + 0.95 * progress / WARM_UP_SHARE)
-    fall = (1 + math.cos(math.pi * min(1, progress))) / 2
-    return FINAL_LEARNING_RATE + (highest - FINAL_LEARNING_RATE) * fall
+def _start_path(start: str) -> Path:
+    """Find the weights to start from by their setting."""
+    return weights_path("" if start == "shipped" else start)
 
 
-def _step(
-    network: ScsNet, optimiser: torch.optim.Optimizer, images: Tensor, target: Tensor, rate: float
-) -> float:
-    """Improve the network on one batch and return the loss."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    images = images.contiguous(memory_format=torch.channels_last)
-    loss = soft_target_loss(network(images), target)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-    optimiser.step()
-    return loss.item()
+def _steps(
+    settings: TrainingSettings,
+    data: TrainingData,
+    trainer: Trainer,
+    generator: torch.Generator,
+    state: TrainingState,
+) -> Iterator[bool]:
+    """Take the steps that remain; yield at every report, and whether it is a snapshot too."""
+    schedule, started = settings.schedule, time.monotonic() - state.elapsed_s
+    while (progress := schedule.progress(state.step, state.elapsed_s)) < 1:
+        images, target = data.draw(schedule.batch_slices, generator)
+        if state.step % 2:  # left and right change places in every other batch
+            images, target = mirror(images), mirror(target, axis_of_classes=1)
+        state.step += 1
+        rate = schedule.rate(progress, fine_tuning=bool(settings.data.start))
+        loss = trainer.improve(images, target, rate, state.step)
+        state.loss = loss if math.isnan(state.loss) else 0.98 * state.loss + 0.02 * loss
+        state.elapsed_s = time.monotonic() - started
+        finished = schedule.progress(state.step, state.elapsed_s) >= 1
+        snapshot = finished or state.step % schedule.snapshot_iterations == 0
+        if state.step % REPORT_EVERY == 0 and not snapshot:
+            state.curve.append(_row(state))
+        if snapshot or state.step % REPORT_EVERY == 0:
+            yield snapshot
 
 
-@torch.no_grad()
-def _move_average(average: ScsNet, network: ScsNet, step: int) -> None:
-    """Let the averaged weights follow the network, quickly in the first steps."""
-    keep = min(AVERAGING, step / (step + 10))
-    for kept, current in zip(average.parameters(), network.parameters(), strict=True):
-        kept.lerp_(current, 1 - keep)
+def _row(state: TrainingState) -> dict[str, float]:
+    """One row of the table of progress."""
+    return {"step": state.step, "seconds": round(state.elapsed_s, 1), "loss": state.loss}
 
 
-@torch.no_grad()
-def _finish(average: ScsNet, atlas: Atlas, seed: int, device: torch.device) -> ScsNet:
-    """Copy the averaged network and compute its BatchNorm statistics on fresh slices."""
-    kept = deepcopy(average).train()
-    for layer in kept.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.reset_running_stats()
-            layer.momentum = None  # a plain mean over all batches
-    generator = torch.Generator(device).manual_seed(seed + 1)
-    for _ in range(STATISTICS_BATCHES):
-        kept(draw_batch(atlas, BATCH_SLICES, generator)[0])
-    return kept.eval()
+def _statistics_batches(
+    settings: TrainingSettings, data: TrainingData, device: torch.device
+) -> Iterator[Tensor]:
+    """Draw the slices for the BatchNorm statistics, the same at every snapshot."""
+    generator = torch.Generator(device).manual_seed(settings.schedule.seed + 1)
+    for _ in range(settings.optimiser.statistics_batches):
+        yield data.draw(settings.schedule.batch_slices, generator)[0]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _validate(network: Any, held_out: TrainingData, device: torch.device) -> dict[str, float]:
+    """Score a network on everything that is held out."""
+    scores: dict[str, float] = {}
+    if held_out.atlas is not None:
+        scores |= validate(network, held_out.atlas, device)
+    if held_out.manual is not None:
+        scores |= validate_manual(network, held_out.manual, device)
+    return scores
+
+
+def _begin_record(settings: TrainingSettings, command: str) -> dict[str, Any]:
+    """Write down what is known about the weights before the training."""
+    start = settings.data.start
+    earlier = [str(read_record(_start_path(start))["command"])] if start else []
+    return {
+        "name": "SCS-Net",
+        "version": scsnet_bids.__version__,
+        "licence": OWN_LICENCE if settings.data.labels else PACKAGE_LICENCE,
+        "command": " && ".join([*earlier, command]),
+    }

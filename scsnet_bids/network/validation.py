@@ -7,6 +7,7 @@ from torch import Tensor
 
 from scsnet_bids.network.augment import draw_batch
 from scsnet_bids.network.dataset import Atlas
+from scsnet_bids.network.manual import ManualSlices, centre_crop
 from scsnet_bids.network.model import PIXEL_MM, ScsNet
 from scsnet_bids.regions import REGIONS
 
@@ -50,6 +51,39 @@ def validate(network: ScsNet, held_out: Atlas, device: torch.device) -> dict[str
     for region in REGIONS:
         both = (p[has_cord, region.label] for p in (probability, truth))
         scores[f"dice_{region.name}"] = _dice(*both).mean()
+    return {name: round(float(score), 4) for name, score in scores.items()}
+
+
+@torch.no_grad()
+def validate_manual(
+    network: ScsNet, held_out: ManualSlices, device: torch.device
+) -> dict[str, float]:
+    """Score a network on labelled slices of participants that it was not trained on.
+
+    Parameters
+    ----------
+    network : in evaluation mode
+    held_out : their slices
+    device : where the network is
+
+    Returns
+    -------
+    dict; ``manual_cord_dice`` (probability >= 0.5, mean over slices), ``manual_area_ratio``, and
+    ``manual_dice_<region>`` (soft, mean over the slices whose regions are labelled)
+    """
+    images, target = (part.to(device) for part in centre_crop(held_out))
+    probability = torch.cat(
+        [network(part).softmax(dim=1) for part in torch.split(images, BATCH_SLICES)]
+    )
+    cord, true_cord = (1 - p[:, 0] >= 0.5 for p in (probability, target))
+    scores = {
+        "manual_cord_dice": _dice(cord.float(), true_cord.float()).mean(),
+        "manual_area_ratio": cord.sum() / true_cord.sum(),
+    }
+    named = held_out.has_regions.to(device)
+    for region in REGIONS if named.any() else ():
+        both = (p[named, region.label] for p in (probability, target))
+        scores[f"manual_dice_{region.name}"] = _dice(*both).mean()
     return {name: round(float(score), 4) for name, score in scores.items()}
 
 

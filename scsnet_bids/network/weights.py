@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scsnet_bids.errors import UsageError, WeightsError
+from scsnet_bids.files import write_text, written_whole
 from scsnet_bids.network.model import ScsNet
 
 SHIPPED = Path(__file__).with_name("scsnet.pt")
 """The weights of this release; the record of their training lies beside them as ``scsnet.json``."""
+
+
+def weights_path(name: str) -> Path:
+    """Find weights by their setting: a file, or the shipped ones if it is empty."""
+    return Path(name).expanduser() if name else SHIPPED
 
 
 def weights_sha256(path: Path = SHIPPED) -> str:
@@ -83,12 +91,12 @@ def load_network(device: str = "auto", path: Path = SHIPPED) -> ScsNet:
     UsageError
         If the device is not one that torch can use here.
     """
-    place = _choose_device(device)
+    place = choose_device(device)
     _check(path)
     network = ScsNet()
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(
             f"Weights must fit the network of this version: {path} does not ({error}). "
             "Install the package again, or train again."
@@ -105,14 +113,31 @@ def save_network(network: ScsNet, path: Path, record: dict[str, Any]) -> None:
     path : weights, ``.pt``; the record has the same name with ``.json``
     record : what is known about the training
     """
-    torch.save({name: value.cpu() for name, value in network.state_dict().items()}, path)
+    buffer = BytesIO()  # a file's name would enter its content, and the checksum
+    torch.save({name: value.cpu() for name, value in network.state_dict().items()}, buffer)
+    with written_whole(path) as partial:
+        partial.write_bytes(buffer.getvalue())
     n_parameters = sum(parameter.numel() for parameter in network.parameters())
     record = {**record, "parameters": n_parameters, "sha256": _sha256(path)}
-    path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+    write_text(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
 
 
-def _choose_device(name: str) -> torch.device:
-    """Find a device by its name, or say that it cannot be used."""
+def choose_device(name: str) -> torch.device:
+    """Find a device by its name, or say that it cannot be used.
+
+    Parameters
+    ----------
+    name : ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` for a GPU if there is one
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    UsageError
+        If torch cannot use it here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -45,10 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(argv))
     out, tiny = arguments.pop("out"), arguments.pop("tiny")
     participants, seed = arguments.pop("participants"), arguments.pop("seed")
+    compressed = arguments.pop("compressed")
     given = {name: value for name, value in arguments.items() if value is not None}
     try:
         settings = replace(TINY if tiny else PhantomSettings(), **given)
-        write_dataset(out, settings, participants, seed)
+        write_dataset(out, settings, participants, seed, compressed)
     except ScsnetError as error:
         print(f"scsnet-bids-phantom: {error}", file=sys.stderr)
         return error.exit_code
@@ -63,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("out", type=Path, help="Folder to write; new, empty or an older phantom.")
     parser.add_argument("--participants", type=int, default=2, help="How many (default 2).")
+    parser.add_argument(
+        "--compressed",
+        type=int,
+        metavar="N",
+        help="How many of them, the last, have the compression (default all).",
+    )
     parser.add_argument("--seed", type=int, default=0, help="Determines all of it (default 0).")
     parser.add_argument("--tiny", action="store_true", help="Few small slices, for quick tests.")
     for field in fields(PhantomSettings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ SERIES_METADATA: dict[str, Any] = {
 }
 ECHO_SPACING_S = 0.0007
 COLUMNS: dict[str, dict[str, Any]] = SHIFT_COLUMNS | {
+    "compression": {
+        "Description": "Loss of the cord's depth at C5-C6, 0 if healthy.",
+        "Units": "1",
+    },
     "region": {"Description": "Region of the cord."},
     "side": {"Description": "Side of the patient."},
     "FA": {"Description": "True fractional anisotropy of the tissue.", "Units": "1"},
@@ -73,7 +78,13 @@ COLUMNS: dict[str, dict[str, Any]] = SHIFT_COLUMNS | {
 }
 
 
-def write_dataset(out: Path, settings: PhantomSettings, participants: int, seed: int) -> None:
+def write_dataset(
+    out: Path,
+    settings: PhantomSettings,
+    participants: int,
+    seed: int,
+    compressed: int | None = None,
+) -> None:
     """Write a dataset of simulated participants, ``sub-01`` onward.
 
     Earlier participants of the same folder are replaced.
@@ -84,11 +95,12 @@ def write_dataset(out: Path, settings: PhantomSettings, participants: int, seed:
     settings : what is scanned, and how well
     participants : how many, 1 to 99
     seed : determines all of them
+    compressed : how many, the last ones, have the compression of the settings; None for all
 
     Raises
     ------
     UsageError
-        If the number of participants or the seed is out of range.
+        If a number of participants or the seed is out of range.
     OutputError
         If the folder holds anything else, or cannot be written.
     """
@@ -96,11 +108,19 @@ def write_dataset(out: Path, settings: PhantomSettings, participants: int, seed:
         raise UsageError(f"participants must lie between 1 and 99: found {participants}.")
     if seed < 0:
         raise UsageError(f"seed must be 0 or more: found {seed}.")
+    compressed = participants if compressed is None else compressed
+    if not 0 <= compressed <= participants:
+        raise UsageError(
+            f"compressed must lie between 0 and the {participants} participants: found "
+            f"{compressed}."
+        )
     _clear(out)
     names = [f"sub-{number:02d}" for number in range(1, participants + 1)]
-    _write_descriptions(out, names)
-    for number, name in enumerate(names, start=1):
-        phantom = simulate(settings, (seed, number))
+    healthy = [replace(settings, compression=0.0)] * (participants - compressed)
+    scanned = [*healthy, *[settings] * compressed]
+    _write_descriptions(out, names, [one.compression for one in scanned])
+    for number, (name, one) in enumerate(zip(names, scanned, strict=True), start=1):
+        phantom = simulate(one, (seed, number))
         _write_series(out / name / "dwi" / f"{name}_dwi", phantom)
         _write_truth(out / TRUTH / name / "dwi", name, phantom)
 
@@ -147,7 +167,7 @@ def _is_phantom(folder: Path) -> bool:
         return False
 
 
-def _write_descriptions(out: Path, names: list[str]) -> None:
+def _write_descriptions(out: Path, names: list[str], compression: list[float]) -> None:
     """Write what describes the dataset and its truth as a whole."""
     description = {
         "Name": "Synthetic cervical cord diffusion MRI",
@@ -159,7 +179,9 @@ def _write_descriptions(out: Path, names: list[str]) -> None:
     }
     write_sidecar(out / "dataset_description.json", description)
     write_text(out / "README.md", README.format(version=__version__))
-    write_table(out / "participants.tsv", pd.DataFrame({"participant_id": names}))
+    people = pd.DataFrame({"participant_id": names, "compression": compression})
+    write_table(out / "participants.tsv", people)
+    write_sidecar(out / "participants.json", {"compression": COLUMNS["compression"]})
     truth = {"Name": "Truth of the synthetic series", "DatasetType": "derivative"}
     write_sidecar(out / TRUTH / "dataset_description.json", description | truth)
     write_text(out / TRUTH / "README.md", TRUTH_README)

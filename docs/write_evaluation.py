@@ -1,0 +1,155 @@
+"""Measure everything that the documents state, and write it into them: ``make evaluate``.
+
+    python docs/write_evaluation.py FOLDER [--gray GM_CHALLENGE LABEL ...] [--cord DATA OUT MASKS]
+
+FOLDER holds ``data``, a phantom dataset, and ``out``, what the app made of it. All that
+``scsnet-bids-evaluate`` prints goes to ``docs/evaluation.md``, and a summary into the README
+between two marks. No number is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+from pathlib import Path
+
+import pandas as pd
+
+from scsnet_bids.derivatives import read_table
+from scsnet_bids.network.evaluation import main as evaluate
+from scsnet_bids.network.score_tables import markdown_table, with_spread, write_number
+from scsnet_bids.network.weights import read_record
+from scsnet_bids.regions import Side, Tissue
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN = "<!-- Figures from here on are written by `make evaluate`. -->"
+END = "<!-- End of these figures. -->"
+DEVELOPMENT = (
+    "Whole app against outlines of the mean DWI of real scans. These are development data, and the "
+    "app fits its outline to the series that these outlines were taken from, so only the network "
+    "alone is evidence of segmentation"
+)
+PHANTOM_ROWS = {
+    "error of region-mean FA, mean of slices": "FA error of slices %",
+    "the same, whole cord": "FA error pooled %",
+    "Dice of the region": "Dice",
+    "bias of FA, plain mean": "FA plain bias %",
+    "bias of FA, unmixed": "FA unmixed bias %",
+    "bias of MD, unmixed": "MD unmixed bias %",
+    "slices whose stated 90 % holds the truth, unmixed FA": "FA in 90 %",
+    "the same, plain mean FA on the same map": "FA mean in 90 %",
+}
+HEADER = """# Evaluation
+
+Written by `make evaluate`; see `scsnet-bids-evaluate --help`. Weights {version}, SHA-256 {sha256}.
+Values after ± are standard deviations over runs.
+"""
+
+
+def main() -> None:
+    """Run the comparisons and write both documents."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--gray", nargs="+", metavar=("DATA", "LABEL"), default=[])
+    parser.add_argument("--cord", nargs=3, metavar=("DATA", "OUT", "MASKS"), default=[])
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "evaluation.md")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    options = parser.parse_args()
+    sections, tables = [], []
+    for title, words in _commands(options):
+        text, table = _run(words, options.folder / "scores.tsv")
+        shown = " ".join(Path(w).name if "/" in w else w for w in words)
+        sections.append(f"## {title}\n\n    scsnet-bids-evaluate {shown}\n\n{text}")
+        tables.append(table)
+    header = HEADER.format(**read_record())
+    options.docs.write_text("\n".join([header, *sections]), encoding="utf-8")
+    readme = options.readme.read_text(encoding="utf-8")
+    summary = summarise(pd.concat(tables, ignore_index=True))
+    options.readme.write_text(replace_block(readme, summary), encoding="utf-8")
+
+
+def summarise(scores: pd.DataFrame) -> str:
+    """Write the README's figures from all scores."""
+    parts = []
+    for condition in ("healthy phantoms", "compressed phantoms"):
+        chosen = scores[scores["condition"] == condition]
+        if len(chosen):
+            parts.append(_summarise_phantoms(condition, chosen))
+    for group, title in (
+        ("network", "Network alone against manual masks of real scans"),
+        ("reference", DEVELOPMENT),
+    ):
+        chosen = scores[scores["group"] == group]
+        if len(chosen):
+            wide = chosen.pivot_table(index="run", columns="score", values="value", sort=False)
+            cells = {name: [write_number(str(name), x) for x in wide[name]] for name in wide}
+            table = pd.DataFrame(cells, wide.index).drop(columns=["islands mm2"])
+            parts.append(f"{title}:\n\n{markdown_table(table)}")
+    parts.append("Every score with its spread: [evaluation](docs/evaluation.md).")
+    return "\n\n".join(parts)
+
+
+def replace_block(readme: str, figures: str) -> str:
+    """Put figures between the two marks of a document."""
+    before, found, rest = readme.partition(BEGIN)
+    _, closed, after = rest.partition(END)
+    if not (found and closed):
+        raise SystemExit(f"The README needs the marks {BEGIN!r} and {END!r}.")
+    return f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}"
+
+
+def _commands(options: argparse.Namespace) -> list[tuple[str, list[str]]]:
+    """List titles and command lines."""
+    data, out = str(options.folder / "data"), str(options.folder / "out")
+    commands = [("Phantoms that nothing was tuned on", [data, out])]
+    if options.gray:
+        images, *labels = options.gray
+        masks = f"{images}/derivatives/labels"
+        words = [images, "--masks", masks, "--rescan", "--participant-label", *labels]
+        commands.append(("Real T2*-weighted scans whose people no training has seen", words))
+    if options.cord:
+        images, out, masks = options.cord
+        commands += [
+            ("Two real series (development data), network alone", [out, "--masks", masks]),
+            ("Two real series (development data), whole app", [images, out, "--reference", masks]),
+        ]
+    return commands
+
+
+def _run(words: list[str], tsv: Path) -> tuple[str, pd.DataFrame]:
+    """Run a comparison; what it printed, and its table."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        code = evaluate([*words, "--tsv", str(tsv)])
+    if code:
+        raise SystemExit(f"scsnet-bids-evaluate {' '.join(words)} ended with {code}")
+    return printed.getvalue(), read_table(tsv)
+
+
+def _summarise_phantoms(condition: str, scores: pd.DataFrame) -> str:
+    """Write a table of the regions, left / right, and a sentence about cord and motion."""
+    rows = {}
+    for title, name in PHANTOM_ROWS.items():
+        of_score = scores[scores["score"] == name].groupby(["region", "side"])["value"].mean()
+        if of_score.empty:
+            continue
+        unit, decimals = (" %", 1) if "%" in name else ("", 2)
+        sided = {
+            tissue: [f"{of_score[str(tissue), str(side)]:.{decimals}f}" for side in _SIDES]
+            for tissue in Tissue
+        }
+        rows[title] = {t.replace("_", " "): " / ".join(pair) + unit for t, pair in sided.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("left / right")
+    cord = {n: with_spread(str(n), v) for n, v in scores.groupby("score")["value"]}
+    return (
+        f"{condition.capitalize()}, n = {scores['run'].nunique()}:\n\n{markdown_table(table)}\n\n"
+        f"Cord: Dice {cord['cord Dice']}, lowest slice {cord['lowest slice']}, slices lost "
+        f"{cord['slices lost %']} %. Motion: error {cord['dwi error mm']} mm RMS in "
+        f"diffusion-weighted and {cord['b0 error mm']} mm in b=0 volumes."
+    )
+
+
+_SIDES = (Side.LEFT, Side.RIGHT)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""The tables of all participants, gathered from an output folder alone.
+
+Neither the images nor the input dataset are needed. A run that lacks a table, or whose table
+cannot be read, is left out of it and named with the reason; it never stops the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scsnet_bids.errors import EmptySelectionError
+from scsnet_bids.group.people import read_people
+from scsnet_bids.report.outcomes import DONE, SKIPPED, read_outcomes
+
+TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "scalarstats": (
+        r"(_model-[a-zA-Z0-9]+)?_seg-SCSNet_scalarstats\.tsv",
+        ("scope", "region", "side", "metric", "mean", "flag"),
+    ),
+    "shape": (r"_desc-shape_scalarstats\.tsv", ("slice", "area_mm2")),
+    "quality": (r"_desc-image_qc\.tsv", ("flag",)),
+}
+"""How the name of each table ends, and the columns that it must have."""
+
+COLUMN_TYPES: dict[str, type] = dict.fromkeys(
+    (
+        "scope",
+        "level",
+        "region",
+        "side",
+        "metric",
+        "flag",
+        "unmixed_flag",
+        "noise_flag",
+        "compressed_level",
+    ),
+    str,
+) | dict.fromkeys(("slice", "mean", "area_mm2", "unmixed", "unmixed_uncertainty"), float)
+
+RUN_COLUMNS: dict[str, dict[str, Any]] = {
+    "participant_id": {"Description": "Participant."},
+    "session": {"Description": "Session; n/a for a dataset without sessions."},
+    "run": {"Description": "The source entities that name the run."},
+}
+"""The columns that every group table begins with; the others are those of the run's tables."""
+
+
+@dataclass(frozen=True, eq=False)
+class GroupTables:
+    """Tables of all runs, each beginning with the columns of ``RUN_COLUMNS``.
+
+    Attributes
+    ----------
+    scalarstats : the region tables, long form
+    shape : the shape tables, one row per slice
+    quality : the quality tables, one row per run
+    gaps : participant_id, run (nan if none is known) and reason of everything that is missing
+    people : ``participants.tsv``; without rows if there is none
+    """
+
+    scalarstats: pd.DataFrame
+    shape: pd.DataFrame
+    quality: pd.DataFrame
+    gaps: pd.DataFrame
+    people: pd.DataFrame
+
+
+class _Found(NamedTuple):
+    """A table of a run: which kind, whose, and where it lies."""
+
+    kind: str
+    participant: str
+    run: str
+    path: Path
+
+
+class _Text(NamedTuple):
+    """A table as text: its place among all, whose it is, and its rows."""
+
+    place: int
+    table: _Found
+    body: str
+
+
+def collect_group(out_dir: Path) -> GroupTables:
+    """Gather the tables of all participants.
+
+    Parameters
+    ----------
+    out_dir : output folder of the participant level
+
+    Returns
+    -------
+    GroupTables, participants and runs in the order of their names
+
+    Raises
+    ------
+    EmptySelectionError
+        If the folder holds no region table that can be read.
+    InputDataError
+        If ``participants.tsv`` is there and cannot be used.
+    """
+    folders = sorted(path for path in out_dir.glob("sub-*") if path.is_dir())
+    found = [table for folder in folders for table in _find_tables(folder)]
+    people = read_people(out_dir)
+    gaps = _missing(out_dir, found, [*(f.name for f in folders), *people["participant_id"]])
+    parts = {kind: _read_kind(kind, found, gaps) for kind in TABLES}
+    if not parts["scalarstats"]:
+        raise EmptySelectionError(
+            "The group level needs region tables, sub-*/[ses-*/]dwi/"
+            f"*_seg-SCSNet_scalarstats.tsv: {out_dir} has none that can be read among "
+            f"{len(folders)} participant folders. Run the participant level with this output "
+            "folder first."
+        )
+    joined = {kind: _join(tables) for kind, tables in parts.items()}
+    return GroupTables(
+        **joined,
+        people=people,
+        gaps=pd.DataFrame(sorted(gaps), columns=["participant_id", "run", "reason"]).replace(
+            "", None
+        ),
+    )
+
+
+def _find_tables(folder: Path) -> Iterator[_Found]:
+    """Yield the tables of a participant's folder, in the order of their names."""
+    for path in sorted([*folder.glob("dwi/*.tsv"), *folder.glob("ses-*/dwi/*.tsv")]):
+        for kind, (ending, _) in TABLES.items():
+            match = re.fullmatch(rf"(?P<run>sub-.+?){ending}", path.name)
+            if match:
+                yield _Found(kind, folder.name, match["run"], path)
+
+
+def _missing(
+    out_dir: Path, found: list[_Found], participants: Sequence[str]
+) -> list[tuple[str, str, str]]:
+    """(participant, run, reason) of every participant and run that lacks a table."""
+    have = {(table.participant, table.run, table.kind) for table in found}
+    runs = {(participant, run) for participant, run, _ in have}
+    recorded = sorted(path.name.removesuffix("_runs.tsv") for path in _record_paths(out_dir))
+    gaps: dict[tuple[str, str], str] = {}
+    for participant in dict.fromkeys([*participants, *recorded]):
+        for run, outcome in read_outcomes(out_dir, participant).items():
+            if outcome.status not in (DONE, SKIPPED):
+                gaps[participant, run] = f"{outcome.status}: {outcome.reason}"
+        if participant not in {name for name, _ in (*runs, *gaps)}:
+            gaps[participant, ""] = "no table: the participant's runs failed or are not done"
+    for participant, run in sorted(runs - gaps.keys()):
+        kinds = [kind for kind in TABLES if (participant, run, kind) not in have]
+        if kinds:
+            absent = " and ".join(kinds)
+            gaps[participant, run] = f"no {absent} table: the run failed or is not done"
+    return [(*names, reason) for names, reason in gaps.items()]
+
+
+def _record_paths(out_dir: Path) -> Iterator[Path]:
+    """Yield the records of what became of the participants' series."""
+    return (out_dir / "logs").glob("sub-*_runs.tsv")
+
+
+def _read_kind(
+    kind: str, found: Sequence[_Found], gaps: list[tuple[str, str, str]]
+) -> list[pd.DataFrame]:
+    """Read the tables of a kind, adding to the gaps those that cannot be used.
+
+    Tables with the same columns are read at once, which is many times faster; only if that fails
+    are they read one by one, to find the one at fault.
+    """
+    same_header: dict[str, list[_Text]] = defaultdict(list)
+    for place, table in enumerate(found):
+        if table.kind == kind:
+            header, _, body = _read_lines(table.path).partition("\n")
+            same_header[header].append(_Text(place, table, body))
+    parts = []
+    for header, texts in same_header.items():
+        try:
+            parts.append(_parse(kind, header, texts))
+        except (ValueError, TypeError):
+            parts += [part for text in texts for part in _parse_one(kind, header, text, gaps)]
+    return parts
+
+
+def _read_lines(path: Path) -> str:
+    """Read a table as text; one that cannot be read is empty, and refused as such."""
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, ValueError):
+        return ""
+
+
+def _parse_one(
+    kind: str, header: str, text: _Text, gaps: list[tuple[str, str, str]]
+) -> Iterator[pd.DataFrame]:
+    """Yield a table, or add the reason why it cannot be used to the gaps."""
+    try:
+        yield _parse(kind, header, [text])
+    except (ValueError, TypeError) as error:
+        of_run = text.table.participant, text.table.run
+        gaps.append((*of_run, f"{text.table.path} cannot be used: {error}"))
+
+
+def _parse(kind: str, header: str, texts: Sequence[_Text]) -> pd.DataFrame:
+    """Read tables with the same columns, the run of each row in the first ones.
+
+    Its index is the place of each row's table; ValueError says what is wrong.
+    """
+    content = pd.read_csv(
+        StringIO("\n".join([header, *(text.body for text in texts)])),
+        sep="\t",
+        keep_default_na=False,
+        na_values=["n/a"],
+        dtype=COLUMN_TYPES,
+    )
+    absent = [name for name in TABLES[kind][1] if name not in content]
+    if absent:
+        raise ValueError(f"it lacks the columns {', '.join(absent)}")
+    n_rows = [text.body.count("\n") + 1 for text in texts]
+    if sum(n_rows) != len(content) or not all(text.body for text in texts):
+        raise ValueError("it has no rows, or some that are empty")
+    if "slice" in content:
+        content["slice"] = content["slice"].astype("Int64")
+    names = np.repeat([_run_names(text.table) for text in texts], n_rows, axis=0)
+    for place, column in enumerate(RUN_COLUMNS):
+        content.insert(place, column, names[:, place])
+    return content.set_index(np.repeat([text.place for text in texts], n_rows))
+
+
+def _run_names(table: _Found) -> tuple[str, str, str]:
+    """Participant, session (empty if there is none) and run of a table."""
+    session = re.search(r"_(ses-[a-zA-Z0-9]+)", table.run)
+    return table.participant, session[1] if session else "", table.run
+
+
+def _join(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Put tables below each other; without any, only the first columns remain."""
+    if not tables:
+        return pd.DataFrame(columns=list(RUN_COLUMNS))
+    joined = pd.concat(tables).sort_index(kind="stable").reset_index(drop=True)
+    joined["session"] = joined["session"].where(joined["session"] != "")
+    return joined

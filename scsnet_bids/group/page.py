@@ -1,0 +1,246 @@
+"""The page of the group: one HTML file that needs nothing else, readable for 500 people."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scsnet_bids.derivatives import as_words
+from scsnet_bids.figures.group import draw_forest, draw_profiles
+from scsnet_bids.files import write_text
+from scsnet_bids.group.collect import GroupTables
+from scsnet_bids.group.differences import DIFFERENCE_COLUMNS
+from scsnet_bids.group.people import add_people
+from scsnet_bids.group.tables import GroupAnalysis
+from scsnet_bids.regions import REGIONS, Tissue
+from scsnet_bids.report.page import render_template
+from scsnet_bids.report.verdict import Verdict, judge_run, overall_verdict
+from scsnet_bids.vertebrae import level_rank
+
+FILE = "group.html"
+METRICS = ("FA", "MD")
+SIGNIFICANT = 0.05
+OPEN_ROWS = 40
+"""Longer tables are folded."""
+MOST_ROWS = 2000
+"""Longer tables are shown in part; the file has all rows."""
+EVERYBODY = "all"
+CAPTION = "Unmixed values, both sides together. A thin line is a run, thick ones are medians."
+NO_LEVELS = " Levels are not known: the same slice lies elsewhere in another person."
+RUN_FIGURES = ("snr_b0", "displacement_max_mm", "cord_area_mm2", "fa_white_matter")
+
+
+def write_group_page(out_dir: Path, analysis: GroupAnalysis) -> Path:
+    """Write the page of the group.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    analysis : what the group level found
+
+    Returns
+    -------
+    Path of the page
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    runs = list_runs(out_dir, analysis.tables)
+    tables = analysis.tables
+    text = render_template(
+        "group.html.j2",
+        counts=_count(analysis, runs),
+        verdicts=Counter(runs["verdict"]),
+        runs=_table("Runs", "group_qc.tsv", runs, out_dir),
+        gaps=_table("Missing or failed", "group_missing.tsv", tables.gaps, out_dir),
+        outliers=_table("Outliers", "group_outliers.tsv", analysis.outliers, out_dir),
+        profiles=list(_profiles(analysis)),
+        comparison=_comparison(analysis, out_dir),
+        changes=_changes(analysis, out_dir),
+        covariate_names=analysis.covariates.names if analysis.covariates else (),
+        files=sorted(path.name for path in out_dir.glob("group_*.tsv")),
+    )
+    return write_text(out_dir / FILE, text)
+
+
+def list_runs(out_dir: Path, tables: GroupTables) -> pd.DataFrame:
+    """Make one row per run: whose it is, its verdict with the reasons, and some figures.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    tables : of all runs
+
+    Returns
+    -------
+    DataFrame
+    """
+    shapes = dict(iter(tables.shape.groupby("run"))) if len(tables.shape) else {}
+    regions = dict(iter(tables.scalarstats.groupby("run")))
+    rows = []
+    for _, row in tables.quality.iterrows():
+        complete = row["run"] in shapes and row["run"] in regions
+        # What only runs with a table of tomorrow's or yesterday's form have cannot be judged.
+        judged = complete and "unmixed" in regions[row["run"]] and "flag" in shapes[row["run"]]
+        reasons = (
+            judge_run(row.to_frame().T, shapes[row["run"]], regions[row["run"]]) if judged else []
+        )
+        verdict = overall_verdict(reasons) if judged else Verdict.LOOK
+        serious = [reason.found for reason in reasons if reason.verdict is not Verdict.PASS]
+        told = "; ".join(serious) if judged else "its tables are incomplete"
+        rows.append({"verdict": str(verdict), "reasons": told or None})
+    named = tables.quality[["participant_id", "session", "run"]]
+    figures = tables.quality[[name for name in RUN_FIGURES if name in tables.quality]]
+    judged_rows = pd.DataFrame(rows, columns=["verdict", "reasons"], index=named.index)
+    return add_people(pd.concat([named, judged_rows, figures], axis=1), tables.people, 4)
+
+
+def _count(analysis: GroupAnalysis, runs: pd.DataFrame) -> list[tuple[str, str]]:
+    """Yield name and number of what the page is about."""
+    tables = analysis.tables
+    counts = [
+        ("Participants with values", str(tables.scalarstats["participant_id"].nunique())),
+        ("Runs", str(len(runs))),
+        ("Missing or failed", str(len(tables.gaps))),
+        ("Left out of comparisons (verdict fail)", str(len(analysis.unusable))),
+        ("Vertebral levels", ", ".join(_levels(analysis.values)) or "not known"),
+    ]
+    if analysis.controls and analysis.covariates:
+        measured = set(analysis.values["participant_id"])
+        own = {"controls": analysis.controls.members, **analysis.controls.others}
+        words = [f"{name} {len(members & measured)}" for name, members in own.items()]
+        counts.append((f"Groups ({analysis.controls.expression})", ", ".join(words)))
+        counts.append(("Covariates", " and ".join(analysis.covariates.names) or "none"))
+    return counts
+
+
+def _levels(values: pd.DataFrame) -> list[str]:
+    """List the levels that anybody has, from head to foot."""
+    return sorted(set(values["level"]) - {""}, key=level_rank)
+
+
+def _profiles(analysis: GroupAnalysis) -> Iterator[dict[str, str]]:
+    """Yield the profiles of all people along levels, or along slices where nobody has levels."""
+    if "unmixed" not in analysis.tables.scalarstats:
+        return
+    along = "level" if _levels(analysis.values) else "slice"
+    rows = analysis.tables.scalarstats
+    rows = rows[(rows["scope"] == along) & (rows["side"] == "both") & rows["unmixed"].notna()]
+    rows = rows[rows["region"].isin([str(t) for t in Tissue])]
+    rows = rows[~rows["run"].isin(list(analysis.unusable))]
+    rows = rows.assign(
+        person=rows["run"],
+        group=rows["participant_id"].map(_group_of(analysis)).fillna("no group"),
+        place=rows[along],
+        value=rows["unmixed"],
+    )
+    for metric in METRICS:
+        own = rows[rows["metric"] == metric]
+        if len(own):
+            caption = CAPTION + ("" if along == "level" else NO_LEVELS)
+            picture = draw_profiles(own, metric, along)
+            yield {"title": f"{metric} along the {along}s", "caption": caption} | _embed(picture)
+
+
+def _group_of(analysis: GroupAnalysis) -> dict[str, str]:
+    """Name everybody's group; all are one without controls."""
+    if analysis.controls is None:
+        return dict.fromkeys(analysis.tables.scalarstats["participant_id"], EVERYBODY)
+    own = {"controls": analysis.controls.members, **analysis.controls.others}
+    return {person: name for name, members in own.items() for person in members}
+
+
+def _comparison(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None:
+    """Collect what the comparison with the controls found; None without controls."""
+    if analysis.differences is None or analysis.scores is None or analysis.controls is None:
+        return None
+    rows = analysis.differences
+    significant = rows[rows["q"] < SIGNIFICANT].sort_values("p")
+    shown = [c for c in DIFFERENCE_COLUMNS if c not in ("covariates", "mean_group")]
+    columns = ["group", "scope", "level", "region", "side", "metric", *shown[1:]]
+    forests = [
+        {
+            "title": f"{metric}: {group} against controls",
+            **_embed(draw_forest(own, f"{metric}: {group} against controls")),
+        }
+        for group in dict.fromkeys(rows["group"])
+        for metric in METRICS
+        if len(own := rows[(rows["group"] == group) & (rows["metric"] == metric)])
+    ]
+    few = [name for name in analysis.controls.others if name not in set(rows["group"])]
+    return {
+        "forests": forests,
+        "n_tests": len(rows),
+        "too_few": few,
+        "significant": _table(
+            "Differences with q below 0.05", "group_differences.tsv", significant[columns], out_dir
+        ),
+        "scores": _table(
+            "Everybody against the controls",
+            "group_zscores.tsv",
+            _summarise(analysis, analysis.scores),
+            out_dir,
+        ),
+    }
+
+
+def _summarise(analysis: GroupAnalysis, scores: pd.DataFrame) -> pd.DataFrame:
+    """Make a row per person and session: z of FA in the eight regions, and the lowest z."""
+    fa = scores[scores["metric"] == "FA"]
+    fa = fa[fa["side"].isin(["left", "right"]) & fa["z"].notna()]
+    cord = fa[(fa["scope"] == "cord")].assign(name=fa["side"] + "_" + fa["region"])
+    wide = cord.pivot(index=["participant_id", "session"], columns="name", values="z")
+    wide = wide.reindex(columns=[r.name for r in REGIONS])
+    wide.columns = pd.Index([f"z of FA, {c.replace('_', ' ')}" for c in wide.columns])
+    level = fa[fa["scope"] == "level"]
+    if len(level):
+        lowest = level.loc[level.groupby(["participant_id", "session"])["z"].idxmin()]
+        lowest = lowest.set_index(["participant_id", "session"])
+        words = lowest["level"] + " " + lowest["side"] + " " + lowest["region"]
+        wide = wide.join(lowest["z"].rename("lowest z at a level"))
+        wide = wide.join(words.str.replace("_", " ").rename("where"))
+    wide = wide.reset_index()
+    wide.insert(2, "group", wide["participant_id"].map(_group_of(analysis)))
+    wide["session"] = wide["session"].replace("", None)
+    return wide
+
+
+def _changes(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None:
+    """Show how the whole cord's values changed between sessions; None if nobody has several."""
+    rows = analysis.changes
+    if rows.empty:
+        return None
+    cord = rows[(rows["scope"] == "cord") & (rows["side"] == "both")]
+    columns = [
+        *("participant_id", "first_session", "session", "region", "metric", "first_value", "value"),
+        *("change", "change_uncertainty", "change_by_uncertainty"),
+    ]
+    return _table("Changes of the whole cord", "group_changes.tsv", cord[columns], out_dir)
+
+
+def _table(title: str, file: str, rows: pd.DataFrame, out_dir: Path) -> dict[str, Any]:
+    """Describe a table: the words of its cells, and the pages that participants lead to."""
+    words = as_words(rows.head(MOST_ROWS)).fillna("n/a").astype(str)
+    people = set(rows["participant_id"]) if "participant_id" in rows else set()
+    return {
+        "title": title,
+        "file": file,
+        "columns": [str(column) for column in words.columns],
+        "rows": words.to_numpy().tolist(),
+        "n_rows": len(rows),
+        "open": len(rows) <= OPEN_ROWS,
+        "links": {p: f"{p}.html" for p in people if (out_dir / f"{p}.html").is_file()},
+    }
+
+
+def _embed(svg: str) -> dict[str, str]:
+    """Make a picture part of the page."""
+    data = base64.b64encode(svg.encode()).decode()
+    return {"source": f"data:image/svg+xml;base64,{data}"}

@@ -1,0 +1,73 @@
+"""The wide table: one row per run, ready for statistics software."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from scsnet_bids.group.collect import RUN_COLUMNS
+
+VALUES = {"mean": "", "unmixed": "_unmixed"}
+"""Columns of the long table that become columns of the wide one, and how these end."""
+
+
+def widen(scalarstats: pd.DataFrame) -> pd.DataFrame:
+    """Make one row per run: plain means and unmixed values of the whole cord, and their flags.
+
+    Parameters
+    ----------
+    scalarstats : region tables of all runs, long form
+
+    Returns
+    -------
+    DataFrame with the columns of ``RUN_COLUMNS``, one column per metric, side, region and kind of
+    value, and ``flag``
+    """
+    runs = scalarstats[list(RUN_COLUMNS)].drop_duplicates("run").set_index("run", drop=False)
+    cord = scalarstats[scalarstats["scope"] == "cord"]
+    column = cord["metric"] + "_" + cord["side"] + "_" + cord["region"]
+    cells = cord.assign(column=column).drop_duplicates(["run", "column"])
+    wide = runs
+    for value, ending in VALUES.items():
+        if value in cells:
+            part = cells.pivot(index="run", columns="column", values=value)
+            wide = wide.join(part[list(dict.fromkeys(column))].add_suffix(ending))
+    flags = cells.dropna(subset="flag").groupby("run")["flag"].agg(_unite_flags)
+    return wide.join(flags).reset_index(drop=True)
+
+
+def describe_wide(wide: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Describe the columns of the wide table for its JSON sidecar.
+
+    Parameters
+    ----------
+    wide : as :func:`widen` makes it
+
+    Returns
+    -------
+    dict by column, each with a Description and, where there is one, a unit
+    """
+    described = dict(RUN_COLUMNS)
+    for column in wide.columns.drop(list(RUN_COLUMNS)):
+        metric, _, place = str(column).removesuffix(VALUES["unmixed"]).partition("_")
+        region = place.replace("_", " ")
+        plain = (
+            f"Mean {metric} over the voxels inside the region in all slices with a cord "
+            f"({region}). Biased by partial volume."
+        )
+        unmixed = f"Unmixed {metric} of the whole cord ({region})."
+        described[column] = {
+            "Description": unmixed if str(column).endswith(VALUES["unmixed"]) else plain,
+            "Units": "1" if metric == "FA" else "mm2/s",
+        }
+    described["flag"] = {
+        "Description": "Reasons for doubt about any value of the row, joined by semicolons; n/a "
+        "if there is none. The long table says which value each concerns."
+    }
+    return described
+
+
+def _unite_flags(flags: pd.Series[str]) -> str:
+    """Join the different words of several flags."""
+    return ";".join(dict.fromkeys(word for flag in flags for word in flag.split(";")))

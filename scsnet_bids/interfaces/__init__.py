@@ -1,0 +1,30 @@
+"""Nipype classes: files in, files out, and one function of the package in between.
+
+The libraries that take long to import are imported where they run, so that a graph is built in
+a moment and a worker loads only what its step needs.
+"""
+
+from __future__ import annotations
+
+from scsnet_bids.interfaces.motion import CorrectMotion, LocateCord
+from scsnet_bids.interfaces.outputs import SaveDerivatives
+from scsnet_bids.interfaces.regional import MeasureRegions, SummariseQuality, UnmixRegions
+from scsnet_bids.interfaces.reports import DrawMotion, DrawRegions, PlotTables
+from scsnet_bids.interfaces.segmentation import AlignB0ToDwi, SegmentRegions, TransferRegions
+from scsnet_bids.interfaces.tensor import FitTensor
+
+__all__ = [
+    "AlignB0ToDwi",
+    "CorrectMotion",
+    "DrawMotion",
+    "DrawRegions",
+    "FitTensor",
+    "LocateCord",
+    "MeasureRegions",
+    "PlotTables",
+    "SaveDerivatives",
+    "SegmentRegions",
+    "SummariseQuality",
+    "TransferRegions",
+    "UnmixRegions",
+]

@@ -1,0 +1,76 @@
+"""What all interfaces share: files of the working directory, a series with its gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nipype.interfaces.base import (
+    BaseInterface,
+    BaseInterfaceInputSpec,
+    Bunch,
+    File,
+    traits,
+)
+
+from scsnet_bids.gradients import b0_volumes, read_gradients
+from scsnet_bids.images import read_grid
+from scsnet_bids.settings import GradientSettings, SegmentationSettings
+
+
+class StageInterface(BaseInterface):  # type: ignore[misc]
+    """Base of the package's interfaces: every output is a file of the working directory.
+
+    A subclass maps each output field to a file name in ``_files`` and writes them in ``_write``.
+    """
+
+    _files: ClassVar[dict[str, str]] = {}
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        """Run the stage in its working directory."""
+        folder = Path(runtime.cwd)
+        self._write(**{field: folder / name for field, name in self._files.items()})
+        self._written = {field: str(folder / name) for field, name in self._files.items()}
+        return runtime
+
+    def _list_outputs(self) -> dict[str, str]:
+        """Name the files that the run has written."""
+        return self._written
+
+    def _write(self, **paths: Path) -> None:
+        """Compute the stage and write its files."""
+        raise NotImplementedError
+
+
+class SeriesInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
+    """A diffusion series with its gradients, and which volumes count as what."""
+
+    dwi = File(exists=True, mandatory=True, desc="diffusion series")
+    bval = File(exists=True, mandatory=True, desc="b-values, s/mm2")
+    bvec = File(exists=True, mandatory=True, desc="b-vectors, FSL convention")
+    gradient_settings = traits.Instance(GradientSettings, mandatory=True)
+
+
+class SeriesInterface(StageInterface):
+    """A stage that starts from a diffusion series."""
+
+    input_spec = SeriesInputSpec
+
+    def _read_gradients(self) -> Any:
+        """Read the gradients of the series in scanner RAS+."""
+        grid, n_volumes = read_grid(Path(self.inputs.dwi))
+        bval, bvec = Path(self.inputs.bval), Path(self.inputs.bvec)
+        return read_gradients(bval, bvec, grid, n_volumes, Path(self.inputs.dwi))
+
+    def _b0_volumes(self, bvals: Any) -> Any:
+        """Tell which volumes count as b=0."""
+        return b0_volumes(bvals, self.inputs.gradient_settings.b0_max)
+
+
+class NetworkInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
+    """What every stage that runs the network needs."""
+
+    segmentation_settings = traits.Instance(SegmentationSettings, mandatory=True)
+    weights_sha256 = traits.Str(
+        mandatory=True, desc="checksum of the weights, so that new weights recompute the stage"
+    )

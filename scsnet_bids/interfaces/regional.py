@@ -1,0 +1,213 @@
+"""Regional: the tables of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from scsnet_bids import confounds
+from scsnet_bids.derivatives import read_table, write_table
+from scsnet_bids.images import Grid, read_image
+from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface, StageInterface
+from scsnet_bids.interfaces.segmentation import AlternativesInputSpec, read_alternatives
+from scsnet_bids.level_files import read_levels
+from scsnet_bids.settings import RegionalSettings
+
+
+class MeasureRegionsInputSpec(AlternativesInputSpec):
+    """Inputs of :class:`MeasureRegions`."""
+
+    region_share = File(exists=True, mandatory=True, desc="share of each region in every voxel")
+    cord_found = File(exists=True, mandatory=True, desc="confidence per slice (table)")
+    fa = File(exists=True, mandatory=True)
+    md = File(exists=True, mandatory=True)
+    ad = File(exists=True, mandatory=True)
+    rd = File(exists=True, mandatory=True)
+    levels = File(exists=True, desc="vertebral levels (table or label image)")
+    run_name = traits.Str(mandatory=True, desc="name of the run")
+    regional_settings = traits.Instance(RegionalSettings, mandatory=True)
+
+
+class MeasureRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
+    """Outputs of :class:`MeasureRegions`."""
+
+    plain_table = File(desc="means of the maps: one row per slice, region and metric")
+    shape_table = File(desc="area and diameters of the cord per slice")
+
+
+class MeasureRegions(StageInterface):
+    """Measure the maps in every region, and the cord's shape."""
+
+    input_spec = MeasureRegionsInputSpec
+    output_spec = MeasureRegionsOutputSpec
+    _files: ClassVar[dict[str, str]] = {
+        "plain_table": "plain_table.tsv",
+        "shape_table": "shape_table.tsv",
+    }
+
+    def _write(self, plain_table: Path, shape_table: Path) -> None:  # type: ignore[override]
+        from scsnet_bids.levels import measure_shape
+        from scsnet_bids.regional import measure_regions
+
+        share = read_image(Path(self.inputs.region_share))
+        maps = {
+            name.upper(): read_image(Path(getattr(self.inputs, name))).data
+            for name in ("fa", "md", "ad", "rd")
+        }
+        confidence = read_table(Path(self.inputs.cord_found))["confidence"].to_numpy(float)
+        spacing_mm, settings = share.grid.spacing_mm, self.inputs.regional_settings
+        others = [shares.weighted for shares in read_alternatives(self.inputs, share.grid)]
+        cord_share = 1 - share.data[..., 0]
+        level = self._read_levels(cord_share, share.grid)
+        rows = measure_regions(share.data, maps, spacing_mm, confidence, settings, others, level)
+        write_table(plain_table, rows)
+        shape = measure_shape(cord_share, spacing_mm, confidence, settings.low_confidence, level)
+        write_table(shape_table, shape)
+
+    def _read_levels(self, cord_share: Any, grid: Grid) -> Any:
+        """Read the vertebral level of every slice; None if nothing tells it."""
+        if not isdefined(self.inputs.levels):
+            return None
+        return read_levels(Path(self.inputs.levels), self.inputs.run_name, cord_share, grid)
+
+
+class UnmixRegionsInputSpec(SeriesInputSpec, AlternativesInputSpec):
+    """Inputs of :class:`UnmixRegions`; the series and its gradients are the corrected ones."""
+
+    raw_dwi = File(exists=True, mandatory=True, desc="series as acquired: interpolation bends air")
+    orig_to_dwiref = File(exists=True, mandatory=True, desc="motion (table)")
+    region_share = File(exists=True, mandatory=True, desc="share of each region in every voxel")
+    region_share_b0 = File(exists=True, mandatory=True, desc="the same in the b=0 volumes")
+    noise = File(exists=True, mandatory=True, desc="standard deviation about the tensor fit")
+    plain_table = File(exists=True, mandatory=True, desc="region table without unmixed values")
+
+
+class UnmixRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
+    """Outputs of :class:`UnmixRegions`."""
+
+    region_table = File(desc="region table with unmixed values")
+    noise_table = File(desc="noise level in one row (table)")
+
+
+class UnmixRegions(SeriesInterface):
+    """Take partial volume and noise floor out of the regions' signals before the tensor."""
+
+    input_spec = UnmixRegionsInputSpec
+    output_spec = UnmixRegionsOutputSpec
+    _files: ClassVar[dict[str, str]] = {
+        "region_table": "region_table.tsv",
+        "noise_table": "noise_table.tsv",
+    }
+
+    def _write(self, region_table: Path, noise_table: Path) -> None:  # type: ignore[override]
+        from scsnet_bids.unmixed_table import add_unmixed, tabulate_noise
+        from scsnet_bids.unmixing import RegionShares, change_of_values, unmix_regions
+
+        series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
+        weighted, b0 = (
+            read_image(Path(getattr(self.inputs, name))).data
+            for name in ("region_share", "region_share_b0")
+        )
+        shares = RegionShares(weighted, b0)
+        level = self._estimate_noise(self._b0_volumes(gradients.bvals), 1 - weighted[..., 0])
+        settings = (self.inputs.unmixing_settings, self.inputs.gradient_settings)
+        unmixed = unmix_regions(series.data, shares, gradients, level.rician_sigma, *settings)
+        others = [shares, *read_alternatives(self.inputs, series.grid)]
+        change = change_of_values(series.data, others, gradients, unmixed, *settings)
+        plain = read_table(Path(self.inputs.plain_table))
+        write_table(region_table, add_unmixed(plain, unmixed, change))
+        write_table(noise_table, tabulate_noise(level))
+
+    def _estimate_noise(self, is_b0: Any, cord_share: Any) -> Any:
+        """Estimate the noise level from the series as acquired and the tensor's residual."""
+        from scsnet_bids.noise import estimate_noise, interpolation_gain
+
+        raw = read_image(Path(self.inputs.raw_dwi))
+        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwiref)))
+        gain = interpolation_gain(shift_mm / np.array(raw.grid.spacing_mm[:2]))
+        residual = read_image(Path(self.inputs.noise)).data
+        return estimate_noise(raw.data, is_b0, residual, cord_share, gain)
+
+
+class SummariseQualityInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
+    """Inputs of :class:`SummariseQuality`."""
+
+    b0 = File(exists=True, mandatory=True, desc="B0 image")
+    noise = File(exists=True, mandatory=True, desc="standard deviation about the tensor fit")
+    tensor = File(exists=True, mandatory=True, desc="tensor")
+    direction = File(exists=True, mandatory=True, desc="principal direction")
+    region_share = File(exists=True, mandatory=True, desc="share of each region in every voxel")
+    cord_mask = File(exists=True, mandatory=True, desc="cord")
+    orig_to_dwiref = File(exists=True, mandatory=True, desc="motion (table)")
+    dwiref_to_dwi = File(exists=True, mandatory=True, desc="displacement from B0 to DWI (table)")
+    region_table = File(exists=True, mandatory=True)
+    shape_table = File(exists=True, mandatory=True)
+    noise_table = File(exists=True, mandatory=True, desc="noise level in one row (table)")
+    outline_table = File(exists=True, mandatory=True, desc="refined outline per slice (table)")
+
+
+class SummariseQualityOutputSpec(TraitedSpec):  # type: ignore[misc]
+    """Outputs of :class:`SummariseQuality`."""
+
+    quality_table = File(desc="the run's quality in one row (table)")
+
+
+class SummariseQuality(StageInterface):
+    """Judge a run in one row."""
+
+    input_spec = SummariseQualityInputSpec
+    output_spec = SummariseQualityOutputSpec
+    _files: ClassVar[dict[str, str]] = {"quality_table": "quality_table.tsv"}
+
+    def _write(self, quality_table: Path) -> None:  # type: ignore[override]
+        from scsnet_bids.compression import tabulate_compression
+        from scsnet_bids.quality import summarise_quality
+        from scsnet_bids.unmixed_table import summarise_outline
+
+        motion, b0_to_dwi, shape, regions = (
+            read_table(Path(getattr(self.inputs, name)))
+            for name in ("orig_to_dwiref", "dwiref_to_dwi", "shape_table", "region_table")
+        )
+        row = summarise_quality(
+            self._measure_images(),
+            confounds.shifts_from_table(motion),
+            motion["trusted"].to_numpy(bool),
+            confounds.shifts_from_table(b0_to_dwi),
+            shape,
+            regions,
+        )
+        noise, outline = (
+            read_table(Path(getattr(self.inputs, name)))
+            for name in ("noise_table", "outline_table")
+        )
+        compression = tabulate_compression(shape, regions)
+        parts = [row, noise, summarise_outline(outline), compression]
+        write_table(quality_table, pd.concat(parts, axis=1))
+
+    def _measure_images(self) -> dict[str, float]:
+        """Measure what the tables do not hold."""
+        from scsnet_bids.quality import direction_angle, signal_to_noise
+        from scsnet_bids.regions import white_matter_share
+        from scsnet_bids.tensor import non_positive_tensors
+
+        names = ("b0", "noise", "tensor", "cord_mask", "direction", "region_share")
+        images = {name: read_image(Path(getattr(self.inputs, name))) for name in names}
+        b0, noise, tensor, cord, direction, share = (image.data for image in images.values())
+        failed = non_positive_tensors(tensor[cord > 0])
+        affine = images["b0"].grid.affine
+        white = white_matter_share(share)
+        return {
+            "snr_b0": signal_to_noise(b0, noise, cord > 0),
+            "non_positive_share": float(failed.mean()) if failed.size else np.nan,
+            "direction_angle_rad": direction_angle(direction, white, 1 - share[..., 0], affine),
+        }

@@ -1,0 +1,190 @@
+"""Segmentation: SCS-Net on the B0 image, and its regions brought to DTI space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+
+from scsnet_bids import confounds
+from scsnet_bids.derivatives import read_table, write_table
+from scsnet_bids.images import Grid, Image, read_image, write_image
+from scsnet_bids.interfaces.base import (
+    NetworkInputSpec,
+    SeriesInputSpec,
+    SeriesInterface,
+    StageInterface,
+)
+from scsnet_bids.regions import REGIONS
+from scsnet_bids.settings import AlignmentSettings, UnmixingSettings
+from scsnet_bids.sharpening import PlacedRegions, fit_outline
+from scsnet_bids.slices import PlaneGrid, slices_to_volume
+from scsnet_bids.unmixing import RegionShares
+
+
+class SegmentRegionsInputSpec(NetworkInputSpec):
+    """Inputs of :class:`SegmentRegions`."""
+
+    b0 = File(exists=True, mandatory=True, desc="B0 image")
+    cord_centre = File(exists=True, mandatory=True, desc="centre of the cord per slice (table)")
+
+
+class SegmentRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
+    """Outputs of :class:`SegmentRegions`."""
+
+    region_probability = File(desc="nine probabilities per pixel of the network's grid")
+    cord_found = File(desc="whether and how surely the cord was found, per slice (table)")
+
+
+class SegmentRegions(StageInterface):
+    """Run SCS-Net on the B0 image."""
+
+    input_spec = SegmentRegionsInputSpec
+    output_spec = SegmentRegionsOutputSpec
+    _files: ClassVar[dict[str, str]] = {
+        "region_probability": "region_probability.nii.gz",
+        "cord_found": "cord_found.tsv",
+    }
+
+    def _write(self, region_probability: Path, cord_found: Path) -> None:  # type: ignore[override]
+        from scsnet_bids.network.inference import segment_regions
+        from scsnet_bids.network.weights import load_network, weights_path
+
+        b0 = read_image(Path(self.inputs.b0))
+        centre_mm = confounds.shifts_from_table(read_table(Path(self.inputs.cord_centre)))
+        settings = self.inputs.segmentation_settings
+        network = load_network(settings.device, weights_path(settings.weights))
+        result = segment_regions(b0.data, b0.grid, centre_mm, network)
+        volume = slices_to_volume(result.probability)
+        write_image(region_probability, Image(volume, result.plane.on_image(b0.grid)))
+        table = {"found": result.found.astype(int), "confidence": result.confidence}
+        write_table(cord_found, pd.DataFrame(table).rename_axis("slice").reset_index())
+
+
+class NetworkPlaneInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
+    """Region probabilities on the network's grid, in B0 space."""
+
+    region_probability = File(exists=True, mandatory=True, desc="probabilities, network grid")
+
+
+def _read_probability(path: Path, grid: Grid) -> tuple[Any, PlaneGrid]:
+    """Read (k, 9, rows, columns) probabilities and their plane relative to an image's grid."""
+    probability = read_image(path)
+    slices = np.ascontiguousarray(probability.data.transpose(2, 3, 1, 0))
+    return slices, PlaneGrid.between(grid, probability.grid)
+
+
+class AlignB0ToDwiInputSpec(NetworkPlaneInputSpec):
+    """Inputs of :class:`AlignB0ToDwi`."""
+
+    mean_dwi = File(exists=True, mandatory=True, desc="mean of the corrected weighted volumes")
+    alignment_settings = traits.Instance(AlignmentSettings, mandatory=True)
+
+
+class AlignB0ToDwiOutputSpec(TraitedSpec):  # type: ignore[misc]
+    """Outputs of :class:`AlignB0ToDwi`."""
+
+    dwiref_to_dwi = File(desc="displacement from B0 to DTI space per slice (table)")
+
+
+class AlignB0ToDwi(StageInterface):
+    """Estimate the residual displacement of the cord from the B0 image to the mean DWI."""
+
+    input_spec = AlignB0ToDwiInputSpec
+    output_spec = AlignB0ToDwiOutputSpec
+    _files: ClassVar[dict[str, str]] = {"dwiref_to_dwi": "dwiref_to_dwi.tsv"}
+
+    def _write(self, dwiref_to_dwi: Path) -> None:  # type: ignore[override]
+        from scsnet_bids.alignment import estimate_b0_to_dwi
+
+        mean_dwi = read_image(Path(self.inputs.mean_dwi))
+        probability, plane = _read_probability(Path(self.inputs.region_probability), mean_dwi.grid)
+        shifts = estimate_b0_to_dwi(
+            1 - probability[:, 0],
+            plane,
+            mean_dwi.data,
+            mean_dwi.grid,
+            self.inputs.alignment_settings,
+        )
+        write_table(dwiref_to_dwi, confounds.tabulate_shifts(shifts.shift_mm, shifts.trusted))
+
+
+class PlacedRegionsInputSpec(NetworkPlaneInputSpec):
+    """Region probabilities with what brings them to a series."""
+
+    dwiref_to_dwi = File(exists=True, mandatory=True, desc="displacement per slice (table)")
+    unmixing_settings = traits.Instance(UnmixingSettings, mandatory=True)
+
+
+class AlternativesInputSpec(PlacedRegionsInputSpec):
+    """The same, with the outlines that were found."""
+
+    outline_table = File(exists=True, mandatory=True, desc="outline per slice (table)")
+
+
+def read_placed_regions(inputs: Any, grid: Grid) -> PlacedRegions:
+    """Read the inputs of :class:`PlacedRegionsInputSpec`."""
+    probability, plane = _read_probability(Path(inputs.region_probability), grid)
+    shift_mm = confounds.shifts_from_table(read_table(Path(inputs.dwiref_to_dwi)))
+    return PlacedRegions(probability, plane, grid, shift_mm, inputs.unmixing_settings.sharpness)
+
+
+def read_alternatives(inputs: Any, grid: Grid) -> list[RegionShares]:
+    """Place the regions of :class:`AlternativesInputSpec` in every other way they may lie."""
+    from scsnet_bids.borders import alternative_shares
+
+    withdrawal = read_table(Path(inputs.outline_table))["withdrawal"].to_numpy(float)
+    return alternative_shares(read_placed_regions(inputs, grid), withdrawal)
+
+
+class TransferRegionsInputSpec(SeriesInputSpec, PlacedRegionsInputSpec):
+    """Inputs of :class:`TransferRegions`; the series and its gradients are the corrected ones."""
+
+
+class TransferRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
+    """Outputs of :class:`TransferRegions`."""
+
+    region_share = File(desc="share of background and each region in every voxel")
+    region_share_b0 = File(desc="the same where the cord lies in the b=0 volumes")
+    outline_table = File(desc="how the outline was refined, per slice (table)")
+    region_label = File(desc="label of every voxel")
+    region_lut = File(desc="names and colours of the labels (table)")
+    cord_mask = File(desc="cord")
+
+
+class TransferRegions(SeriesInterface):
+    """Bring the regions to DTI space in one resampling, their outline fitted to the series."""
+
+    input_spec = TransferRegionsInputSpec
+    output_spec = TransferRegionsOutputSpec
+    _files: ClassVar[dict[str, str]] = {
+        "region_share": "region_share.nii.gz",
+        "region_share_b0": "region_share_b0.nii.gz",
+        "outline_table": "outline_table.tsv",
+        "region_label": "region_label.nii.gz",
+        "region_lut": "region_lut.tsv",
+        "cord_mask": "cord_mask.nii.gz",
+    }
+
+    def _write(self, **paths: Path) -> None:
+        from scsnet_bids.transfer import cord_mask, label_regions
+
+        series = read_image(Path(self.inputs.dwi))
+        grid = series.grid
+        regions = read_placed_regions(self.inputs, grid)
+        is_b0 = self._b0_volumes(self._read_gradients().bvals)
+        outline = fit_outline(series.data, is_b0, regions)
+        shares = regions.sharpened(outline.withdrawal[:, None, None]).shares()
+        share = shares.weighted
+        write_image(paths["region_share"], Image(share.astype(np.float32), grid))
+        write_image(paths["region_share_b0"], Image(shares.b0.astype(np.float32), grid))
+        write_image(paths["region_label"], Image(label_regions(share), grid))
+        write_image(paths["cord_mask"], Image(cord_mask(share).astype(np.uint8), grid))
+        per_slice = pd.DataFrame(vars(outline)).astype({"at_limit": int})
+        write_table(paths["outline_table"], per_slice.rename_axis("slice").reset_index())
+        rows = [(r.label, r.name, r.abbreviation, r.color) for r in REGIONS]
+        lut = pd.DataFrame(rows, columns=["index", "name", "abbreviation", "color"])
+        write_table(paths["region_lut"], lut)

@@ -1,0 +1,112 @@
+"""What the command line asks for, its words and its settings file read and checked.
+
+Every option may be spelled with dashes or underscores.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scsnet_bids.errors import UnknownLevelError
+from scsnet_bids.parser import LEVELS, make_parser
+from scsnet_bids.resources import parse_memory
+from scsnet_bids.setting_options import take_settings
+from scsnet_bids.settings import Settings, change_settings
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for.
+
+    Attributes
+    ----------
+    bids_dir, output_dir, work_dir : absolute
+    levels : in the order in which they run
+    participant_label, exclude_participant_label, session_label : empty where not given
+    nprocs : processors in all; None leaves it to the job's limits
+    omp_nthreads : threads of one step
+    mem_gb : memory in all, GB; None leaves it to the job's limits
+    controls : who the group level compares others with, ``column==value``; None for nobody
+    settings : those of the settings file, changed by the command line
+    command : the words that were given, to be kept beside the results
+    """
+
+    bids_dir: Path
+    output_dir: Path
+    levels: tuple[str, ...]
+    participant_label: list[str]
+    exclude_participant_label: list[str]
+    session_label: list[str]
+    bids_filter_file: Path | None
+    work_dir: Path
+    clean_workdir: bool
+    nprocs: int | None
+    omp_nthreads: int
+    mem_gb: float | None
+    stop_on_first_crash: bool
+    dry_run: bool
+    verbose: int
+    controls: str | None
+    settings: Settings
+    command: str
+
+
+def parse_options(words: Sequence[str]) -> Options:
+    """Read the command line, and the settings file that it may name.
+
+    Parameters
+    ----------
+    words : those after the program's name
+
+    Returns
+    -------
+    Options
+
+    Raises
+    ------
+    UsageError
+        If an option cannot have its value, or the settings file cannot be used.
+    UnknownLevelError
+        If a level does not exist.
+    SystemExit
+        If the words cannot be understood, or ask for help.
+    """
+    given = vars(make_parser().parse_args([_with_dashes(word) for word in words]))
+    levels = given.pop("level")
+    _refuse_unknown_levels(levels)
+    settings = take_settings(given, given.pop("config_file"), Settings())
+    for stage, name in (("segmentation", "weights"), ("regional", "levels")):
+        if place := getattr(getattr(settings, stage), name):  # steps run in folders of their own
+            absolute = str(Path(place).expanduser().resolve())
+            settings = change_settings(settings, {(stage, name): absolute})
+    mem = given.pop("mem")
+    folders = {name: given.pop(name) for name in ("bids_dir", "output_dir", "work_dir")}
+    return Options(
+        **{name: path.expanduser().resolve() for name, path in folders.items()},
+        levels=tuple(level for level in LEVELS if level in levels),
+        mem_gb=None if mem is None else parse_memory(mem),
+        settings=settings,
+        command=shlex.join(["scsnet-bids", *words]),
+        **given,
+    )
+
+
+def _with_dashes(word: str) -> str:
+    """Spell an option with dashes; its value stays as it is."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _refuse_unknown_levels(levels: Sequence[str]) -> None:
+    """Raise for a level that does not exist."""
+    unknown = [level for level in levels if level not in LEVELS]
+    if unknown:
+        raise UnknownLevelError(
+            f"The level must be one of {', '.join(LEVELS)}: found {unknown[0]!r}. The order is "
+            "scsnet-bids BIDS_DIR OUTPUT_DIR LEVEL."
+        )

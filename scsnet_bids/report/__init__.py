@@ -1,0 +1,1 @@
+"""One page per participant, made of what the runs left in the output folder."""

@@ -1,0 +1,117 @@
+"""What became of every series of a participant, kept beside the results.
+
+A run's failure leaves no table behind, so it is written down in ``logs/sub-XX_runs.tsv``. A later
+call that processes only some of the series replaces their lines and keeps the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from scsnet_bids.derivatives import write_table
+from scsnet_bids.errors import InputDataError, ScsnetError, SkippedSeries
+
+DONE, FAILED, LEFT_OUT, SKIPPED = "done", "failed", "left out", "skipped"
+COLUMNS = ("run", "status", "reason")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a series.
+
+    Attributes
+    ----------
+    run : its name, such as ``sub-01_run-1``
+    status : done, failed, left out (its files cannot be used) or skipped (which is no fault)
+    reason : one sentence; empty if it is done
+    """
+
+    run: str
+    status: str
+    reason: str = ""
+
+    @classmethod
+    def of(cls, run: str, error: ScsnetError | None) -> Outcome:
+        """Make an outcome of the error that a series ended with, if any."""
+        if error is None:
+            return cls(run, DONE)
+        kinds = {SkippedSeries: SKIPPED, InputDataError: LEFT_OUT}
+        status = next((s for kind, s in kinds.items() if isinstance(error, kind)), FAILED)
+        return cls(run, status, " ".join(str(error).split()))
+
+
+def record_outcomes(out_dir: Path, outcomes: Mapping[str, Outcome]) -> None:
+    """Write down what became of some series, participant by participant.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    outcomes : by name of the series
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    for participant in dict.fromkeys(participant_of(run) for run in outcomes):
+        own = {run: o for run, o in outcomes.items() if participant_of(run) == participant}
+        rows = [asdict(outcome) for outcome in (read_outcomes(out_dir, participant) | own).values()]
+        write_table(_place(out_dir, participant), pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+def read_outcomes(out_dir: Path, participant: str) -> dict[str, Outcome]:
+    """Read what became of a participant's series; empty if nothing is written down.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    participant : such as ``sub-01``
+
+    Returns
+    -------
+    dict by name of the series
+    """
+    path = _place(out_dir, participant)
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    rows = table.reindex(columns=list(COLUMNS), fill_value="").itertuples(index=False)
+    return {str(row[0]): Outcome(*map(str, row)) for row in rows}
+
+
+def participant_of(run: str) -> str:
+    """Name the participant of a series.
+
+    >>> participant_of("sub-01_ses-a_run-1")
+    'sub-01'
+    """
+    return run.partition("_")[0]
+
+
+def crash_text(out_dir: Path, outcome: Outcome) -> str:
+    """Read the crash file that a reason names; empty if it names none that can be read.
+
+    Parameters
+    ----------
+    out_dir : output folder; the file is looked for in its ``logs``
+    outcome : of a series
+
+    Returns
+    -------
+    str
+    """
+    named = re.search(r"(crash-[^/()]+\.txt)", outcome.reason)
+    path = out_dir / "logs" / named[1] if named else None
+    if path is None or not path.is_file():
+        return ""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _place(out_dir: Path, participant: str) -> Path:
+    """Name the file of a participant."""
+    return out_dir / "logs" / f"{participant}_runs.tsv"

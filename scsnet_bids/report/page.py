@@ -1,0 +1,226 @@
+"""The page of a participant: one HTML file that needs nothing else.
+
+It is made from the output folder alone, after all runs of the participant, and it also lists the
+runs that were left out or failed.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from scsnet_bids import __version__
+from scsnet_bids.errors import BusyError, OutputError, ScsnetError
+from scsnet_bids.files import write_text
+from scsnet_bids.methods import Protocol, describe_methods, write_citation
+from scsnet_bids.regions import REGIONS
+from scsnet_bids.report.content import HEADLINE_METRICS, describe_run
+from scsnet_bids.report.outcomes import (
+    DONE,
+    FAILED,
+    LEFT_OUT,
+    SKIPPED,
+    Outcome,
+    crash_text,
+    participant_of,
+    read_outcomes,
+    record_outcomes,
+)
+from scsnet_bids.report.record import RunRecord, find_records
+from scsnet_bids.report.verdict import MEANINGS, Verdict
+from scsnet_bids.settings import Settings, settings_to_toml
+
+
+def report_participants(
+    out_dir: Path,
+    errors: Mapping[str, ScsnetError | None],
+    settings: Settings,
+    weights: Mapping[str, Any],
+) -> dict[str, ScsnetError]:
+    """Write the pages of all participants that were processed, and the text to cite.
+
+    A page that cannot be made does not stop the others; its crash text lies in ``logs``. A series
+    that another job is processing is left to that job.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    errors : what each series ended with, None if it is done; by its name
+    settings : of all series
+    weights : record of the network's weights
+
+    Returns
+    -------
+    dict, the error of every page that could not be made, by each series of its participant that
+    has no other
+
+    Raises
+    ------
+    OutputError
+        If the output folder cannot be written.
+    """
+    own = {run: error for run, error in errors.items() if not isinstance(error, BusyError)}
+    record_outcomes(out_dir, {run: Outcome.of(run, error) for run, error in own.items()})
+    participants = list(dict.fromkeys(map(participant_of, own)))
+    protocols: dict[str, Protocol] = {}
+    failures: dict[str, ScsnetError] = {}
+    for participant in participants:
+        try:
+            protocols |= _read_protocols(find_records(out_dir, participant), settings)
+            write_page(out_dir, participant, settings, weights)
+        except OutputError:
+            raise
+        except Exception as error:  # whatever it is, the other pages must be written
+            place = out_dir / "logs" / f"crash-report-{participant}.txt"
+            write_text(place, f"Report of {participant}\n\n{traceback.format_exc()}")
+            failures[participant] = ScsnetError(
+                f"The tables are written, the page is not: {error} (crash file: {place})"
+            )
+    write_citation(out_dir / "logs", describe_methods(settings, weights, protocols))
+    return {
+        run: failures[participant_of(run)]
+        for run, error in own.items()
+        if error is None and participant_of(run) in failures
+    }
+
+
+def write_page(
+    out_dir: Path, participant: str, settings: Settings, weights: Mapping[str, Any]
+) -> Path:
+    """Write the page of a participant from what lies in the output folder.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    participant : such as ``sub-01``
+    settings : of its runs
+    weights : record of the network's weights
+
+    Returns
+    -------
+    Path of the page
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    records = find_records(out_dir, participant)
+    outcomes = read_outcomes(out_dir, participant)
+    runs = [describe_run(record, settings.gradients.b0_max) for record in records]
+    problems = [
+        {
+            "outcome": outcome,
+            "crash": crash_text(out_dir, outcome),
+            "verdict": Verdict.PASS if outcome.status == SKIPPED else Verdict.FAIL,
+        }
+        for outcome in outcomes.values()
+        if outcome.status != DONE
+    ]
+    judged = [run["verdict"] for run in runs] + [problem["verdict"] for problem in problems]
+    text = render_page(
+        participant=participant,
+        runs=runs,
+        problems=problems,
+        verdict=max(judged, default=Verdict.FAIL),
+        counts=_counts(records, outcomes),
+        methods=describe_methods(settings, weights, _read_protocols(records, settings)),
+        settings=settings_to_toml(settings),
+    )
+    return write_text(out_dir / f"{participant}.html", text)
+
+
+def render_page(**content: Any) -> str:
+    """Fill the template of the page; whatever words the content holds stay words.
+
+    Parameters
+    ----------
+    content : what the template asks for; see :func:`write_page`
+
+    Returns
+    -------
+    str, HTML document
+    """
+    return render_template(
+        "report.html.j2",
+        meanings=MEANINGS,
+        metric_labels=[label for _, _, label in HEADLINE_METRICS.values()],
+        **content,
+    )
+
+
+def render_template(name: str, **content: Any) -> str:
+    """Fill a template with content, and with the style and script that all pages share.
+
+    Parameters
+    ----------
+    name : of the template
+    content : what it asks for besides
+
+    Returns
+    -------
+    str, HTML document
+    """
+    return (
+        _environment()
+        .get_template(name)
+        .render(
+            content,
+            css=Markup(_read("report.css")),
+            js=Markup(_read("report.js")),
+            regions=REGIONS,
+            version=__version__,
+        )
+    )
+
+
+def _read_protocols(records: Sequence[RunRecord], settings: Settings) -> dict[str, Protocol]:
+    """Read how some runs were acquired, by name."""
+    return {record.name: record.protocol(settings.gradients.b0_max) for record in records}
+
+
+def _counts(records: Sequence[RunRecord], outcomes: Mapping[str, Outcome]) -> str:
+    """Say how many series were found and what became of them."""
+    status = {record.name: DONE for record in records}
+    status |= {run: outcome.status for run, outcome in outcomes.items()}
+    each = Counter(status.values())
+    words = [f"{each[kind]} {kind}" for kind in (DONE, FAILED, LEFT_OUT, SKIPPED) if each[kind]]
+    return f"{len(status)} diffusion series found: {', '.join(words) or 'none processed'}."
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    """Set up the templates: every word is escaped, a missing one is an error."""
+    environment = Environment(
+        loader=FunctionLoader(_read),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cited"] = _cited
+    return environment
+
+
+def _cited(text: str) -> Markup:
+    """Lead the numbers of cited works to the list of references."""
+
+    def linked(match: re.Match[str]) -> str:
+        numbers = re.sub(r"(\d+)", r'<a href="#ref-\1">\1</a>', match[1])
+        return f"[{numbers}]"
+
+    return Markup(re.sub(r"\[([\d, ]+)\]", linked, str(escape(text))))
+
+
+def _read(name: str) -> str:
+    """Read a file of the package's texts."""
+    return files("scsnet_bids.boilerplate").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,232 @@
+"""The verdict on a run: pass, look or fail, with every reason.
+
+The limits themselves are those of the quality row (:mod:`scsnet_bids.quality`) and of the tables;
+here stands what follows from exceeding one, and why. What is not known counts as doubt: a flag
+that has no rule, or a figure that is missing, makes a run one to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import pandas as pd
+
+from scsnet_bids import levels, noise, quality
+from scsnet_bids.compression import COMPRESSION_COLUMNS
+
+
+class Verdict(IntEnum):
+    """What to make of a run; the larger the worse."""
+
+    PASS = 0
+    LOOK = 1
+    FAIL = 2
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+MEANINGS: dict[Verdict, str] = {
+    Verdict.PASS: "No automatic check found a reason for doubt. The checks cannot see a border "
+    "that lies wrong inside the cord: look at the slices before you use a number.",
+    Verdict.LOOK: "Some values may be wrong. Look at the slices and decide.",
+    Verdict.FAIL: "Do not use these numbers.",
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a run has its verdict.
+
+    Attributes
+    ----------
+    verdict : what this reason alone would make of the run
+    found : what was found
+    why : why that matters
+    """
+
+    verdict: Verdict
+    found: str
+    why: str
+
+
+RULES: dict[str, tuple[Verdict, str]] = {
+    "no_cord": (Verdict.FAIL, "Without a cord there is nothing to measure."),
+    "no_contrast": (
+        Verdict.FAIL,
+        "White matter is more anisotropic than gray matter in every cord, also a diseased one: "
+        "the regions or the tensor must be wrong.",
+    ),
+    "odd_directions": (
+        Verdict.FAIL,
+        "White matter diffuses along the cord. Flipped or swapped b-vectors turn the directions, "
+        "and then FA and AD are wrong everywhere.",
+    ),
+    "cord_gap": (
+        Verdict.LOOK,
+        "A cord has no holes: the slices between were missed, or those around are no cord.",
+    ),
+    "implausible_shape": (
+        Verdict.LOOK,
+        "A cord this small, this large or cut off by the edge of the image is most likely "
+        "something else.",
+    ),
+    "low_snr": (
+        Verdict.LOOK,
+        "Below a ratio of 4 the noise floor raises weak signals: diffusivities come out too low "
+        "and FA is biased.",
+    ),
+    "large_motion": (
+        Verdict.LOOK,
+        "A displacement of three voxels or more brings other tissue into the slice, which moving "
+        "the picture back in its plane cannot undo.",
+    ),
+    "many_outliers": (
+        Verdict.LOOK,
+        "Where a fifth of the slices show no cord, signal was lost, and the tensor rests on the "
+        "rest.",
+    ),
+    "misaligned": (
+        Verdict.LOOK,
+        "A region that lies a voxel off measures its neighbours.",
+    ),
+    "many_non_positive": (
+        Verdict.LOOK,
+        "Where noise makes eigenvalues negative, they are cut at 0 and FA comes out too high.",
+    ),
+    "unknown": (
+        Verdict.LOOK,
+        "Without a noise level the noise floor stays in the unmixed values.",
+    ),
+    "not_rayleigh": (
+        Verdict.LOOK,
+        "The noise floor that was taken out of the unmixed values is not that of these images.",
+    ),
+    "no_background": (
+        Verdict.PASS,
+        "The noise level then comes from the tensor fit, as in most scans of the cord; it may be "
+        "somewhat too high.",
+    ),
+    "signed": (Verdict.PASS, "Such images have no noise floor, and none was taken out."),
+    "low_confidence": (
+        Verdict.LOOK,
+        "The network itself expects a poor overlap with the true cord in these slices.",
+    ),
+    "outline_at_limit": (
+        Verdict.LOOK,
+        "In so many slices the signals ask for a cord much larger or smaller than the network "
+        "drew: one of the two is wrong.",
+    ),
+    "slice_without_cord": (
+        Verdict.LOOK,
+        "The field may end beyond the cord, or the network missed it there.",
+    ),
+    "missing_value": (Verdict.LOOK, "What was not measured cannot speak for the run."),
+    "missing_picture": (Verdict.LOOK, "What cannot be seen cannot be judged."),
+    "unmeasured_region": (
+        Verdict.LOOK,
+        "The regions are too thin for the voxels there; plain means remain, with their partial "
+        "volume.",
+    ),
+}
+"""What follows from each flag. Pass means that the reason is worth knowing and no more."""
+
+MAY_BE_MISSING = frozenset({"flag", "noise_flag", *COMPRESSION_COLUMNS})
+LEAST_MEASURED = 0.5
+"""Share of the slices with a cord that a region needs an unmixed FA in."""
+
+
+def judge_run(
+    quality_row: pd.DataFrame, shape: pd.DataFrame, regions: pd.DataFrame
+) -> list[Reason]:
+    """List the reasons for and against trusting a run, the worst first.
+
+    Parameters
+    ----------
+    quality_row : quality table, one row
+    shape : shape table
+    regions : region table
+
+    Returns
+    -------
+    list of Reason; empty if there is none
+    """
+    row = quality_row.iloc[0]
+    reasons = [
+        *_flag_reasons(row),
+        *_missing_reasons(row),
+        *_shape_reasons(shape),
+        *_region_reasons(regions),
+    ]
+    return sorted(reasons, key=lambda reason: -reason.verdict)
+
+
+def overall_verdict(reasons: list[Reason]) -> Verdict:
+    """Take the worst of several reasons; pass if there is none."""
+    return max((reason.verdict for reason in reasons), default=Verdict.PASS)
+
+
+def reason_for(name: str, found: str) -> Reason:
+    """Make a reason of a flag; one without a rule is a reason to look."""
+    verdict, why = RULES.get(name, (Verdict.LOOK, "This program does not know what it means."))
+    return Reason(verdict, found, why)
+
+
+def _flag_reasons(row: pd.Series[Any]) -> Iterator[Reason]:
+    """Reasons that the quality row states."""
+    for column, known in (("flag", quality.FLAGS), ("noise_flag", noise.FLAGS)):
+        for name in _split(row.get(column)):
+            yield reason_for(name, _with_value(known.get(name, f"flag {name}"), row))
+    if row.get("outline_at_limit", 0) > 0:
+        found = f"outline_at_limit is {row['outline_at_limit']:g}, not 0"
+        yield reason_for("outline_at_limit", found)
+
+
+def _with_value(sentence: str, row: pd.Series[Any]) -> str:
+    """Add the figure to a sentence that begins with the name of its column."""
+    value = row.get(sentence.split(maxsplit=1)[0])
+    return f"{sentence} (found {value:.3g})" if isinstance(value, (int, float)) else sentence
+
+
+def _missing_reasons(row: pd.Series[Any]) -> Iterator[Reason]:
+    """Figures of the quality row that were not measured."""
+    missing = [str(c) for c in row.index if pd.isna(row[c]) and c not in MAY_BE_MISSING]
+    if missing:
+        yield reason_for("missing_value", f"not measured: {', '.join(missing)}")
+
+
+def _shape_reasons(shape: pd.DataFrame) -> Iterator[Reason]:
+    """Slices that the shape table flags; what the quality row already says is left out."""
+    flags = {int(k): _split(flag) for k, flag in zip(shape["slice"], shape["flag"], strict=True)}
+    none_found = all("no_cord" in names for names in flags.values())
+    told = {"cut_off", "implausible", *(["no_cord"] if none_found else [])}
+    for name in dict.fromkeys(name for names in flags.values() for name in names):
+        if name not in told:
+            slices = ", ".join(str(k) for k, names in flags.items() if name in names)
+            sentence = levels.FLAGS.get(name, f"flag {name}")
+            rule = "slice_without_cord" if name == "no_cord" else name
+            yield reason_for(rule, f"slice {slices}: {sentence}")
+
+
+def _region_reasons(regions: pd.DataFrame) -> Iterator[Reason]:
+    """Regions that have an unmixed value in few of the slices that hold a cord."""
+    rows = regions[(regions["scope"] == "slice") & (regions["metric"] == "FA")]
+    rows = rows[rows["side"].isin(["left", "right"]) & rows["volume_mm3"].notna()]
+    rows = rows.assign(known=rows["unmixed"].notna())
+    known = rows.groupby(["side", "region"])["known"].mean().reset_index().to_dict("records")
+    names = [
+        f"{part['side']} {part['region']} ({part['known']:.0%})".replace("_", " ")
+        for part in known
+        if part["known"] < LEAST_MEASURED
+    ]
+    if names:
+        found = f"unmixed values in less than {LEAST_MEASURED:.0%} of the slices: "
+        yield reason_for("unmeasured_region", found + ", ".join(names))
+
+
+def _split(flags: Any) -> list[str]:
+    """Take a joined flag apart."""
+    return [] if pd.isna(flags) else str(flags).split(";")

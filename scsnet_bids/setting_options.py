@@ -1,0 +1,89 @@
+"""Options of a command line made from the declarations of settings, defaults and units included."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from scsnet_bids.errors import UsageError
+from scsnet_bids.settings import Declared, Stages, change_settings, list_settings, read_toml
+
+
+def add_setting_options(group: argparse._ArgumentGroup, settings: Stages) -> None:
+    """Declare the settings that have an option.
+
+    Parameters
+    ----------
+    group : where in the help they appear
+    settings : frozen dataclass of stages
+    """
+    for known in list_settings(type(settings)):
+        if known.option:
+            group.add_argument(
+                known.option, dest=_place(known), help=_explain(known), **_kind(known)
+            )
+
+
+def take_settings(given: dict[str, Any], file: Path | None, settings: Stages) -> Stages:
+    """Take the settings out of what a command line gave; an option wins over the file.
+
+    Parameters
+    ----------
+    given : parsed words by name; those of settings are removed
+    file : TOML with settings, or None
+    settings : to start from
+
+    Returns
+    -------
+    Settings of the same kind
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, or a setting cannot have its value.
+    """
+    changes = {
+        (known.stage, known.name): value
+        for known in list_settings(type(settings))
+        if known.option and (value := given.pop(_place(known))) is not None
+    }
+    if file is not None:
+        settings = read_toml(_read(file), settings)
+    return change_settings(settings, changes)
+
+
+def _place(known: Declared) -> str:
+    """Name the value of a setting's option."""
+    return f"{known.stage}.{known.name}"
+
+
+def _kind(known: Declared) -> dict[str, Any]:
+    """Say how the value of a setting is written on the command line."""
+    if isinstance(known.default, bool):
+        return {"action": argparse.BooleanOptionalAction}
+    if isinstance(known.default, tuple):
+        return {"nargs": "+", "metavar": "NAME"}
+    kind = type(known.default)
+    return {"type": kind, "metavar": "NAME" if kind is str else "NUMBER"}
+
+
+def _explain(known: Declared) -> str:
+    """Write the help of a setting, with its default and unit."""
+    default = known.default
+    if isinstance(default, bool):
+        word = "yes" if default else "no"
+    elif isinstance(default, (str, tuple)):
+        word = default if isinstance(default, str) else " ".join(default)
+    else:
+        word = f"{default:g}"
+    unit = "" if known.unit == "1" else f" {known.unit}"
+    return f"{known.text.rstrip('.')} (default: {word or 'none'}{unit})"
+
+
+def _read(path: Path) -> str:
+    """Read a settings file."""
+    try:
+        return path.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The settings file must be readable: {path} is not ({error}).") from error

@@ -1,0 +1,328 @@
+"""The command ``scsnet-bids-slurm``: one array job per dataset, and the group job after it.
+
+Everything of a submission lies in a folder of its own, ``OUTPUT_DIR/logs/slurm/<time>``: the
+scripts, the list of tasks and the logs. What outlasts it lies above: exit codes by task, and
+``failed.tsv``, which ``--only-failed`` reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from uuid import uuid4
+
+from scsnet_bids.bids import check_dataset
+from scsnet_bids.dataset import check_output_folder
+from scsnet_bids.errors import MissingToolError, ScsnetError, UsageError
+from scsnet_bids.files import write_text
+from scsnet_bids.options import Options, parse_options
+from scsnet_bids.resources import parse_memory
+from scsnet_bids.slurm_scripts import (
+    Place,
+    Resources,
+    write_group_script,
+    write_participant_script,
+    write_submission,
+)
+from scsnet_bids.tasks import Task, find_tasks, is_complete, read_task_table, write_task_table
+
+GROUP_MB = 2048
+GROUP_MB_PER_PARTICIPANT = 1
+"""The group job needs 0.65 MB for each; see docs/cluster.md."""
+EPILOG = """\
+Words after -- go to scsnet-bids as they are:
+  scsnet-bids-slurm /data /out --submit -- --b0-threshold 60
+
+examples:
+  scsnet-bids-slurm /data /out --partition short --at-a-time 50
+  scsnet-bids-slurm /data /out --image scsnet-bids.sif --setup "module load apptainer" --submit
+  scsnet-bids-slurm /data /out --only-failed --mem 8G --submit
+
+docs/cluster.md explains the files in OUTPUT_DIR/logs/slurm, and shows the same without this
+command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : words after the program's name; those of the process by default
+
+    Returns
+    -------
+    int, exit code of ``errors.py``
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    own, app_words = _split(words)
+    given = _parser().parse_args(own)
+    try:
+        return _prepare(given, app_words, own)
+    except ScsnetError as error:
+        print(f"scsnet-bids-slurm: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell own words from those of the app, which follow the first ``--``."""
+    place = words.index("--") if "--" in words else len(words)
+    return list(words[:place]), list(words[place + 1 :])
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(
+        prog="scsnet-bids-slurm",
+        usage="scsnet-bids-slurm BIDS_DIR OUTPUT_DIR [options] [-- options of scsnet-bids]",
+        description="Write an array job for SLURM, and submit it if asked to.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("bids_dir", type=Path, help="BIDS dataset")
+    parser.add_argument("output_dir", type=Path, help="folder for the results")
+    parser.add_argument("--submit", action="store_true", help="submit it, not only write it")
+    _add_choice(parser.add_argument_group("which tasks"))
+    _add_limits(parser.add_argument_group("what a task may use"))
+    _add_place(parser.add_argument_group("how a task runs"))
+    return parser
+
+
+def _add_choice(group: argparse._ArgumentGroup) -> None:
+    """Declare the options that choose tasks."""
+    for name in ("participant", "session"):
+        group.add_argument(
+            f"--{name}-label",
+            nargs="+",
+            default=[],
+            metavar="LABEL",
+            help=f"{name}s (default: all)",
+        )
+    group.add_argument(
+        "--by",
+        choices=("participant", "session"),
+        default="participant",
+        help="what one task processes (default: participant)",
+    )
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--only-failed",
+        action="store_true",
+        help="the tasks that OUTPUT_DIR/logs/slurm/failed.tsv lists",
+    )
+    which.add_argument("--again", action="store_true", help="also tasks whose tables are complete")
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    """Declare the options that the scheduler gets."""
+    group.add_argument("--mem", default="3G", metavar="SIZE", help="memory (default: 3G)")
+    group.add_argument(
+        "--cpus", type=_positive_integer, default=1, metavar="N", help="processors (default: 1)"
+    )
+    group.add_argument("--time", default="00:30:00", help="time limit (default: 00:30:00)")
+    group.add_argument("--partition", metavar="NAME", help="partition")
+    group.add_argument("--account", metavar="NAME", help="account to charge")
+    group.add_argument(
+        "--sbatch",
+        action="append",
+        default=[],
+        metavar="WORDS",
+        help="one more option of sbatch, such as --sbatch=--qos=low; may be repeated",
+    )
+    group.add_argument(
+        "--at-a-time", type=_positive_integer, metavar="N", help="tasks that run at the same time"
+    )
+
+
+def _add_place(group: argparse._ArgumentGroup) -> None:
+    """Declare the options that say how the app is called."""
+    how = group.add_mutually_exclusive_group()
+    how.add_argument("--image", type=Path, metavar="SIF", help="Apptainer image to run")
+    how.add_argument(
+        "--command",
+        type=shlex.split,
+        metavar="WORDS",
+        help="words that start the app (default: scsnet-bids of this installation)",
+    )
+    group.add_argument(
+        "--setup",
+        action="append",
+        default=[],
+        metavar="LINE",
+        help="line to run first, such as 'module load apptainer'; may be repeated",
+    )
+    group.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        metavar="DIR",
+        help="shared folder for intermediate results, which is kept (default: the node's own "
+        "disk, $SLURM_TMPDIR, $TMPDIR or /tmp, cleared at the end)",
+    )
+
+
+def _prepare(given: argparse.Namespace, app_words: list[str], own_words: Sequence[str]) -> int:
+    """Write the scripts of a submission, say what they do, and submit them if asked to."""
+    bids_dir, out_dir = (path.expanduser().resolve() for path in (given.bids_dir, given.output_dir))
+    app = _check_app_words(bids_dir, out_dir, app_words)
+    resources = _resources(given)
+    place = _place(given, bids_dir, out_dir)
+    check_dataset(bids_dir)
+    check_output_folder(out_dir, bids_dir)
+    tasks, note = _choose_tasks(given, app)
+    if not tasks:
+        print(f"Nothing to do: {note}.")
+        return 0
+    chosen = [] if given.by == "session" else _session_words(given.session_label)
+    n_tasks, at_a_time, again = len(tasks), given.at_a_time, _again(own_words, app_words)
+    _write_all(
+        place,
+        {
+            "tasks.tsv": write_task_table(tasks),
+            "participant.sbatch": write_participant_script(
+                place, resources, n_tasks, at_a_time, [*chosen, *app_words]
+            ),
+            "group.sbatch": write_group_script(place, _for_group(resources, bids_dir), again),
+            "submit.sh": write_submission(place.folder, n_tasks, at_a_time),
+        },
+    )
+    print(f"{n_tasks} task{'s' if n_tasks > 1 else ''} to do, {note}.", flush=True)
+    return _submit(place.folder / "submit.sh", given.submit)
+
+
+def _check_app_words(bids_dir: Path, out_dir: Path, words: Sequence[str]) -> Options:
+    """Let the app read its options now: each task would refuse wrong ones."""
+    app = parse_options([str(bids_dir), str(out_dir), "participant", *words])
+    neutral = parse_options([str(bids_dir), str(out_dir), "participant"])
+    for name in ("participant_label", "session_label", "work_dir", "nprocs", "mem_gb", "levels"):
+        if getattr(app, name) != getattr(neutral, name):
+            raise UsageError(
+                "Tasks and their limits are chosen before --, with the options of "
+                f"scsnet-bids-slurm: {shlex.join(words)!r} changes {name} after it."
+            )
+    return app
+
+
+def _resources(given: argparse.Namespace) -> Resources:
+    """Take what a task may use from the command line."""
+    if not re.fullmatch(r"[\d:-]+", given.time):
+        raise UsageError(f"--time must look like 00:30:00 or 1-12:00:00: found {given.time!r}.")
+    named = {"--partition": given.partition, "--account": given.account}
+    directives = [f"{name}={value}" for name, value in named.items() if value] + given.sbatch
+    if any("\n" in word or not word.startswith("-") for word in directives):
+        raise UsageError(
+            "--sbatch must hold one option of sbatch, such as --sbatch=--qos=low: found "
+            f"{given.sbatch}."
+        )
+    memory_mb = math.ceil(parse_memory(given.mem) * 1024)
+    return Resources(memory_mb, given.cpus, given.time, tuple(directives))
+
+
+def _for_group(resources: Resources, bids_dir: Path) -> Resources:
+    """Choose what the group job may use; it gathers all participants, whatever the tasks are."""
+    n_participants = sum(1 for _ in bids_dir.glob("sub-*"))
+    memory_mb = GROUP_MB + n_participants * GROUP_MB_PER_PARTICIPANT
+    return replace(resources, memory_mb=max(resources.memory_mb, memory_mb), cpus=1)
+
+
+def _place(given: argparse.Namespace, bids_dir: Path, out_dir: Path) -> Place:
+    """Say where the jobs find things, and refuse what an image could not be shown."""
+    now = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}_{uuid4().hex[:4]}"
+    image, work_dir = (path and path.resolve() for path in (given.image, given.work_dir))
+    place = Place(
+        bids_dir=bids_dir,
+        output_dir=out_dir,
+        folder=out_dir / "logs" / "slurm" / now,
+        started_in=Path.cwd(),
+        work_dir=work_dir,
+        command=tuple(given.command or [_own_app()]),
+        image=image,
+        setup=tuple(given.setup),
+    )
+    if image and not image.exists():
+        raise UsageError(f"--image must name an Apptainer image: there is no {image}.")
+    for path in (bids_dir, out_dir, work_dir):
+        if image and path and set(":,") & set(str(path)):
+            raise UsageError(
+                f"Apptainer cannot bind a folder with a colon or a comma in its name: {path}. "
+                "Use a link without."
+            )
+    return place
+
+
+def _own_app() -> str:
+    """Find the app of this installation; the jobs may have another search path."""
+    beside = Path(sys.executable).with_name("scsnet-bids")
+    return str(beside) if beside.exists() else shutil.which("scsnet-bids") or "scsnet-bids"
+
+
+def _choose_tasks(given: argparse.Namespace, app: Options) -> tuple[list[Task], str]:
+    """List what is to be done, and say in words what is not."""
+    if given.only_failed:
+        failed = read_task_table(app.output_dir / "logs" / "slurm" / "failed.tsv")
+        return failed, "those that failed before"
+    labels = [_labels(given.participant_label), _labels(given.session_label)]
+    found = find_tasks(app.bids_dir, given.by == "session", *labels)
+    excluded = {f"sub-{label.removeprefix('sub-')}" for label in app.exclude_participant_label}
+    wanted = {task: runs for task, runs in found.items() if task.participant not in excluded}
+    filtered = app.bids_filter_file is not None
+    tasks = [
+        task
+        for task, runs in wanted.items()
+        if given.again or not is_complete(app.output_dir, task, runs, filtered)
+    ]
+    return tasks, f"{len(wanted) - len(tasks)} of {len(wanted)} complete"
+
+
+def _session_words(labels: Sequence[str]) -> list[str]:
+    """Choose sessions for the app, where a task is a participant."""
+    return ["--session-label", *_labels(labels)] if labels else []
+
+
+def _labels(words: Sequence[str]) -> list[str]:
+    """Split labels at commas and blanks."""
+    return [label for word in words for label in word.replace(",", " ").split()]
+
+
+def _again(own_words: Sequence[str], app_words: Sequence[str]) -> str:
+    """Write the command that submits once more what has failed."""
+    dropped = {"--again", "--only-failed", "--submit"}
+    words = [word for word in own_words if word not in dropped]
+    rest = ["--", *app_words] if app_words else []
+    return shlex.join(["scsnet-bids-slurm", *words, "--only-failed", "--submit", *rest])
+
+
+def _write_all(place: Place, contents: dict[str, str]) -> None:
+    """Write the files of a submission."""
+    for name, text in contents.items():
+        write_text(place.folder / name, text)
+    (place.folder.parent / "codes").mkdir(exist_ok=True)
+
+
+def _submit(script: Path, wanted: bool) -> int:
+    """Submit a submission, or say how."""
+    if not wanted:
+        print(f"To submit them: bash {shlex.quote(str(script))}")
+        return 0
+    if shutil.which("sbatch") is None:
+        raise MissingToolError(
+            "--submit needs SLURM: there is no sbatch on the path. Run "
+            f"'bash {shlex.quote(str(script))}' on a login node of the cluster."
+        )
+    return subprocess.run(["bash", str(script)], check=False).returncode
+
+
+def _positive_integer(word: str) -> int:
+    """Read a number."""
+    if not (word.isdecimal() and int(word) > 0):
+        raise argparse.ArgumentTypeError(f"a whole number of 1 or more is needed, not {word!r}")
+    return int(word)

@@ -1,0 +1,86 @@
+"""Borders in doubt are moved by their typical error, one at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scsnet_bids import borders
+from scsnet_bids.borders import alternative_shares
+from scsnet_bids.images import Grid
+from scsnet_bids.regions import N_CLASSES
+from scsnet_bids.sharpening import PlacedRegions
+from scsnet_bids.slices import PlaneGrid
+
+GRID = Grid((24, 20, 2), np.diag([1.0, 1.0, 5.0, 1.0]), np.array([[0, 1], [1, 1], [2, 1]]))
+PLANE = PlaneGrid(start_mm=(1.0, 1.0), shape=(44, 36), spacing_mm=(0.5, 0.5))
+CERTAIN = np.zeros(2)
+
+
+@pytest.fixture(scope="module")
+def regions() -> PlacedRegions:
+    """An elliptic cord: gray matter in the middle, dorsal behind, ventral in front."""
+    left, back = np.meshgrid(PLANE.positions_mm(0) - 11.7, PLANE.positions_mm(1) - 9.8)
+    cord = 1 / (1 + np.exp(4 * (np.hypot(left / 6, back / 4) - 1)))
+    inner = np.stack(
+        [
+            1 / (1 + np.exp(3 * (2 - np.abs(left)))),  # lateral
+            1 / (1 + np.exp(3 * (1 - back))),  # dorsal
+            1 / (1 + np.exp(3 * (1 + back))),  # ventral
+            1 / (1 + np.exp(2 * (np.hypot(left, back) - 2))),  # gray
+        ]
+    )
+    side = 1 / (1 + np.exp(-8 * left))
+    both = np.stack([inner * side, inner * (1 - side)], axis=1).reshape(8, *left.shape)
+    shares = both / both.sum(axis=0) * cord
+    probability = np.concatenate([1 - shares.sum(axis=0, keepdims=True), shares])
+    stack = np.stack([probability, probability])
+    return PlacedRegions(stack, PLANE, GRID, np.array([[0.3, 0.0], [0.0, -0.3]]), 1.0)
+
+
+@pytest.fixture(scope="module")
+def alternatives(regions):
+    return [shares.weighted for shares in alternative_shares(regions, CERTAIN)]
+
+
+@pytest.fixture(scope="module")
+def first(regions):
+    return regions.shares().weighted
+
+
+def centre_mm(share: np.ndarray, labels: slice) -> np.ndarray:
+    weight = share[:, :, 0, labels].sum(axis=-1)
+    left, back = np.indices(weight.shape)
+    return np.array([np.average(left, weights=weight), np.average(back, weights=weight)])
+
+
+def test_shares_of_every_alternative_sum_to_one(alternatives):
+    assert len(alternatives) == 6
+    for share in alternatives:
+        assert share.shape == (24, 20, 2, N_CLASSES)
+        np.testing.assert_allclose(share.sum(axis=-1), 1, atol=1e-6)
+        assert share.min() > -1e-9
+
+
+def test_the_cord_moves_to_the_left_and_to_the_back(first, alternatives):
+    cord = slice(1, None)
+    moved = [centre_mm(share, cord) - centre_mm(first, cord) for share in alternatives[:2]]
+    np.testing.assert_allclose(moved[0], [borders.LEFT_MM, 0], atol=0.06)
+    np.testing.assert_allclose(moved[1], [0, borders.BACK_MM], atol=0.06)
+
+
+def test_a_narrower_outline_takes_from_the_cord(first, alternatives):
+    assert alternatives[2][..., 1:].sum() < 0.97 * first[..., 1:].sum()
+
+
+@pytest.mark.parametrize(("number", "expected"), [(3, (0.2, 0.0)), (4, (0.0, 0.3))])
+def test_inner_borders_move_and_the_cord_stays(first, alternatives, number, expected):
+    share, gray = alternatives[number], slice(7, None)
+    np.testing.assert_allclose(share[..., 0], first[..., 0], atol=1e-3)
+    moved = centre_mm(share, gray) - centre_mm(first, gray)
+    np.testing.assert_allclose(moved, expected, atol=0.08)
+
+
+def test_gray_matter_grows_in_the_same_cord(first, alternatives):
+    np.testing.assert_allclose(alternatives[5][..., 0], first[..., 0], atol=1e-3)
+    assert alternatives[5][..., 7:].sum() > 1.1 * first[..., 7:].sum()

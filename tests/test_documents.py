@@ -1,0 +1,43 @@
+"""The pages tell of faults that exist, and the citation file of this version."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import scsnet_bids
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def sentences() -> set[str]:
+    """List how every text in the code begins, up to the first value put into it."""
+    found = set()
+    for path in [*ROOT.glob("scsnet_bids/**/*.py"), *ROOT.glob("workflows/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            first = node.values[0] if isinstance(node, ast.JoinedStr) else node
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                found.add(first.value)
+    return found
+
+
+def test_every_message_that_the_faq_explains_is_one_of_the_code():
+    page = (ROOT / "docs/faq.md").read_text(encoding="utf-8")
+    explained = re.findall(r'^\| "([^"]+)"', page, flags=re.MULTILINE)
+    known = sentences()
+    assert len(explained) > 40
+    assert not [text for text in explained if not any(s.startswith(text) for s in known)]
+
+
+def test_every_exit_code_of_an_error_is_explained():
+    page = (ROOT / "docs/faq.md").read_text(encoding="utf-8")
+    drawn = (ROOT / "scsnet_bids/errors.py").read_text(encoding="utf-8")
+    codes = set(re.findall(r"exit_code(?:: int)? = (\d+)", drawn))
+    assert len(codes) > 5
+    assert codes <= set(re.findall(r"^\| (\d+)", page, flags=re.MULTILINE))
+
+
+def test_the_citation_names_this_version():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {scsnet_bids.__version__}\n" in text

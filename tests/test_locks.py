@@ -1,0 +1,66 @@
+"""A name is claimed by one process at a time, and free again when that process ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scsnet_bids.errors import OutputError
+from scsnet_bids.locks import LOCK_NAME, claimed
+
+HOLD = """
+import sys
+from pathlib import Path
+from scsnet_bids.locks import claimed
+with claimed(Path(sys.argv[1]), sys.argv[2:]) as taken:
+    print(",".join(sorted(taken)) or "none", flush=True)
+    sys.stdin.read()
+"""
+
+
+def hold(folder: Path, *names: str) -> subprocess.Popen:
+    """Start a process that claims names and keeps them until its input ends."""
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder), *names],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_claimed_name_is_taken_for_others_and_free_after_a_kill(tmp_path):
+    with hold(tmp_path, "sub-01", "sub-02") as first:
+        assert first.stdout.readline() == "none\n"
+        with claimed(tmp_path, ["sub-02", "sub-03"]) as taken:
+            assert taken == {"sub-02"}
+        first.kill()
+        first.wait()
+        with claimed(tmp_path, ["sub-01", "sub-02"]) as taken:
+            assert taken == set()
+
+
+def test_names_are_free_when_the_block_ends(tmp_path):
+    with claimed(tmp_path, ["sub-01"]), hold(tmp_path, "sub-01") as other:
+        assert other.communicate("")[0] == "sub-01\n"
+    with hold(tmp_path, "sub-01") as other:
+        assert other.communicate("")[0] == "none\n"
+
+
+def test_a_thousand_names_need_one_file(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    with claimed(tmp_path, [f"sub-{number:04d}" for number in range(1000)]) as taken:
+        assert taken == set()
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    with (
+        pytest.raises(OutputError, match=r"must be writable: .*absent"),
+        claimed(tmp_path / "absent", ["sub-01"]),
+    ):
+        pass

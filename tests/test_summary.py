@@ -1,0 +1,176 @@
+"""The plan says what will happen to every series, and why, before anything happens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scsnet_bids.bids import find_runs
+from scsnet_bids.cli import main
+from scsnet_bids.errors import InputDataError, ScsnetError, SkippedSeries
+from scsnet_bids.runs import check_runs
+from scsnet_bids.settings import GradientSettings, Settings
+from scsnet_bids.summary import WIDTH, describe_plan, describe_result, exit_code
+
+BVALS = [0, 0, *[800] * 6, *[1500] * 6]
+AXES = np.array([[0, 1, 1, 1, 1, 0, 0], [0, 1, -1, 0, 0, 1, 1], [0, 0, 0, 1, -1, 1, -1]]) / 2**0.5
+BVECS = np.concatenate([AXES[:, :1], AXES, AXES[:, 1:]], axis=1)
+
+
+def write_series(root: Path, name: str, bvals: list[float] | None, **metadata: object) -> Path:
+    """Write a series under its BIDS name, its gradients and its sidecar."""
+    folder = root / "/".join(p for p in name.split("_") if p.startswith(("sub-", "ses-"))) / "dwi"
+    folder.mkdir(parents=True, exist_ok=True)
+    (root / "dataset_description.json").write_text('{"Name": "n", "BIDSVersion": "1.10.0"}')
+    shape = (32, 32, 4, len(bvals)) if bvals else (32, 32, 4)
+    voxels = np.random.default_rng(0).integers(1, 100, shape).astype(np.int16)
+    image = nib.Nifti1Image(voxels, np.diag([0.9, 0.9, 5, 1]))
+    nib.save(image, folder / f"{name}_dwi.nii.gz")
+    if bvals:
+        np.savetxt(folder / f"{name}_dwi.bval", [bvals], fmt="%g")
+        np.savetxt(folder / f"{name}_dwi.bvec", BVECS[:, : len(bvals)], fmt="%.6f")
+    if metadata:
+        (folder / f"{name}_dwi.json").write_text(json.dumps(metadata))
+    return folder
+
+
+def plan(root: Path) -> str:
+    """Describe the plan for a whole dataset."""
+    settings = Settings()
+    return describe_plan(*check_runs(find_runs(root), settings.gradients), settings)
+
+
+def test_the_plan_shows_how_every_series_was_acquired(tmp_path):
+    write_series(tmp_path, "sub-01_ses-pre_run-1", BVALS, PhaseEncodingDirection="j-")
+    write_series(tmp_path, "sub-02_ses-pre", BVALS)
+    title, header, first, second = plan(tmp_path).splitlines()
+    assert title == "2 of 2 diffusion series can be processed."
+    assert " ".join(header.split()) == (
+        "sub ses series volumes dirs voxels (mm) slices phase fieldmap"
+    )
+    assert " ".join(first.split()) == "01 pre run-1 2 b0, 6 b800, 6 b1500 6 0.9x0.9x5 4 j- -"
+    assert second.split()[:3] == ["02", "pre", "-"]
+    assert "n/a" in second.split()
+
+
+def test_columns_that_say_nothing_are_left_out(tmp_path):
+    write_series(tmp_path, "sub-01", BVALS)
+    header = plan(tmp_path).splitlines()[1].split()
+    assert "ses" not in header
+    assert "series" not in header
+
+
+def test_a_fieldmap_is_named_as_found_and_not_used(tmp_path):
+    folder = write_series(tmp_path, "sub-01", BVALS, B0FieldSource="field")
+    (folder.parent / "fmap").mkdir()
+    (folder.parent / "fmap" / "sub-01_dir-PA_epi.nii.gz").touch()
+    sidecar = folder.parent / "fmap" / "sub-01_dir-PA_epi.json"
+    sidecar.write_text('{"B0FieldIdentifier": "field"}')
+    text = plan(tmp_path)
+    assert text.splitlines()[2].endswith("not used")
+    assert "does not correct distortion" in text
+
+
+def test_all_faults_of_all_series_are_told_at_once(tmp_path):
+    write_series(tmp_path, "sub-01", BVALS)
+    (write_series(tmp_path, "sub-02", BVALS) / "sub-02_dwi.bvec").unlink()
+    (write_series(tmp_path, "sub-03", BVALS) / "sub-03_dwi.bval").write_text("0 0 800\n")
+    text = plan(tmp_path)
+    assert text.startswith("1 of 3 diffusion series can be processed.")
+    lines = " ".join(text.split())
+    assert "sub-02: A diffusion series needs b-values and b-vectors" in lines
+    assert "sub-03: b-values and b-vectors need one entry per volume" in lines
+
+
+def test_the_plan_fits_a_terminal_but_paths_stay_whole(tmp_path):
+    (write_series(tmp_path, "sub-02", BVALS) / "sub-02_dwi.bvec").unlink()
+    write_series(tmp_path, "sub-01_ses-pre_acq-axial_run-01", BVALS, PhaseEncodingDirection="j-")
+    text = plan(tmp_path)
+    assert all(len(line) <= WIDTH or str(tmp_path) in line for line in text.splitlines())
+    assert str(tmp_path / "sub-02" / "dwi" / "sub-02_dwi.bvec") in text
+
+
+@pytest.mark.parametrize(
+    ("name", "bvals"),
+    [
+        ("sub-01_acq-b0", [0, 0, 0]),
+        ("sub-01_dir-PA", [5, 5]),
+        ("sub-01_acq-b0", [0]),
+        ("sub-01_acq-b0", None),
+    ],
+)
+def test_a_companion_of_b0_volumes_is_skipped_and_no_fault(name, bvals, tmp_path):
+    write_series(tmp_path, "sub-01", BVALS)
+    write_series(tmp_path, name, bvals)
+    good, left_out = check_runs(find_runs(tmp_path), GradientSettings())
+    assert [run.prefix for run in good] == ["sub-01"]
+    assert {run.prefix: error.exit_code for run, error in left_out.items()} == {name: 0}
+    text = plan(tmp_path)
+    assert "1 of 1 diffusion series can be processed." in text
+    assert f"Skipped, which is no fault:\n  {name}: Every volume has b=0" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "bvals"),
+    [
+        ("sub-02_run-1", None),  # the only series of its participant
+        ("sub-01_run-2", [0, 0, *[0.8] * 6]),  # ms/um2
+        ("sub-01_run-2", [900, 900]),
+    ],
+)
+def test_a_series_that_was_meant_to_be_one_stays_a_fault(name, bvals, tmp_path):
+    write_series(tmp_path, "sub-01_run-1", BVALS)
+    write_series(tmp_path, name, bvals)
+    _, left_out = check_runs(find_runs(tmp_path), GradientSettings())
+    assert {run.prefix: error.exit_code for run, error in left_out.items()} == {name: 65}
+
+
+def test_a_dry_run_writes_nothing_and_ends_like_the_run_would(tmp_path, capsys):
+    data, out, work = tmp_path / "data", tmp_path / "out", tmp_path / "work"
+    write_series(data, "sub-01", BVALS)
+    write_series(data, "sub-01_acq-b0", None)
+    command = [str(data), str(out), "participant", "-w", str(work), "--dry-run"]
+    assert main(command) == 0
+    assert "1 of 1" in capsys.readouterr().out
+    (write_series(data, "sub-02", BVALS) / "sub-02_dwi.bvec").unlink()
+    assert main(command) == 65
+    assert "sub-02_dwi.bvec is missing" in " ".join(capsys.readouterr().out.split())
+    assert main([*command, "--exclude-participant-label", "02"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_where_every_series_has_b0_only_there_is_none_to_process(tmp_path, capsys):
+    write_series(tmp_path / "data", "sub-01_acq-b0", [0, 0])
+    command = [str(tmp_path / "data"), str(tmp_path / "out"), "participant", "--dry-run"]
+    assert main(command) == 66
+    assert "diffusion-weighted volumes" in capsys.readouterr().err
+
+
+def test_excluding_everybody_is_an_empty_selection(tmp_path, capsys):
+    write_series(tmp_path / "data", "sub-01", BVALS)
+    command = [str(tmp_path / "data"), str(tmp_path / "out"), "participant", "--dry-run"]
+    assert main([*command, "--exclude-participant-label", "sub-01"]) == 18
+    assert "01" in capsys.readouterr().err
+
+
+def test_the_last_line_of_the_result_says_what_the_exit_code_says(tmp_path):
+    write_series(tmp_path, "sub-01", BVALS)
+    write_series(tmp_path, "sub-02", BVALS)
+    runs = find_runs(tmp_path)
+    done = describe_result(runs, {}, tmp_path)
+    assert done.splitlines()[-1].startswith("Done: 2 of 2 runs done.")
+    failures = {"sub-02": ScsnetError("the reason")}
+    failed = describe_result(runs, failures, tmp_path)
+    assert "  sub-02: the reason" in failed
+    assert failed.splitlines()[-1].startswith("Failed: sub-02. 1 of 2 runs done.")
+
+
+def test_reasons_that_are_no_faults_do_not_change_the_exit_code():
+    faults = [InputDataError("bad")]
+    assert exit_code(faults) == 65
+    assert SkippedSeries("nothing to fit").exit_code == 0
+    assert exit_code([*faults, ScsnetError("crashed")]) == 1
