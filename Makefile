@@ -34,6 +34,7 @@ evaluate: $(VENV)/.installed
 	$(BIN)/python docs/write_evaluation.py demo/evaluation \
 		$(if $(wildcard $(GM_CHALLENGE)),--gray $(GM_CHALLENGE) $(GM_HELD_OUT)) \
 		$(if $(wildcard $(DS_CORD)),--cord $(DS_CORD) demo/evaluation/cord $(DS_CORD)/derivatives/meandwi)
+	test ! -d $(DS_CORD) || $(BIN)/python docs/make_picture.py demo/evaluation/cord sub-01
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest

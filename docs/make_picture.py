@@ -1,13 +1,14 @@
-"""Draw the README's pictures and table from the outputs of a run.
+"""Draw the README's pictures and write its table, from the outputs of a run.
 
-    python docs/make_picture.py /out sub-01 docs/images
+    python docs/make_picture.py /out sub-01
 
-The pictures show five slices spread over the run; the table, which is printed, is the region table
-of the whole cord as Markdown.
+The pictures, in docs/images, show five slices spread over the run; the table is the region table of
+the whole cord.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -18,9 +19,13 @@ from scsnet_bids.derivatives import read_table
 from scsnet_bids.figures.sheets import FA_RANGE, draw_regions
 from scsnet_bids.images import read_image
 
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = re.compile(r"(?<=\n\n)\| region \| side \|(?:.*\n)+?(?=\n)")
+"""The README's table of regions."""
 
-def main(out_dir: Path, run: str, folder: Path) -> None:
-    """Write the pictures and print the table."""
+
+def main(out_dir: Path, run: str) -> None:
+    """Write the pictures and the table."""
     (series,) = out_dir.glob(f"sub-*/**/{run}_desc-preproc_dwi.nii.gz")
     stem = str(series).removesuffix("_desc-preproc_dwi.nii.gz")
     b0 = read_image(Path(f"{stem}_desc-b0_dwiref.nii.gz"))
@@ -34,29 +39,37 @@ def main(out_dir: Path, run: str, folder: Path) -> None:
         "b0": draw_regions(b0.data, share, title="b=0 image", dwi_to_image_mm=-shift_mm, **where),
         "fa": draw_regions(fa.data, share, title="FA", limits=FA_RANGE, **where),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
-        (folder / f"regions_{name}.svg").write_text(picture, encoding="utf-8")
-    print_table(Path(f"{stem}_model-tensor_seg-SCSNet_scalarstats.tsv"))
+        path = ROOT / "docs" / "images" / f"regions_{name}.svg"
+        path.write_text(picture, encoding="utf-8")
+    table = describe_regions(Path(f"{stem}_model-tensor_seg-SCSNet_scalarstats.tsv"))
+    readme = ROOT / "README.md"
+    text, n_tables = TABLE.subn(table, readme.read_text(encoding="utf-8"))
+    if n_tables != 1:
+        raise SystemExit(f"{readme} must hold one table of regions: found {n_tables}.")
+    readme.write_text(text, encoding="utf-8")
 
 
-def print_table(path: Path) -> None:
-    """Print FA and MD of the whole cord by region as Markdown."""
+def describe_regions(path: Path) -> str:
+    """Write FA and MD of the whole cord by region as Markdown."""
     table = read_table(path)
     table = table[(table["scope"] == "cord") & (table["side"] != "both")]
     table = table[
         table["region"].isin(["lateral_column", "dorsal_column", "ventral_column", "gray_matter"])
     ]
-    print("| region | side | FA, unmixed | FA, plain mean | MD, unmixed (mm2/s) | voxels |")
-    print("|---|---|---|---|---|---|")
+    lines = [
+        "| region | side | FA, unmixed | FA, plain mean | MD, unmixed (mm2/s) | voxels |",
+        "|---|---|---|---|---|---|",
+    ]
     for (region, side), rows in table.groupby(["region", "side"], sort=False):
         fa, md = (rows[rows["metric"] == metric].iloc[0] for metric in ("FA", "MD"))
-        print(
+        lines.append(
             f"| {region.replace('_', ' ')} | {side} "
             f"| {fa['unmixed']:.3f} ± {fa['unmixed_uncertainty']:.3f} | {fa['mean']:.3f} "
             f"| {md['unmixed']:.2e} | {fa['n_voxels']} |"
         )
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2])

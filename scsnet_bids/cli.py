@@ -70,6 +70,8 @@ def _run_participants(options: Options) -> int:
     """Run the participant level and say what was done and where it lies."""
     from scsnet_bids import dataset, level_files, runs, summary
 
+    if options.reports_only:
+        return _rewrite_reports(options)
     found = _choose_runs(options)
     if not options.dry_run:
         for folder in (options.output_dir, options.work_dir):
@@ -103,6 +105,18 @@ def _report(
     named = {run.prefix: error for run, error in errors.items()}
     weights = read_record(weights_path(options.settings.segmentation.weights))
     return report_participants(options.output_dir, named, options.settings, weights)
+
+
+def _rewrite_reports(options: Options) -> int:
+    """Write the pages again from the output folder, and say where they lie."""
+    from scsnet_bids.network.weights import read_record, weights_path
+    from scsnet_bids.report.page import rewrite_pages
+
+    weights = read_record(weights_path(options.settings.segmentation.weights))
+    labels = options.participant_label
+    pages = rewrite_pages(options.output_dir, labels, options.settings, weights)
+    print(f"Done: {len(pages)} pages written: {options.output_dir / 'sub-*.html'}")
+    return 0
 
 
 def _choose_runs(options: Options) -> list[DwiRun]:

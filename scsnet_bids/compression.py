@@ -20,8 +20,8 @@ FEWEST_SLICES = 5
 """A straight line and a spread cannot be told from fewer."""
 SLICE_ERROR = 0.05
 """Relative error of a single slice's compression ratio; measured on segmented healthy phantoms."""
-STANDS_OUT = -3.5
-"""Robust deviations from which on a slice stands out; healthy phantoms reach -2.5."""
+STANDS_OUT = -4.0
+"""Robust deviations from which on a slice stands out; healthy phantoms reach -3.1."""
 REFERENCE = ("C2", "C3", "C2-C3", "C2/C3")
 METRICS = ("FA", "MD")
 DOUBTFUL = "cut_off|implausible"

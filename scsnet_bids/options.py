@@ -26,6 +26,7 @@ class Options:
     bids_dir, output_dir, work_dir : absolute
     levels : in the order in which they run
     participant_label, exclude_participant_label, session_label : empty where not given
+    reports_only : pages of the participants alone, from the output folder
     nprocs : processors in all; None leaves it to the job's limits
     omp_nthreads : threads of one step
     mem_gb : memory in all, GB; None leaves it to the job's limits
@@ -48,6 +49,7 @@ class Options:
     mem_gb: float | None
     stop_on_first_crash: bool
     dry_run: bool
+    reports_only: bool
     verbose: int
     controls: str | None
     settings: Settings

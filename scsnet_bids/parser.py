@@ -127,6 +127,12 @@ def _add_computing(group: argparse._ArgumentGroup) -> None:
         "--dry-run", action="store_true", help="show the plan with every fault, and write nothing"
     )
     group.add_argument(
+        "--reports-only",
+        action="store_true",
+        help="write the pages of the participants and the text to cite again, from the output "
+        "folder alone; nothing is computed",
+    )
+    group.add_argument(
         "-w",
         "--work-dir",
         type=Path,

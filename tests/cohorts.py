@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ Drop = Mapping[tuple[str, str], float]
 """Share of FA that is lost, by level and tissue."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Template:
     """What healthy people have on average.
 
@@ -74,28 +75,38 @@ def draw_person(
         lost = [n for n, region in enumerate(REGIONS) if str(region.tissue) == tissue]
         true[template.levels.index(level), lost, fa] *= 1 - share
     value = true + template.error * rng.normal(0, 1, true.shape)
-    whole = slice(None)
-    scopes = [("level", name, slice(n, n + 1)) for n, name in enumerate(template.levels)]
-    rows = []
-    for scope, level, chosen in [*scopes, ("cord", "n/a", whole)]:
+    names, weight = _rows_of(template)
+    flat = (len(weight[0]), len(template.metrics))
+    means = weight @ value.reshape(flat)
+    errors = np.sqrt(weight**2 @ template.error.reshape(flat) ** 2)
+    volume = (weight > 0) @ template.volume.ravel()
+    return names.assign(
+        volume_mm3=volume.repeat(flat[1]),
+        mean=means.ravel(),
+        unmixed=means.ravel(),
+        unmixed_uncertainty=errors.ravel(),
+        unmixed_flag="n/a",
+        flag="n/a",
+    )
+
+
+@lru_cache(maxsize=4)
+def _rows_of(template: Template) -> tuple[pd.DataFrame, np.ndarray]:
+    """Names of the rows, and (row, level x region) weights by volume that make their values."""
+    n_levels = len(template.levels)
+    scopes = [("level", name, np.eye(n_levels)[n]) for n, name in enumerate(template.levels)]
+    names, weights = [], []
+    for scope, level, chosen in [*scopes, ("cord", "n/a", np.ones(n_levels))]:
         for group in REGION_GROUPS:
-            labels = np.array(group.labels) - 1
-            volume = template.volume[chosen][:, labels]
-            weight = volume / volume.sum()
-            means = np.einsum("lr,lrm->m", weight, value[chosen][:, labels])
-            errors = np.sqrt(
-                np.einsum("lr,lrm->m", weight**2, template.error[chosen][:, labels] ** 2)
-            )
-            for metric, mean, error in zip(template.metrics, means, errors, strict=True):
-                names = (scope, "n/a", level, group.region, str(group.side), metric)
-                rows.append((*names, volume.sum(), mean, mean, error, "n/a", "n/a"))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-COLUMNS = (
-    *("scope", "slice", "level", "region", "side", "metric", "volume_mm3", "mean"),
-    *("unmixed", "unmixed_uncertainty", "unmixed_flag", "flag"),
-)
+            member = np.isin(np.arange(1, len(REGIONS) + 1), group.labels)
+            volume = (chosen[:, None] * member * template.volume).ravel()
+            weights.append(volume / volume.sum())
+            names += [
+                (scope, "n/a", level, group.region, str(group.side), metric)
+                for metric in template.metrics
+            ]
+    columns = ["scope", "slice", "level", "region", "side", "metric"]
+    return pd.DataFrame(names, columns=columns), np.array(weights)
 
 
 def write_person(out_dir: Path, run: str, table: pd.DataFrame, **quality: object) -> None:

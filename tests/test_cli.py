@@ -178,6 +178,19 @@ def test_the_group_tables_hold_every_participant(run):
     assert json.loads((out / "group_scalarstats.json").read_text()).keys() == set(long.columns)
 
 
+def test_reports_are_written_again_from_the_outputs_alone(run, capsys):
+    out, nowhere = run["root"] / "out", str(run["root"] / "nowhere")
+    page = out / "sub-01.html"
+    before = page.read_text()
+    page.unlink()
+    assert main([nowhere, str(out), "participant", "--reports-only"]) == 0
+    assert page.read_text() == before
+    assert "3 pages written" in capsys.readouterr().out
+    code = main([nowhere, str(out), "participant", "--reports-only", "--participant-label", "9"])
+    assert code == 18
+    assert "none of sub-9" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def restored(run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the app on one participant's scan, stored in four voxel orders."""

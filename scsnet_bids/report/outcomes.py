@@ -93,6 +93,23 @@ def participant_of(run: str) -> str:
     return run.partition("_")[0]
 
 
+def list_participants(out_dir: Path) -> list[str]:
+    """Name the participants that have results, or of whom it is known why they have none.
+
+    Parameters
+    ----------
+    out_dir : output folder
+
+    Returns
+    -------
+    list of str, such as ``sub-01``
+    """
+    with_results = {path.name for path in out_dir.glob("sub-*") if path.is_dir()}
+    pattern = _place(out_dir, "sub-*")
+    recorded = {participant_of(path.name) for path in pattern.parent.glob(pattern.name)}
+    return sorted(with_results | recorded)
+
+
 def crash_text(out_dir: Path, outcome: Outcome) -> str:
     """Read the crash file that a reason names; empty if it names none that can be read.
 

@@ -19,7 +19,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from scsnet_bids import __version__
-from scsnet_bids.errors import BusyError, OutputError, ScsnetError
+from scsnet_bids.errors import BusyError, EmptySelectionError, OutputError, ScsnetError
 from scsnet_bids.files import write_text
 from scsnet_bids.methods import Protocol, describe_methods, write_citation
 from scsnet_bids.regions import REGIONS
@@ -31,6 +31,7 @@ from scsnet_bids.report.outcomes import (
     SKIPPED,
     Outcome,
     crash_text,
+    list_participants,
     participant_of,
     read_outcomes,
     record_outcomes,
@@ -91,6 +92,44 @@ def report_participants(
         for run, error in own.items()
         if error is None and participant_of(run) in failures
     }
+
+
+def rewrite_pages(
+    out_dir: Path, labels: Sequence[str], settings: Settings, weights: Mapping[str, Any]
+) -> list[Path]:
+    """Write the pages and the text to cite again, from what lies in the output folder.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    labels : participants, with or without ``sub-``; empty takes all that have results
+    settings : of their runs
+    weights : record of the network's weights
+
+    Returns
+    -------
+    list of Path, pages
+
+    Raises
+    ------
+    EmptySelectionError
+        If there are no results, or none of a participant.
+    OutputError
+        If the output folder cannot be written.
+    """
+    present = list_participants(out_dir)
+    chosen = [f"sub-{label.removeprefix('sub-')}" for label in labels] or present
+    missing = sorted(set(chosen) - set(present))
+    if missing or not chosen:
+        raise EmptySelectionError(
+            f"Reports need results: {out_dir} has none{' of ' if missing else ''}"
+            f"{', '.join(missing)}. Run the participant level first."
+        )
+    protocols: dict[str, Protocol] = {}
+    for participant in chosen:
+        protocols |= _read_protocols(find_records(out_dir, participant), settings)
+    write_citation(out_dir / "logs", describe_methods(settings, weights, protocols))
+    return [write_page(out_dir, participant, settings, weights) for participant in chosen]
 
 
 def write_page(

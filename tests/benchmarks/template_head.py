@@ -8,14 +8,14 @@ in the predicted cord by its centre, its main axis and its two sizes, the last t
 Its region fractions replace those of the network (template) or are averaged with them (fusion);
 the cord stays as it is. Phantoms share their curves with the template, which favours it there.
 
-Result with weights after 60 of 88 minutes of training, Dice on 3 healthy and 3 compressed phantoms
+Result with the weights 0.1.0, Dice on 3 healthy and 3 compressed phantoms
 and on three real scans (9604, 9709Ses1, 9709Ses2) of people that no training has seen::
 
     | Dice of                      | network       | template      | fusion        |
     |------------------------------|---------------|---------------|---------------|
-    | regions, healthy phantoms    | 0.845 ± 0.019 | 0.851 ± 0.050 | 0.857 ± 0.034 |
-    | regions, compressed phantoms | 0.854 ± 0.019 | 0.844 ± 0.018 | 0.859 ± 0.018 |
-    | gray matter, real T2*        | 0.759 ± 0.030 | 0.717 ± 0.024 | 0.745 ± 0.016 |
+    | regions, healthy phantoms    | 0.845 ± 0.020 | 0.856 ± 0.046 | 0.861 ± 0.033 |
+    | regions, compressed phantoms | 0.859 ± 0.014 | 0.854 ± 0.017 | 0.868 ± 0.013 |
+    | gray matter, real T2*        | 0.766 ± 0.024 | 0.715 ± 0.026 | 0.749 ± 0.021 |
 
 So neither ships: on real gray matter the network is better than both, and what the fusion gains on
 phantoms is no more than their spread, with curves that are those of the phantoms.

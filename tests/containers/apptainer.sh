@@ -39,7 +39,10 @@ if [ ! -x "$shop/usr/bin/apptainer" ]; then
     debootstrap --variant=minbase --include=apptainer,ca-certificates,squashfs-tools,fakeroot,e2fsprogs \
         sid "$shop" "$(mirror)" >"$root/debootstrap-sid.log" 2>&1
 fi
+echo "127.0.0.1 localhost" >"$shop/etc/hosts" # apptainer wants to show both to an image
+touch "$shop/etc/resolv.conf"
 say "$(in_sid apptainer --version)"
+rm -f "$work/app.oci.tar"
 "${B[@]}" push -q scsnet-bids:test "oci-archive:$work/app.oci.tar:app" >/dev/null
 say "archive of the image: $(du -m "$work/app.oci.tar" | cut -f 1) MB"
 cp "$source/scsnet-bids.def" "$work/"

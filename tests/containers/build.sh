@@ -109,7 +109,7 @@ container=$("${B[@]}" from --pull-never scsnet-bids:test)
 trap '"${B[@]}" umount "$container" >/dev/null 2>&1; "${B[@]}" rm "$container" >/dev/null 2>&1' EXIT
 mounted=$("${B[@]}" mount "$container")
 say "unpacked: $(du -sxm "$mounted" | cut -f 1) MB, of it /opt/scsnet $(du -sxm "$mounted/opt/scsnet" | cut -f 1) MB"
-"${B[@]}" inspect --format '{{.OCIv1.Config}}' "$container"
+"${B[@]}" inspect --format '{{.OCIv1.Config}}{{"\n"}}' "$container"
 found=$(look_into "$mounted")
 if [ -n "$found" ]; then echo "$found"; fail "something is in the image that should not be"; fi
 say "no compiler, no installer, no secret, nothing world-writable, no setuid program"
