@@ -61,7 +61,9 @@ def _prepare_process(options: Options) -> None:
     os.environ |= {"NO_ET": "1", "NIPYPE_NO_ET": "1"}
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(options.omp_nthreads)
-    # The home of a container or of an unknown user may not exist or not be writable.
+    # The home of a container or of an unknown user may not exist, or be another user's.
+    if not os.access(os.environ.get("HOME", ""), os.R_OK | os.X_OK):
+        os.environ.pop("HOME", None)
     for name in ("HOME", "MPLCONFIGDIR", "NIPYPE_CONFIG_DIR", "XDG_CACHE_HOME"):
         os.environ.setdefault(name, str(options.work_dir / ".cache" / name.lower()))
 

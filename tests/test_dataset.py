@@ -203,3 +203,17 @@ def test_the_validator_would_find_an_error(bids_dir: Path, tmp_path: Path) -> No
     (out_dir / ".bidsignore").write_text("")
     command = [str(VALIDATOR), str(out_dir)]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 16
+
+
+def test_who_the_participants_are_is_copied_for_the_group_level(
+    bids_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = "participant_id\tgroup\nsub-01\tcontrol\n"
+    (bids_dir / "participants.tsv").write_text(table)
+    write_dataset_files(tmp_path / "out", bids_dir)
+    assert (tmp_path / "out/participants.tsv").read_text() == table
+    assert not (tmp_path / "out/participants.json").exists()
+    (bids_dir / "participants.tsv").write_bytes(b"\xff\xfe\x00")
+    write_dataset_files(tmp_path / "out", bids_dir)
+    assert (tmp_path / "out/participants.tsv").read_text() == table
+    assert "participants.tsv is not copied" in caplog.text

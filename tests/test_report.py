@@ -43,7 +43,9 @@ def run_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for end in ("nii.gz", "bval"):
         shutil.copy(folder / f"sub-01_dwi.{end}", folder / f"sub-01_acq-bare_dwi.{end}")
     (folder / "sub-01_acq-bare_dwi.bvec").write_text("1 0\n0 1\n0 0\n")
+    (root / "levels.tsv").write_text("slice\tlevel\n0-1\tC6\n2\tC5\n")
     arguments = [str(data), str(root / "out"), "participant", "-w", str(root / "work")]
+    arguments += ["--levels", str(root / "levels.tsv")]
     return {"out": root / "out", "code": main(arguments), "arguments": arguments}
 
 
@@ -108,6 +110,19 @@ def test_the_facts_are_those_of_the_quality_table(run_once):
         f"{row['n_slices_with_cord']} of {row['n_slices']}"
     )
     assert "volumes of b=" in words_of(facts["Gradients"])
+
+
+def test_levels_reach_every_table(run_once):
+    regions, shape = (table_of(run_once["out"], name) for name in ("regions", "shape"))
+    assert shape["level"].tolist() == ["C6", "C6", "C5", "n/a"]
+    of_levels = regions[regions["scope"] == "level"]
+    assert of_levels["level"].unique().tolist() == ["C6", "C5"]
+    cell = {"region": "white_matter", "side": "both", "metric": "FA"}
+    rows = of_levels[(of_levels[list(cell)] == pd.Series(cell)).all(axis=1)]
+    assert (rows["unmixed"] != "n/a").all()
+    quality = table_of(run_once["out"], "quality").iloc[0]
+    assert quality["compressed_level"] == shape["level"][int(quality["compressed_slice"])]
+    assert f"flattest in slice {quality['compressed_slice']}" in words_of(page_of(run_once["out"]))
 
 
 def test_every_slice_is_shown_and_can_be_marked(run_once):

@@ -13,7 +13,7 @@ import pandas as pd
 from scsnet_bids.derivatives import as_words
 from scsnet_bids.figures.group import draw_forest, draw_profiles
 from scsnet_bids.files import write_text
-from scsnet_bids.group.collect import GroupTables
+from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
 from scsnet_bids.group.differences import DIFFERENCE_COLUMNS
 from scsnet_bids.group.people import add_people
 from scsnet_bids.group.tables import GroupAnalysis
@@ -84,22 +84,26 @@ def list_runs(out_dir: Path, tables: GroupTables) -> pd.DataFrame:
     """
     shapes = dict(iter(tables.shape.groupby("run"))) if len(tables.shape) else {}
     regions = dict(iter(tables.scalarstats.groupby("run")))
-    rows = []
-    for _, row in tables.quality.iterrows():
-        complete = row["run"] in shapes and row["run"] in regions
-        # What only runs with a table of tomorrow's or yesterday's form have cannot be judged.
-        judged = complete and "unmixed" in regions[row["run"]] and "flag" in shapes[row["run"]]
-        reasons = (
-            judge_run(row.to_frame().T, shapes[row["run"]], regions[row["run"]]) if judged else []
-        )
-        verdict = overall_verdict(reasons) if judged else Verdict.LOOK
-        serious = [reason.found for reason in reasons if reason.verdict is not Verdict.PASS]
-        told = "; ".join(serious) if judged else "its tables are incomplete"
-        rows.append({"verdict": str(verdict), "reasons": told or None})
+    rows = [
+        _judge(row, shapes.get(row["run"]), regions.get(row["run"]))
+        for _, row in tables.quality.iterrows()
+    ]
     named = tables.quality[["participant_id", "session", "run"]]
     figures = tables.quality[[name for name in RUN_FIGURES if name in tables.quality]]
     judged_rows = pd.DataFrame(rows, columns=["verdict", "reasons"], index=named.index)
-    return add_people(pd.concat([named, judged_rows, figures], axis=1), tables.people, 4)
+    return add_people(pd.concat([named, judged_rows, figures], axis=1), tables.people, 5)
+
+
+def _judge(
+    row: pd.Series[Any], shape: pd.DataFrame | None, regions: pd.DataFrame | None
+) -> dict[str, str | None]:
+    """Say the verdict on a run with its reasons; one without all of its tables is to look at."""
+    if shape is None or regions is None or "flag" not in shape or "unmixed" not in regions:
+        return {"verdict": str(Verdict.LOOK), "reasons": "its tables are incomplete"}
+    quality = row.drop(list(RUN_COLUMNS)).to_frame().T
+    reasons = judge_run(quality, shape, regions)
+    serious = [reason.found for reason in reasons if reason.verdict is not Verdict.PASS]
+    return {"verdict": str(overall_verdict(reasons)), "reasons": "; ".join(serious) or None}
 
 
 def _count(analysis: GroupAnalysis, runs: pd.DataFrame) -> list[tuple[str, str]]:
