@@ -23,8 +23,9 @@ from scsnet_bids.unmixing import RegionShares
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
-WITHDRAWALS = np.arange(-6.0, 7.0)
-"""How far the outline may move, in logits of the cord's sharp probability."""
+WITHDRAWALS = np.arange(-6.0, 10.0)
+"""How far the outline may move, in logits of the cord's sharp probability; the network errs to the
+wide side."""
 COMMON, SPREAD = 4.0, 2.0
 """Expected size of the withdrawal of all slices, and of a slice's difference from it."""
 MODEL_DEVIATION = 4.0
@@ -119,7 +120,8 @@ def fit_outline(series: FloatArray, is_b0: BoolArray, regions: PlacedRegions) ->
     shares = regions.sharpened(best[:, None, None]).shares()
     area, first_area = _area(shares.weighted), _area(first.weighted)
     ratio = np.where(first_area > 0, area / np.where(first_area > 0, first_area, 1), np.nan)
-    return Outline(best, ratio, np.abs(best) >= WITHDRAWALS[-1])
+    at_limit = (best <= WITHDRAWALS[0]) | (best >= WITHDRAWALS[-1])
+    return Outline(best, ratio, at_limit)
 
 
 def sharpen_probability(
