@@ -253,7 +253,7 @@ def _run_group(options: Options) -> int:
     n_runs, n_participants = len(analysis.wide), analysis.wide["participant_id"].nunique()
     print(
         f"Done: {n_runs} runs of {n_participants} participants gathered. "
-        f"Group page: {page} Group tables: {options.output_dir / 'group_*.tsv'}"
+        f"Group page: {page}. Group tables: {options.output_dir / 'group_*.tsv'}"
     )
     return 0
 

@@ -72,7 +72,7 @@ def describe_result(
     n_done = len(runs) - len(failures)
     tables = out_dir / "sub-*/**/*_seg-SCSNet_scalarstats.tsv"
     done = f"{n_done} of {len(runs)} runs done."
-    where = f" Region tables: {tables}" if n_done else ""
+    where = f" Pages: {out_dir / 'sub-*.html'}. Region tables: {tables}" if n_done else ""
     if not failures:
         return f"Done: {done}{where}"
     why = [f"  {name}: {error}" for name, error in failures.items()]
