@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PARTICIPANTS ?= 2
 
-.PHONY: demo evaluate test test-slow lint docs clean
+.PHONY: demo evaluate benchmark test test-slow lint docs clean
 
 demo: $(VENV)/.installed
 	rm -rf demo
@@ -35,6 +35,13 @@ evaluate: $(VENV)/.installed
 		$(if $(wildcard $(GM_CHALLENGE)),--gray $(GM_CHALLENGE) $(GM_HELD_OUT)) \
 		$(if $(wildcard $(DS_CORD)),--cord $(DS_CORD) demo/evaluation/cord $(DS_CORD)/derivatives/meandwi)
 	test ! -d $(DS_CORD) || $(BIN)/python docs/make_picture.py demo/evaluation/cord sub-01
+
+# Speed and quality beside other tools, on this machine; the tables of docs/benchmarks.md.
+BENCHMARK ?= --full
+benchmark: $(VENV)/.installed
+	$(BIN)/scsnet-bids-benchmark all $(BENCHMARK) --out demo/benchmark \
+		$(if $(wildcard $(DS_CORD)),--data $(DS_CORD) --cord-masks $(DS_CORD)/derivatives/meandwi)
+	$(BIN)/python docs/write_benchmarks.py demo/benchmark
 
 test: $(VENV)/.installed-test
 	$(BIN)/pytest

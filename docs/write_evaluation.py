@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 
 from scsnet_bids.derivatives import read_table
-from scsnet_bids.network.evaluation import main as evaluate
-from scsnet_bids.network.score_tables import markdown_table, with_spread, write_number
+from scsnet_bids.evaluation.command import main as evaluate
+from scsnet_bids.evaluation.tables import markdown_table, with_spread, write_number
 from scsnet_bids.network.weights import read_record
 from scsnet_bids.regions import Side, Tissue
 

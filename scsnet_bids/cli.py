@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from scsnet_bids import __version__
-from scsnet_bids.errors import BusyError, EmptySelectionError, NoDwiError, ScsnetError
+from scsnet_bids.errors import (
+    BusyError,
+    EmptySelectionError,
+    NoDwiError,
+    ScsnetError,
+    UsageError,
+)
 from scsnet_bids.files import write_text
 from scsnet_bids.options import Options, parse_options
 from scsnet_bids.settings import settings_to_toml
@@ -70,23 +76,28 @@ def _prepare_process(options: Options) -> None:
 
 def _run_participants(options: Options) -> int:
     """Run the participant level and say what was done and where it lies."""
-    from scsnet_bids import dataset, level_files, runs, summary
+    from scsnet_bids import dataset, fsl, prior_results, summary, workspace
 
     if options.reports_only:
         return _rewrite_reports(options)
+    fsl.check_fsl(options.settings)
     found = _choose_runs(options)
     if not options.dry_run:
         for folder in (options.output_dir, options.work_dir):
             dataset.check_output_folder(folder, options.bids_dir)
-    checked = runs.check_runs(found, options.settings.gradients)
-    good, left_out = level_files.check_levels(*checked, options.settings.regional.levels)
+        workspace.need_temporary_folder(options.work_dir)
+    good, left_out = _check(found, options)
     print(summary.describe_plan(good, left_out, options.settings), flush=True)
     failures = {run.prefix: error for run, error in left_out.items() if error.exit_code}
     if not good and not failures:
         raise NoDwiError("A diffusion series must have diffusion-weighted volumes: none here has.")
+    if options.boilerplate_only:
+        _write_boilerplate(good, options)
+        return summary.exit_code(failures.values())
     if options.dry_run:
         return summary.exit_code(failures.values())
-    dataset.write_dataset_files(options.output_dir, options.bids_dir)
+    others = prior_results.list_datasets(options.settings.derivatives.folders)
+    dataset.write_dataset_files(options.output_dir, options.bids_dir, others)
     if good:
         failures |= _process(good, options, options.clean_workdir and not failures)
     failures |= _report(
@@ -95,6 +106,20 @@ def _run_participants(options: Options) -> int:
     chosen = [run for run in found if run in good or run.prefix in failures]
     print(summary.describe_result(chosen, failures, options.output_dir), flush=True)
     return summary.exit_code(failures.values())
+
+
+def _check(found: list[DwiRun], options: Options) -> tuple[list[DwiRun], dict[DwiRun, ScsnetError]]:
+    """Find every fault of every run, and of what is asked for, before any run is processed."""
+    from scsnet_bids import denoising, fsl, level_files, prior_results, runs, slice_marks
+
+    settings = options.settings
+    marks = slice_marks.read_marks(settings.regional.exclude_slices)
+    slice_marks.check_marks(marks, found, options.bids_dir)
+    checked = runs.check_runs(found, settings.gradients)
+    checked = level_files.check_levels(*checked, settings.regional.levels)
+    checked = denoising.check_runs(*checked, settings)
+    checked = fsl.check_runs(*checked, settings)
+    return prior_results.check_prior(*checked, settings)
 
 
 def _report(
@@ -109,11 +134,29 @@ def _report(
     return report_participants(options.output_dir, named, options.settings, weights)
 
 
+def _write_boilerplate(runs: Sequence[DwiRun], options: Options) -> None:
+    """Write the text to cite of what would be run, and say where it lies."""
+    from scsnet_bids.methods import describe_methods, write_citation
+    from scsnet_bids.network.weights import read_record, weights_path
+    from scsnet_bids.report.protocols import read_protocol
+
+    settings = options.settings
+    weights = read_record(weights_path(settings.segmentation.weights))
+    protocols = {run.prefix: read_protocol(run, settings) for run in runs}
+    write_citation(options.output_dir / "logs", describe_methods(settings, weights, protocols))
+    print(f"Done: text to cite: {options.output_dir / 'logs' / 'CITATION.md'}; nothing was run.")
+
+
 def _rewrite_reports(options: Options) -> int:
     """Write the pages again from the output folder, and say where they lie."""
     from scsnet_bids.network.weights import read_record, weights_path
     from scsnet_bids.report.page import rewrite_pages
 
+    if options.settings.regional.exclude_slices:
+        raise UsageError(
+            "--exclude-slices changes values, and --reports-only computes none. Leave one of them "
+            "out; with the same work folder the participant level goes on from what is done."
+        )
     weights = read_record(weights_path(options.settings.segmentation.weights))
     labels = options.participant_label
     pages = rewrite_pages(options.output_dir, labels, options.settings, weights)
@@ -124,6 +167,7 @@ def _rewrite_reports(options: Options) -> int:
 def _choose_runs(options: Options) -> list[DwiRun]:
     """Find the runs that the command line chooses."""
     from scsnet_bids import bids
+    from scsnet_bids.prior_results import take_series
 
     filters = bids.read_filters(options.bids_filter_file) if options.bids_filter_file else None
     found = bids.find_runs(
@@ -136,7 +180,7 @@ def _choose_runs(options: Options) -> list[DwiRun]:
             "Some participant must remain: all that were chosen are excluded "
             f"({', '.join(sorted(excluded))}). Change --exclude-participant-label."
         )
-    return kept
+    return take_series(kept, options.settings.derivatives.folders)
 
 
 def _process(good: Sequence[DwiRun], options: Options, clean: bool) -> dict[str, ScsnetError]:
@@ -196,16 +240,19 @@ def _choose_limits(options: Options, n_runs: int, most_gb: float) -> Limits:
     from scsnet_bids.resources import available_cpus, available_memory_gb
     from scsnet_bids.workflows.execution import PARENT_GB, Limits
 
-    memory_gb = options.mem_gb or available_memory_gb()
+    memory_gb = options.mem_gb or options.plugin.arguments.get("memory_gb") or available_memory_gb()
     # A worker keeps most of the memory that it has ever used.
     n_workers = min(n_runs, max(1.0, (memory_gb - PARENT_GB) // most_gb))
+    told = options.plugin.arguments
     return Limits(
         n_processors=options.nprocs
+        or told.get("n_procs")
         or max(1, int(min(available_cpus(), n_workers * options.omp_nthreads))),
         threads=options.omp_nthreads,
         memory_gb=memory_gb,
         stop_on_first_crash=options.stop_on_first_crash,
         verbosity=options.verbose,
+        plugin=options.plugin,
     )
 
 
@@ -241,12 +288,15 @@ def _write_settings(log_dir: Path, options: Options) -> None:
 def _run_group(options: Options) -> int:
     """Run the group level and say what was gathered, what is missing, and where it lies."""
     from scsnet_bids.group.collect import collect_group
+    from scsnet_bids.group.exclusion import exclude_slices
     from scsnet_bids.group.page import write_group_page
     from scsnet_bids.group.tables import analyse_group, write_group
+    from scsnet_bids.slice_marks import read_marks
 
     tables = collect_group(options.output_dir)
     for gap in tables.gaps.itertuples():
         print(f"Missing: {gap.participant_id}: {gap.reason}", file=sys.stderr)
+    tables = exclude_slices(tables, read_marks(options.settings.regional.exclude_slices))
     analysis = analyse_group(tables, options.controls)
     write_group(options.output_dir, analysis)
     page = write_group_page(options.output_dir, analysis)

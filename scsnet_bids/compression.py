@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import median_abs_deviation, theilslopes
 
+from scsnet_bids.slice_marks import EXCLUDED
+
 FEWEST_SLICES = 5
 """A straight line and a spread cannot be told from fewer."""
 SLICE_ERROR = 0.05
@@ -24,7 +26,7 @@ STANDS_OUT = -4.0
 """Robust deviations from which on a slice stands out; healthy phantoms reach -3.1."""
 REFERENCE = ("C2", "C3", "C2-C3", "C2/C3")
 METRICS = ("FA", "MD")
-DOUBTFUL = "cut_off|implausible"
+DOUBTFUL = f"cut_off|implausible|{EXCLUDED}"
 
 
 def _value_columns() -> dict[str, dict[str, Any]]:
@@ -51,8 +53,8 @@ def _value_columns() -> dict[str, dict[str, Any]]:
 
 _OWN_COLUMNS: dict[str, dict[str, Any]] = {
     "compressed_slice": {
-        "Description": "Slice with the smallest compression ratio; slices that are cut off or "
-        "implausible do not count. A small ratio alone is no finding."
+        "Description": "Slice with the smallest compression ratio; slices that are cut off, "
+        "implausible or excluded by a reader do not count. A small ratio alone is no finding."
     },
     "compressed_level": {"Description": "Its vertebral level; n/a if unknown."},
     "compressed_compression_ratio": {"Description": "Its compression ratio.", "Units": "1"},

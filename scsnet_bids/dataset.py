@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,16 @@ def check_output_folder(folder: Path, bids_dir: Path) -> None:
     _refuse_other_dataset(folder)
 
 
-def write_dataset_files(out_dir: Path, bids_dir: Path) -> None:
+def write_dataset_files(
+    out_dir: Path, bids_dir: Path, others: Mapping[str, Path] | None = None
+) -> None:
     """Write what makes the output a BIDS dataset: description, README and ``.bidsignore``.
 
     Parameters
     ----------
     out_dir : output folder
     bids_dir : input dataset
+    others : datasets that results are taken from, by name
 
     Raises
     ------
@@ -87,7 +91,9 @@ def write_dataset_files(out_dir: Path, bids_dir: Path) -> None:
     check_output_folder(out_dir, bids_dir)
     if out_dir.resolve().parent.name == "derivatives" and APP_NAME not in out_dir.resolve().name:
         _log.warning("The standard wants an output folder under derivatives/ called %s.", APP_NAME)
-    write_sidecar(out_dir / "dataset_description.json", _describe_dataset(out_dir, bids_dir))
+    write_sidecar(
+        out_dir / "dataset_description.json", _describe_dataset(out_dir, bids_dir, others or {})
+    )
     write_text(out_dir / ".bidsignore", "\n".join(BIDSIGNORE) + "\n")
     readme = files("scsnet_bids.boilerplate").joinpath("README_outputs.md")
     write_text(out_dir / "README.md", readme.read_text(encoding="utf-8"))
@@ -95,21 +101,29 @@ def write_dataset_files(out_dir: Path, bids_dir: Path) -> None:
         _copy_people(bids_dir / name, out_dir / name)
 
 
-def _describe_dataset(out_dir: Path, bids_dir: Path) -> dict[str, Any]:
+def _describe_dataset(out_dir: Path, bids_dir: Path, others: Mapping[str, Path]) -> dict[str, Any]:
     """Content of ``dataset_description.json``."""
     raw = _read_json(bids_dir / "dataset_description.json")
-    link = quote(Path(os.path.relpath(bids_dir.resolve(), out_dir.resolve())).as_posix())
+    # What earlier calls have taken is still in the sidecars that they wrote.
+    earlier = _read_json(out_dir / "dataset_description.json").get("DatasetLinks")
+    links = earlier if isinstance(earlier, dict) else {}
+    links |= {name: _link(path, out_dir) for name, path in {"raw": bids_dir, **others}.items()}
     doi = raw.get("DatasetDOI")
-    source = {"DOI": doi} if isinstance(doi, str) else {"URL": link}
+    source = {"DOI": doi} if isinstance(doi, str) else {"URL": links["raw"]}
     description = {
         "Name": f"Region-wise spinal cord diffusion metrics of {raw.get('Name', bids_dir.name)}",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": APP_NAME, "Version": __version__}],
-        "SourceDatasets": [source],
-        "DatasetLinks": {"raw": link},
+        "SourceDatasets": [source, *({"URL": links[name]} for name in others)],
+        "DatasetLinks": links,
     }
     return description | {key: raw[key] for key in ("License",) if isinstance(raw.get(key), str)}
+
+
+def _link(folder: Path, out_dir: Path) -> str:
+    """Write where a dataset lies, seen from the output."""
+    return quote(Path(os.path.relpath(folder.resolve(), out_dir.resolve())).as_posix())
 
 
 def _copy_people(source: Path, path: Path) -> None:

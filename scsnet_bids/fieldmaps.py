@@ -1,46 +1,259 @@
-"""Images that could correct the distortion of a run: found and named, not used yet."""
+"""Images with reversed phase encoding that correct the distortion of a run: found and judged.
+
+A fieldmap names its series by ``IntendedFor``, or shares a ``B0FieldIdentifier`` with it; a series
+in the same folder with the phase encoded the other way round counts too. What cannot be used is
+told in a sentence, and the run goes on without.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from scsnet_bids.errors import InputDataError, ScsnetError
 from scsnet_bids.files import read_json
-from scsnet_bids.runs import DwiRun, read_metadata
+from scsnet_bids.gradient_files import read_bvals
+from scsnet_bids.gradients import b0_volumes
+from scsnet_bids.images import Grid, read_grid
+from scsnet_bids.runs import DwiRun, phase_encoding, read_metadata
+from scsnet_bids.settings import DistortionSettings, Settings
+
+OPPOSITE = {"AP": "PA", "PA": "AP", "LR": "RL", "RL": "LR"}
+LABEL_AXIS = {"AP": 1, "PA": 1, "LR": 0, "RL": 0}
+READOUT_S = (1e-4, 10.0)
 
 
-def find_fieldmaps(run: DwiRun, companions: Iterable[DwiRun] = ()) -> list[Path]:
-    """Find the fieldmaps of a run by ``IntendedFor`` or ``B0FieldIdentifier``, or as a companion.
+@dataclass(frozen=True)
+class ReversedPair:
+    """Images that are distorted the other way round than a run.
+
+    Attributes
+    ----------
+    image : NIfTI file
+    volumes : its b=0 volumes
+    metadata : what its sidecars say
+    readout_ratio : its total readout time over that of the run
+    """
+
+    image: Path
+    volumes: tuple[int, ...]
+    metadata: Mapping[str, Any]
+    readout_ratio: float
+
+
+@dataclass(frozen=True)
+class DistortionPlan:
+    """What is done about the distortion of a run.
+
+    Attributes
+    ----------
+    method : auto, fsl or none
+    pair : what it is estimated from; None if it is not corrected
+    reason : why it is not, empty if it is
+    found : whether there is any fieldmap
+    """
+
+    method: str
+    pair: ReversedPair | None
+    reason: str
+    found: bool
+
+    def __str__(self) -> str:
+        if self.pair is None:
+            return f"not corrected, because {self.reason}"
+        how = " by FSL topup" if self.method == "fsl" else ""
+        return f"corrected{how} with {self.pair.image.name}"
+
+
+def plan_distortion(run: DwiRun, settings: Settings) -> DistortionPlan:
+    """Choose what corrects the distortion of a run.
+
+    Parameters
+    ----------
+    run : the run
+    settings : of the run
+
+    Returns
+    -------
+    DistortionPlan; the first fieldmap that can be used is
+    """
+    found = find_fieldmaps(run, settings.distortion)
+    if settings.distortion.method == "none":
+        return DistortionPlan("none", None, "--distortion is none", bool(found))
+    reasons = []
+    for path in found:
+        try:
+            pair = _read_pair(path, run, settings)
+            return DistortionPlan(settings.distortion.method, pair, "", True)
+        except ScsnetError as error:
+            reasons.append(str(error))
+    reason = " ".join(reasons) or "there is no image with reversed phase encoding"
+    return DistortionPlan("none", None, reason, bool(found))
+
+
+def find_fieldmaps(run: DwiRun, settings: DistortionSettings) -> list[Path]:
+    """Find the images that are meant to correct a run, usable or not.
 
     Parameters
     ----------
     run : to find fieldmaps for
-    companions : series of b=0 volumes; those of the same folder with the phase encoded the other
-        way round count
+    settings : what to take for granted where sidecars say nothing
 
     Returns
     -------
-    list of NIfTI files
+    list of NIfTI files: those of ``fmap`` that say so, then series beside the run with reversed
+    phase encoding, the most alike in name first
     """
-    metadata = read_metadata(run)
+    metadata = read_series_metadata(run, settings)
     folder = run.image.parent.parent / "fmap"
-    beside = [path for path in sorted(folder.glob("*.nii*")) if _is_for(path, run, metadata)]
-    reversed_direction = _reverse(metadata.get("PhaseEncodingDirection"))
-    return beside + [
-        other.image
-        for other in companions
-        if other.image.parent == run.image.parent
-        and reversed_direction is not None
-        and read_metadata(other).get("PhaseEncodingDirection") == reversed_direction
+    named = [path for path in sorted(folder.glob("*.nii*")) if _is_for(path, run, metadata)]
+    own = set(_entities(run.image).items())
+    beside = [
+        path
+        for path in sorted(run.image.parent.glob("*_dwi.nii*"))
+        if path != run.image and _looks_reversed(path, run, metadata)
     ]
+    return named + sorted(beside, key=lambda path: len(own ^ set(_entities(path).items())))
+
+
+def read_series_metadata(run: DwiRun, settings: DistortionSettings) -> dict[str, Any]:
+    """Read the sidecars of a run, completed by what the settings say of its phase encoding.
+
+    Parameters
+    ----------
+    run : the run
+    settings : direction and readout time for series whose sidecars lack them
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    InputDataError
+        If a sidecar is not a JSON object.
+    """
+    return _completed(read_metadata(run), settings.phase_encoding, settings)
+
+
+def _completed(
+    metadata: Mapping[str, Any], direction: str, settings: DistortionSettings
+) -> dict[str, Any]:
+    """Add what is taken for granted to what a sidecar says."""
+    given = {"PhaseEncodingDirection": direction} if direction != "sidecar" else {}
+    readout = {"TotalReadoutTime": settings.readout_s} if settings.readout_s > 0 else {}
+    return {**given, **readout, **metadata}
+
+
+def _read_pair(path: Path, run: DwiRun, settings: Settings) -> ReversedPair:
+    """Take a fieldmap as the pair of a run, or raise why it cannot be."""
+    if not path.name.split(".")[0].endswith(("_epi", "_dwi")):
+        raise InputDataError(f"{path.name} is no image with reversed phase encoding.")
+    grid, _ = read_grid(run.image)
+    other, n_volumes = read_grid(path)
+    if not grid.matches(other):
+        raise InputDataError(
+            f"{path.name} must have the voxels of the series: it has {_size(other)}, the series "
+            f"{_size(grid)}, or they lie elsewhere."
+        )
+    metadata = read_series_metadata(run, settings.distortion)
+    reverse = _reverse(settings.distortion.phase_encoding) or "sidecar"
+    said = _completed(_read_inherited(path), reverse, settings.distortion)
+    signed = phase_encoding(metadata, grid).sign * phase_encoding(said, other).sign != 0
+    if signed or settings.distortion.method != "fsl":
+        _refuse_same_direction(path, run, (metadata, grid), (said, other))
+    else:
+        raise InputDataError(
+            f"FSL topup needs PhaseEncodingDirection in the sidecars of {run.image.name} and "
+            f"{path.name}. Give that of the series with --phase-encoding."
+        )
+    volumes = _find_b0(path, n_volumes, settings.gradients.b0_max)
+    ratio = _readout_ratio(path, (metadata, grid), (said, other))
+    return ReversedPair(path, volumes, said, ratio)
+
+
+def _refuse_same_direction(
+    path: Path,
+    run: DwiRun,
+    own: tuple[Mapping[str, Any], Grid],
+    other: tuple[Mapping[str, Any], Grid],
+) -> None:
+    """Raise InputDataError unless two scans encode the phase in opposite directions."""
+    one, two = phase_encoding(*own), phase_encoding(*other)
+    if one.sign and two.sign:
+        if one.axis == two.axis and one.sign == -two.sign:
+            return
+        raise InputDataError(
+            f"{path.name} has its phase encoded along {other[0].get('PhaseEncodingDirection')}, "
+            f"the series along {own[0].get('PhaseEncodingDirection')}: they must be opposite."
+        )
+    # Which of the two is which matters to nobody but FSL.
+    labels = [_entities(name).get("dir", "").upper() for name in (run.image, path)]
+    if OPPOSITE.get(labels[0]) == labels[1] and one.axis == LABEL_AXIS[labels[0]]:
+        return
+    lacking = path.name if one.sign else run.image.name
+    raise InputDataError(
+        f"the sidecar of {lacking} does not say PhaseEncodingDirection, and the names do not say "
+        "dir-AP and dir-PA. Give the direction of the series with --phase-encoding."
+    )
+
+
+def _readout_ratio(
+    path: Path,
+    own: tuple[Mapping[str, Any], Grid],
+    other: tuple[Mapping[str, Any], Grid],
+) -> float:
+    """Readout time of a fieldmap over that of the series; 1 if nobody says either."""
+    axis = phase_encoding(*own).axis
+    one, two = (_readout_s(metadata, grid, axis) for metadata, grid in (own, other))
+    if one is None and two is None:
+        return 1.0
+    if one is None or two is None:
+        lacking = "the series" if one is None else path.name
+        raise InputDataError(
+            f"the sidecar of {lacking} does not say TotalReadoutTime, and the other does. Give it "
+            "with --readout-time."
+        )
+    return two / one
+
+
+def _readout_s(metadata: Mapping[str, Any], grid: Grid, axis: int) -> float | None:
+    """Total readout time, given or from the echo spacing; None if neither is there."""
+    given = {
+        name: float(value)
+        for name, value in metadata.items()
+        if name in ("TotalReadoutTime", "EffectiveEchoSpacing") and type(value) in (int, float)
+    }
+    spacing = given.get("EffectiveEchoSpacing", 0.0)
+    readout = given.get("TotalReadoutTime", spacing * (grid.shape[axis] - 1))
+    return readout if READOUT_S[0] <= readout <= READOUT_S[1] else None
+
+
+def _find_b0(path: Path, n_volumes: int, b0_max: float) -> tuple[int, ...]:
+    """List the b=0 volumes of an image; without b-values all of them are."""
+    files = _list_inherited(path, ".bval")
+    if not files:
+        return tuple(range(n_volumes))
+    bvals = read_bvals(files[-1], path)
+    if bvals.size != n_volumes:
+        if n_volumes == 1:
+            return (0,)  # inherited from a series of many volumes
+        raise InputDataError(f"{path.name} has {n_volumes} volumes and {bvals.size} b-values.")
+    chosen = np.flatnonzero(b0_volumes(bvals, b0_max))
+    if not chosen.size:
+        raise InputDataError(f"{path.name} has no b=0 volume.")
+    return tuple(int(n) for n in chosen)
 
 
 def _is_for(path: Path, run: DwiRun, metadata: Mapping[str, Any]) -> bool:
     """Tell whether a fieldmap says that it belongs to a run."""
     try:
-        said = read_json(path.with_name(path.name.split(".")[0] + ".json"))
-    except (OSError, ValueError):
+        said = _read_inherited(path)
+    except InputDataError:
         return False
     # Relative to the participant's folder, or to the dataset as in bids::sub-01/dwi/...
     targets = [str(word).rpartition("::")[2] for word in _listed(said.get("IntendedFor"))]
@@ -50,11 +263,65 @@ def _is_for(path: Path, run: DwiRun, metadata: Mapping[str, Any]) -> bool:
     return any(name in fields for name in _listed(metadata.get("B0FieldSource")))
 
 
+def _looks_reversed(path: Path, run: DwiRun, metadata: Mapping[str, Any]) -> bool:
+    """Tell whether a series beside a run says that its phase is encoded the other way round."""
+    try:
+        said = _read_inherited(path).get("PhaseEncodingDirection")
+    except InputDataError:
+        return False
+    direction = metadata.get("PhaseEncodingDirection")
+    if direction and said:
+        return bool(said == _reverse(direction))
+    one, two = (_entities(name).get("dir", "").upper() for name in (run.image, path))
+    return OPPOSITE.get(one, "none") == two
+
+
 def _reverse(direction: Any) -> str | None:
     """Turn ``j`` into ``j-`` and back."""
-    if not isinstance(direction, str):
+    if not isinstance(direction, str) or direction[:1] not in ("i", "j", "k"):
         return None
     return direction.removesuffix("-") if direction.endswith("-") else f"{direction}-"
+
+
+def _read_inherited(path: Path) -> dict[str, Any]:
+    """Merge the sidecars that apply to an image; the more specific file wins."""
+    metadata: dict[str, Any] = {}
+    for sidecar in _list_inherited(path, ".json"):
+        try:
+            metadata |= read_json(sidecar)
+        except (OSError, ValueError) as error:
+            raise InputDataError(f"{sidecar} is not a JSON object ({error}).") from error
+    return {key: value for key, value in metadata.items() if value is not None}
+
+
+def _list_inherited(path: Path, extension: str) -> list[Path]:
+    """List the files that apply to an image, the most general first."""
+    suffix = path.name.split(".")[0].rpartition("_")[2]
+    own = _entities(path).items()
+    applying: list[Path] = []
+    for folder in _folders_above(path):
+        files = [f for f in folder.glob(f"*{suffix}{extension}") if _entities(f).items() <= own]
+        applying += sorted(files, key=lambda file: (len(_entities(file)), file.name))
+    return applying
+
+
+def _folders_above(path: Path) -> Iterator[Path]:
+    """Folders from that of the dataset down to that of an image."""
+    parents = list(path.parents)
+    levels = [n for n, folder in enumerate(parents) if folder.name.startswith("sub-")]
+    yield from reversed(parents[: max(levels, default=0) + 2])
+
+
+def _entities(path: Path) -> dict[str, str]:
+    """Read the entities of a file name."""
+    pairs = (part.partition("-") for part in path.name.split(".")[0].split("_"))
+    return {key: value for key, dash, value in pairs if dash}
+
+
+def _size(grid: Grid) -> str:
+    """Write the size of a grid for a sentence."""
+    spacing = " x ".join(f"{size:.3g}" for size in grid.spacing_mm)
+    return f"{' x '.join(map(str, grid.shape))} voxels of {spacing} mm"
 
 
 def _listed(value: Any) -> Sequence[Any]:

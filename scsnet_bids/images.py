@@ -13,6 +13,7 @@ With ``nifti``, which opens the files, this is the only module that uses nibabel
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ from scsnet_bids.nifti import (
     UNREADABLE,
     not_whole,
     open_nifti,
+    open_whole,
     read_repetition_time_s,
-    refuse_impossible_size,
     refuse_unusable_affine,
     series_shape,
 )
@@ -121,6 +122,16 @@ def read_grid(path: Path) -> tuple[Grid, int]:
     ImageError
         If the file cannot be read, is not 3D or 4D, or its affine is singular.
     """
+    try:
+        found = path.stat()
+    except OSError:
+        return _read_grid(path, ())
+    return _read_grid(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@lru_cache(maxsize=10_000)
+def _read_grid(path: Path, _: tuple[int, ...]) -> tuple[Grid, int]:
+    """Read the geometry of an image once, as long as the file stays what it is."""
     image = open_nifti(path)
     shape = series_shape(image, path)
     return _grid_of(image, path), shape[3] if len(shape) == 4 else 1
@@ -144,9 +155,8 @@ def read_image(path: Path, dtype: npt.DTypeLike = np.float32) -> Image:
         If the file is missing, damaged, truncated, not 3D or 4D, larger than the machine's memory,
         or its affine is singular.
     """
-    image = open_nifti(path)
+    image = open_whole(path)
     grid = _grid_of(image, path)
-    refuse_impossible_size(image, path)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             stored = np.asanyarray(image.dataobj).reshape(series_shape(image, path))

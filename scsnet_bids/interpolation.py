@@ -2,7 +2,8 @@
 
 A shift is the same for a whole slice, so the interpolation of a slice is two small matrices, one
 for its rows and one for its columns, and a stack of slices with a shift each is one batched
-product. The spline passes through the voxel values (prefilter included) and mirrors at the edge;
+product. Where the shift changes along the slice, as distortion does, each line is read at places of
+its own. The spline passes through the voxel values (prefilter included) and mirrors at the edge;
 beyond the outermost voxel centre the value there is repeated.
 
 >>> row = torch.tensor([[0.0, 1.0, 4.0, 9.0]])
@@ -30,11 +31,8 @@ def sample_moved(slices: Tensor, shift_voxels: Tensor) -> Tensor:
     -------
     (..., p, q) float tensor, of the type of ``slices``
     """
-    along_p, along_q = (
-        _spline_matrix(slices.shape[axis - 2], shift_voxels[..., axis]).to(slices)
-        for axis in (0, 1)
-    )
-    return along_p @ slices @ along_q.mT
+    along_p, along_q = (_spline_basis(slices, axis, shift_voxels) for axis in (-2, -1))
+    return along_p @ _coefficients(slices) @ along_q.mT
 
 
 def sample_moved_with_slopes(slices: Tensor, shift_voxels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,24 +47,63 @@ def sample_moved_with_slopes(slices: Tensor, shift_voxels: Tensor) -> tuple[Tens
     -------
     value, slope along p, slope along q : (..., p, q) float tensors; slopes are per voxel
     """
-    p, q = slices.shape[-2:]
-    along_p = _spline_matrix(p, shift_voxels[..., 0]).to(slices)
-    along_q = _spline_matrix(q, shift_voxels[..., 1]).to(slices)
-    slope_p = _spline_matrix(p, shift_voxels[..., 0], slope=True).to(slices)
-    slope_q = _spline_matrix(q, shift_voxels[..., 1], slope=True).to(slices)
-    columns_moved = slices @ along_q.mT
-    return along_p @ columns_moved, slope_p @ columns_moved, along_p @ (slices @ slope_q.mT)
+    (along_p, slope_p), (along_q, slope_q) = (
+        [_spline_basis(slices, axis, shift_voxels, slope=slope) for slope in (False, True)]
+        for axis in (-2, -1)
+    )
+    coefficients = _coefficients(slices)
+    columns_moved = coefficients @ along_q.mT
+    return along_p @ columns_moved, slope_p @ columns_moved, along_p @ (coefficients @ slope_q.mT)
 
 
-def _spline_matrix(n: int, shift_voxels: Tensor, *, slope: bool = False) -> Tensor:
-    """(..., n, n) weights from n samples to the spline's value, or slope, at moved places."""
-    index = torch.arange(n, dtype=torch.float64)
-    place = (index + shift_voxels[..., None].double()).clamp(0, n - 1)
+def sample_lines(slices: Tensor, places: Tensor) -> Tensor:
+    """Read the lines of each slice, which run along q, at any places.
+
+    Parameters
+    ----------
+    slices : (..., p, q) float tensor
+    places : (..., p, r) float tensor, in voxels from the first of a line; the leading axes are
+        those of ``slices``
+
+    Returns
+    -------
+    (..., p, r) float tensor, of the type of ``slices``
+
+    Examples
+    --------
+    >>> sample_lines(torch.tensor([[0.0, 1.0, 4.0, 9.0]]), torch.tensor([[3.0, 1.0, 7.0]])).round()
+    tensor([[9., 1., 9.]])
+    """
+    n = slices.shape[-1]
+    coefficients = slices @ _prefilter(n).to(slices).mT
+    inside = places.to(slices).clamp(0, n - 1)
+    first = inside.floor().clamp(max=max(n - 2, 0))
+    read = torch.zeros_like(inside)
+    for step in (-1, 0, 1, 2):
+        neighbour = first + step
+        mirrored = ((n - 1) - ((n - 1) - neighbour.abs()).abs()).clamp(min=0).long()
+        read += _cubic(inside - neighbour) * coefficients.gather(-1, mirrored)
+    return read
+
+
+def _coefficients(slices: Tensor) -> Tensor:
+    """Coefficients of the spline through (..., p, q) slices."""
+    along_p, along_q = (_prefilter(size).to(slices) for size in slices.shape[-2:])
+    return along_p @ slices @ along_q.mT
+
+
+def _spline_basis(
+    slices: Tensor, axis: int, shift_voxels: Tensor, *, slope: bool = False
+) -> Tensor:
+    """(..., n, n) weights from the coefficients along an axis to values, or slopes, where moved."""
+    n = slices.shape[axis]
+    index = torch.arange(n, dtype=slices.dtype)
+    place = (index + shift_voxels[..., axis, None].to(slices)).clamp(0, n - 1)
     kernel = _cubic_slope if slope else _cubic
     basis = kernel(place[..., None] - index)
     basis[..., min(1, n - 1)] += kernel(place + 1)
     basis[..., max(n - 2, 0)] += kernel(place - n)
-    return basis @ _prefilter(n)
+    return basis
 
 
 def _prefilter(n: int) -> Tensor:
@@ -82,13 +119,13 @@ def _prefilter(n: int) -> Tensor:
 
 def _cubic(distance: Tensor) -> Tensor:
     """Cubic B-spline."""
-    far = distance.abs()
-    near = 2 / 3 - far**2 + far**3 / 2
-    return torch.where(far < 1, near, (2 - far).clamp(min=0) ** 3 / 6)
+    beyond_2 = (2 - distance.abs()).clamp(min=0)
+    beyond_1 = (beyond_2 - 1).clamp(min=0)
+    return (beyond_2 * beyond_2 * beyond_2 - 4 * beyond_1 * beyond_1 * beyond_1) / 6
 
 
 def _cubic_slope(distance: Tensor) -> Tensor:
     """Slope of the cubic B-spline."""
-    far = distance.abs()
-    near = 1.5 * far**2 - 2 * far
-    return torch.where(far < 1, near, -((2 - far).clamp(min=0) ** 2) / 2) * distance.sign()
+    beyond_2 = (2 - distance.abs()).clamp(min=0)
+    beyond_1 = (beyond_2 - 1).clamp(min=0)
+    return (2 * beyond_1 * beyond_1 - beyond_2 * beyond_2 / 2) * distance.sign()

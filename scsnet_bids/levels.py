@@ -10,6 +10,7 @@ the cord. A chord, unlike an ellipse fitted to the area, sees the thin waist of 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
 from scipy.spatial import ConvexHull
+
+from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -36,6 +39,7 @@ FLAGS: dict[str, str] = {
     "implausible": "the area is not that of a spinal cord "
     f"({PLAUSIBLE_AREA_MM2[0]:g} to {PLAUSIBLE_AREA_MM2[1]:g} mm2)",
     "low_confidence": "the network's stated confidence is below the limit (setting low_confidence)",
+    EXCLUDED: EXCLUDED_MEANS,
 }
 
 SHAPE_COLUMNS: dict[str, dict[str, Any]] = {
@@ -88,6 +92,7 @@ def measure_shape(
     confidence: FloatArray | None,
     low_confidence: float,
     level: npt.NDArray[np.str_] | None = None,
+    excluded: Collection[int] = (),
 ) -> pd.DataFrame:
     """Measure the cord's area, diameters and orientation in every slice.
 
@@ -98,6 +103,7 @@ def measure_shape(
     confidence : (k,) float array in [0, 1], stated by the network; None if unknown
     low_confidence : slices stated below are flagged
     level : (k,) str array, vertebral level of each slice, empty if unknown; None if all are
+    excluded : slices that a reader failed, which are flagged
 
     Returns
     -------
@@ -113,8 +119,9 @@ def measure_shape(
         shape = _measure_slice(plane, np.array(spacing_mm[:2])) if found else {}
         sure = not stated[k] < low_confidence
         flag = _flag(plane, shape["area_mm2"], sure) if found else "no_cord"
-        known = {"slice": k, "level": names[k] or None, "confidence": stated[k], "flag": flag}
-        rows.append(known | shape)
+        flag = ";".join(filter(None, [flag, EXCLUDED if k in excluded else None]))
+        known = {"slice": k, "level": names[k] or None, "confidence": stated[k]}
+        rows.append({**known, "flag": flag or None, **shape})
     return pd.DataFrame(rows).reindex(columns=list(SHAPE_COLUMNS))
 
 

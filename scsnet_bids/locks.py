@@ -13,8 +13,9 @@ import fcntl
 import hashlib
 import logging
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from scsnet_bids.errors import OutputError
 
@@ -41,15 +42,44 @@ def claimed(folder: Path, names: Collection[str]) -> Iterator[set[str]]:
     OutputError
         If the lock file cannot be written.
     """
+    with _open(folder / LOCK_NAME) as file:
+        yield _claim(file.fileno(), folder, names)
+
+
+@contextmanager
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """Wait until no other process does the same, and keep others waiting until the block ends.
+
+    Parameters
+    ----------
+    folder : that is written to; it is made if need be
+    name : of what is done
+
+    Raises
+    ------
+    OutputError
+        If the lock file cannot be written.
+    """
+    # Of another name than that of `claimed`: closing a file ends all locks on it.
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _open(folder / f"{LOCK_NAME}-short") as file:
+        try:
+            fcntl.lockf(file.fileno(), fcntl.LOCK_EX, 1, _byte_of(name))
+        except OSError as error:
+            _warn_without_locks(folder, error)
+        yield
+
+
+def _open(path: Path) -> IO[str]:
+    """Open a file to be locked."""
     try:
-        file = (folder / LOCK_NAME).open("a")
+        return path.open("a")
     except OSError as error:
         raise OutputError(
-            f"The output and work folders must be writable: {folder} is not ({error}). Correct "
-            "its permissions, or choose another."
+            f"The output and work folders must be writable: {path.parent} is not ({error}). "
+            "Correct its permissions, or choose another."
         ) from error
-    with file:
-        yield _claim(file.fileno(), folder, names)
 
 
 def _claim(descriptor: int, folder: Path, names: Collection[str]) -> set[str]:
@@ -60,15 +90,19 @@ def _claim(descriptor: int, folder: Path, names: Collection[str]) -> set[str]:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte_of(name))
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                _log.warning(
-                    "%s cannot lock files (%s): make sure that no other job processes the same "
-                    "participants.",
-                    folder,
-                    error,
-                )
+                _warn_without_locks(folder, error)
                 return set()
             taken.add(name)
     return taken
+
+
+def _warn_without_locks(folder: Path, error: OSError) -> None:
+    """Say that a file system has no locks."""
+    _log.warning(
+        "%s cannot lock files (%s): make sure that no other job processes the same participants.",
+        folder,
+        error,
+    )
 
 
 def _byte_of(name: str) -> int:

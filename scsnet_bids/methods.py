@@ -8,8 +8,9 @@ setting, ``$name`` for a version, ``[@key]`` for a work in ``boilerplate/referen
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -24,14 +25,35 @@ from scsnet_bids.files import write_text
 from scsnet_bids.gradients import b0_volumes, count_directions, list_shells
 from scsnet_bids.settings import Settings
 
-STAGES = ("series", "motion", "segmentation", "tensor", "regional")
+STAGES = (
+    "series",
+    "denoising",
+    "motion",
+    "distortion",
+    "segmentation",
+    "tensor",
+    "regional",
+    "levels",
+)
 TITLES = {
     "series": "Data and software",
+    "denoising": "Noise and ringing",
     "motion": "Motion",
+    "distortion": "Distortion",
     "segmentation": "Segmentation",
     "tensor": "Diffusion tensor",
     "regional": "Region values",
+    "levels": "Shape of the cord and levels",
+    "group": "Group analysis",
 }
+
+
+TAKEN = {
+    "series": "The corrected images of",
+    "cord": "The outline of the cord of",
+    "levels": "The vertebral levels of",
+}
+"""How a sentence begins that says what was taken from another tool."""
 
 
 @dataclass(frozen=True, order=True)
@@ -65,11 +87,19 @@ class Protocol:
     shape : voxels toward the patient's left, back and head
     spacing_mm : voxel size
     shells : lowest b-value first
+    taken : what was taken from other tools (series, cord, levels) and from which dataset
+    has_levels : whether the vertebral level of any slice is known
+    excluded : slices that a reader failed
+    distortion : how it was corrected: auto, fsl or none
     """
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     shells: tuple[ShellFacts, ...]
+    taken: tuple[tuple[str, str], ...] = ()
+    has_levels: bool = field(default=False, compare=False)
+    excluded: tuple[int, ...] = field(default=(), compare=False)
+    distortion: str = field(default="none", compare=False)
 
     def __str__(self) -> str:
         x, y, z = self.spacing_mm
@@ -145,38 +175,67 @@ def describe_methods(
     MethodsText
     """
     words = _words(settings, weights, protocols)
+    ringing = "removed" if settings.denoising.degibbs else "kept"
+    taken = _all_took(protocols, "series")
+    bent = sum(protocol.distortion == "none" for protocol in protocols.values())
     cases = {
-        "motion": "enabled" if settings.motion.enabled else "disabled",
+        "denoising": "taken" if taken else settings.denoising.method,
+        "ringing": "taken" if taken else ringing,
+        "motion": "taken" if taken else settings.motion.method,
+        "distortion": "taken" if taken else _distortion_method(protocols),
+        "uncorrected": "some" if 0 < bent < len(protocols) else "all",
+        "outline": "taken" if _all_took(protocols, "cord") else "fitted",
         "alignment": "enabled" if settings.alignment.enabled else "disabled",
         "weights": "own" if settings.segmentation.weights else "shipped",
+        "levels": "given" if any(p.has_levels for p in protocols.values()) else "absent",
+        "marks": "given" if any(p.excluded for p in protocols.values()) else "absent",
     }
+    return fill_stages(STAGES, words, cases)
+
+
+def fill_stages(
+    stages: Sequence[str], words: Mapping[str, str], cases: Mapping[str, str]
+) -> MethodsText:
+    """Fill the texts of some stages.
+
+    Parameters
+    ----------
+    stages : whose texts are taken, in this order
+    words : what stands for the names in the sentences
+    cases : which of the texts under headings stands for a word
+
+    Returns
+    -------
+    MethodsText
+    """
     written = {}
-    for stage in STAGES:
+    for stage in stages:
         general, sections = _read_stage(stage)
         chosen = {
             word: Template(sections[f"{word} {case}"]).substitute(words)
             for word, case in cases.items()
             if f"{word} {case}" in sections
         }
-        written[stage] = Template(general).substitute(words | chosen)
-    return _cite({TITLES[stage]: text for stage, text in written.items()})
+        written[TITLES[stage]] = Template(general).substitute({**words, **chosen})
+    return _cite(written)
 
 
-def write_citation(log_dir: Path, methods: MethodsText) -> None:
-    """Write ``CITATION.md`` and ``CITATION.bib``.
+def write_citation(log_dir: Path, methods: MethodsText, name: str = "CITATION") -> None:
+    """Write a text to cite as Markdown and its references as BibTeX.
 
     Parameters
     ----------
     log_dir : folder
     methods : to write
+    name : of both files, without extension
 
     Raises
     ------
     OutputError
         If they cannot be written.
     """
-    write_text(log_dir / "CITATION.md", methods.as_markdown())
-    write_text(log_dir / "CITATION.bib", methods.bibtex)
+    write_text(log_dir / f"{name}.md", methods.as_markdown())
+    write_text(log_dir / f"{name}.bib", methods.bibtex)
 
 
 def _words(
@@ -189,6 +248,11 @@ def _words(
         for name, value in values.items()
     }
     return numbers | {
+        "excluded": "; ".join(
+            f"{_listed(protocol.excluded)} of {name}"
+            for name, protocol in protocols.items()
+            if protocol.excluded
+        ),
         "version": __version__,
         "nipype": version("nipype"),
         "dipy": version("dipy"),
@@ -196,6 +260,25 @@ def _words(
         "weights_sha256": str(weights["sha256"])[:12],
         "series": _describe_series(protocols),
     }
+
+
+def _distortion_method(protocols: Mapping[str, Protocol]) -> str:
+    """Tell how distortion was corrected where it was; none if nowhere."""
+    methods = {protocol.distortion for protocol in protocols.values()} - {"none"}
+    return min(methods, default="none")
+
+
+def _all_took(protocols: Mapping[str, Protocol], kind: str) -> bool:
+    """Tell whether every series took something from another tool."""
+    return bool(protocols) and all(kind in dict(p.taken) for p in protocols.values())
+
+
+def _describe_taken(protocols: Mapping[str, Protocol]) -> Iterator[str]:
+    """Write a sentence for everything that was taken from another tool."""
+    counts = Counter(taken for protocol in protocols.values() for taken in protocol.taken)
+    for (kind, dataset), n_series in sorted(counts.items()):
+        verb = "was" if kind == "cord" else "were"
+        yield f"{TAKEN[kind]} {n_series} series {verb} taken from the dataset {dataset}."
 
 
 def _describe_series(protocols: Mapping[str, Protocol]) -> str:
@@ -208,6 +291,7 @@ def _describe_series(protocols: Mapping[str, Protocol]) -> str:
         who = f"{len(names)} diffusion series" if len(names) > 1 else "One diffusion series"
         which = f" ({_listed(names)})" if len(by_protocol) > 1 else ""
         sentences.append(f"{who}{which} had {protocol}.")
+    sentences += _describe_taken(protocols)
     return " ".join(sentences) or "No diffusion series was processed."
 
 

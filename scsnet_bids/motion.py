@@ -1,13 +1,12 @@
-"""Slice-wise in-plane motion of a diffusion series of the cord: estimate, undo, average.
+"""Slice-wise in-plane motion of a diffusion series of the cord.
 
 Weighted slices are too noisy to be registered one by one, and whole volumes follow the neck, not
-the cord. So every slice measures its displacement around the cord against the mean of all other
-volumes of its kind (:mod:`scsnet_bids.slice_matching`), and all slices are believed together
-(:mod:`scsnet_bids.displacement`). The mean is then rebuilt from the corrected volumes, and so on.
-b=0 and weighted volumes are corrected each to their own kind. The reference of a slice is the
-median position of its volumes, so nothing as a whole moves away from where it was.
-
-The corrected series is one cubic interpolation of the raw data.
+the cord. So every slice measures its displacement around the cord
+(:mod:`scsnet_bids.slice_matching`) against what all other volumes of its kind predict
+(:mod:`scsnet_bids.slice_prediction`), and all slices are believed together
+(:mod:`scsnet_bids.displacement`). The prediction is then made anew from the corrected volumes, and
+so on. b=0 and weighted volumes are corrected each to their own kind. The reference of a slice is
+the median position of its volumes, so nothing as a whole moves away from where it was.
 """
 
 from __future__ import annotations
@@ -26,16 +25,12 @@ from scsnet_bids.displacement import (
     learn_prior,
     looseness_of,
 )
+from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
-from scsnet_bids.interpolation import sample_moved
 from scsnet_bids.settings import MotionSettings
-from scsnet_bids.slice_matching import (
-    Match,
-    leave_one_out_means,
-    match_slices,
-    search_displacements,
-)
+from scsnet_bids.slice_matching import Match, match_slices, search_displacements
 from scsnet_bids.slice_patches import SlicePatches, cut_patches
+from scsnet_bids.slice_prediction import predict_slices, tensor_terms
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -50,8 +45,6 @@ FIRST_DEVIATION_MM = 0.2
 """Size of each part of the motion, before it is learned."""
 MEASURABLE_MM = 0.5
 """A slice that knows its displacement worse than this on either axis has no say."""
-OUTLIER_DEVIATIONS = 2.5
-"""Values this many standard deviations off the mean begin to count less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +75,7 @@ def estimate_motion(
     centre_mm: FloatArray,
     grid: Grid,
     settings: MotionSettings,
+    gradients: Gradients | None = None,
 ) -> MotionEstimate:
     """Estimate the in-plane motion of the cord, slice by slice.
 
@@ -91,95 +85,26 @@ def estimate_motion(
     b0_mask : (n,) bool array, which volumes are b=0
     centre_mm : (k, 2) cord centre (left, posterior) from the first voxel; nan where not known
     grid : of the series
-    settings : of the stage; if it is not enabled, nothing moves and nothing is trusted
+    settings : of the stage; if its method is none, nothing moves and nothing is trusted
+    gradients : of the n volumes; without them, the contrast of the direction is not predicted
 
     Returns
     -------
     MotionEstimate
     """
     estimate = _unmoved(series.shape[3], series.shape[2])
-    if not settings.enabled:
+    if settings.method == "none":
         return estimate
     reach_mm = settings.window_radius_mm + settings.max_shift_mm + MARGIN_MM
     patches = cut_patches(series, centre_mm, grid, reach_mm)
-    for volumes in (np.flatnonzero(b0_mask), np.flatnonzero(~b0_mask)):
+    for kind, weighting in ((b0_mask, None), (~b0_mask, gradients)):
+        volumes = np.flatnonzero(kind)
         if len(volumes):
-            part = _estimate_kind(patches.of_volumes(volumes), settings)
+            terms = None if weighting is None else tensor_terms(weighting.select(volumes))
+            part = _estimate_kind(patches.of_volumes(volumes), terms, settings)
             for name, values in vars(part).items():
                 getattr(estimate, name)[volumes] = values
     return estimate
-
-
-def apply_shifts(series: FloatArray, shift_mm: FloatArray, grid: Grid) -> FloatArray:
-    """Move every slice of every volume, by one cubic interpolation.
-
-    Outside the image the edge repeats; values below 0, or below the least of the series, are cut.
-    Slices with no displacement stay exactly as they are. Values that are not finite count as 0.
-
-    Parameters
-    ----------
-    series : (i, j, k, n) array in LPS order
-    shift_mm : (n, k, 2) displacement (left, posterior) of the content
-    grid : of the series
-
-    Returns
-    -------
-    (i, j, k, n) float32 array
-    """
-    shift_voxels = torch.from_numpy(-shift_mm / np.array(grid.spacing_mm[:2]))
-    corrected = np.array(series, dtype=np.float32)
-    lowest = float(np.min(corrected, where=np.isfinite(corrected), initial=0.0))
-    for volume, shifts in enumerate(shift_voxels):
-        moving = shifts.any(dim=-1).numpy()
-        slices = np.nan_to_num(corrected[:, :, moving, volume], posinf=0, neginf=0)
-        moved = sample_moved(torch.from_numpy(slices).permute(2, 0, 1), shifts[moving])
-        corrected[:, :, moving, volume] = moved.clamp(min=lowest).permute(1, 2, 0).numpy()
-    return corrected
-
-
-def average_b0(corrected: FloatArray, b0_mask: BoolArray) -> FloatArray:
-    """Average the b=0 volumes robustly.
-
-    Parameters
-    ----------
-    corrected : (i, j, k, n) array
-    b0_mask : (n,) bool array, which volumes to average
-
-    Returns
-    -------
-    (i, j, k) float32 array
-    """
-    return _robust_mean(corrected[..., b0_mask])
-
-
-def average_dwi(corrected: FloatArray, dwi_mask: BoolArray) -> FloatArray:
-    """Average weighted volumes robustly.
-
-    Parameters
-    ----------
-    corrected : (i, j, k, n) array
-    dwi_mask : (n,) bool array, which volumes to average
-
-    Returns
-    -------
-    (i, j, k) float32 array
-    """
-    return _robust_mean(corrected[..., dwi_mask])
-
-
-def _robust_mean(volumes: FloatArray) -> FloatArray:
-    """Average the last axis; values far from the median of clean data's spread count less."""
-    if volumes.shape[-1] <= 2:
-        return np.asarray(volumes.mean(axis=-1, dtype=np.float32))
-    mean = np.median(volumes, axis=-1, keepdims=True)
-    spread = 1.4826 * np.median(np.abs(volumes - mean), axis=-1, keepdims=True)
-    # A few volumes tell little about the spread in a voxel: it is at least that of its slice.
-    spread = np.maximum(spread, np.median(spread, axis=(0, 1), keepdims=True))
-    limit = np.maximum(OUTLIER_DEVIATIONS * spread, np.finfo(np.float32).tiny)
-    for _ in range(3):
-        weight = limit / np.maximum(np.abs(volumes - mean), limit)
-        mean = np.average(volumes, axis=-1, weights=weight, keepdims=True)
-    return mean[..., 0].astype(np.float32)
 
 
 def _unmoved(n: int, k: int) -> MotionEstimate:
@@ -193,14 +118,16 @@ def _unmoved(n: int, k: int) -> MotionEstimate:
     )
 
 
-def _estimate_kind(patches: SlicePatches, settings: MotionSettings) -> MotionEstimate:
+def _estimate_kind(
+    patches: SlicePatches, terms: Tensor | None, settings: MotionSettings
+) -> MotionEstimate:
     """Estimate the motion of volumes of one kind."""
     n, k = patches.usable.shape
     if n == 1:
         return replace(_unmoved(n, k), trusted=patches.usable.numpy())  # It is its own reference.
     shift_mm = _first_guess(patches, settings)
     prior = _first_prior(shift_mm)
-    match = _matched(patches, shift_mm, None, settings)
+    match = _matched(patches, shift_mm, None, None, settings)
     step_mm = torch.zeros_like(shift_mm)
     for _ in range(ROUNDS):
         measurement, trusted = _measurable(match.measurement, settings.max_shift_mm)
@@ -208,7 +135,7 @@ def _estimate_kind(patches: SlicePatches, settings: MotionSettings) -> MotionEst
         believed_mm, deviation_mm = believed_displacement(measurement, prior)
         step_mm = _damped(_from_median(believed_mm, trusted) - shift_mm, step_mm)
         shift_mm = shift_mm + step_mm
-        match = _matched(patches, shift_mm, match, settings)
+        match = _matched(patches, shift_mm, match, terms, settings)
         if step_mm.abs().max() < SETTLED_MM:
             break
     return MotionEstimate(
@@ -227,7 +154,7 @@ def _first_guess(patches: SlicePatches, settings: MotionSettings) -> Tensor:
     for _ in range(SEARCHES):
         shift_mm = search_displacements(
             patches,
-            leave_one_out_means(patches, shift_mm, None),
+            predict_slices(patches, shift_mm, None, None, settings.window_radius_mm),
             settings.window_radius_mm,
             settings.max_shift_mm,
         )
@@ -236,11 +163,16 @@ def _first_guess(patches: SlicePatches, settings: MotionSettings) -> Tensor:
 
 
 def _matched(
-    patches: SlicePatches, shift_mm: Tensor, before: Match | None, settings: MotionSettings
+    patches: SlicePatches,
+    shift_mm: Tensor,
+    before: Match | None,
+    terms: Tensor | None,
+    settings: MotionSettings,
 ) -> Match:
-    """Match every slice with the mean of the others of its kind."""
-    reference = leave_one_out_means(patches, shift_mm, before)
-    return match_slices(patches, reference, shift_mm, settings.window_radius_mm)
+    """Match every slice with what the others of its kind predict."""
+    radius_mm = settings.window_radius_mm
+    reference = predict_slices(patches, shift_mm, before, terms, radius_mm)
+    return match_slices(patches, reference, shift_mm, radius_mm)
 
 
 def _first_prior(shift_mm: Tensor) -> DisplacementPrior:

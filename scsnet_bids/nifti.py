@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -152,14 +153,19 @@ def refuse_impossible_size(image: nib.Nifti1Image, path: Path) -> None:
         )
 
 
-def check_whole(path: Path) -> None:
-    """Make sure that an image holds the voxels its header promises, undamaged.
+def open_whole(path: Path) -> nib.Nifti1Image:
+    """Open an image, and make sure that it holds the voxels its header promises, undamaged.
 
-    A packed file is read to its checksum, a megabyte at a time, and no further than it should go.
+    A packed file is unpacked once, to its checksum, and no further than it should go; its voxels
+    are then taken from memory.
 
     Parameters
     ----------
     path : NIfTI file
+
+    Returns
+    -------
+    nibabel image
 
     Raises
     ------
@@ -169,19 +175,19 @@ def check_whole(path: Path) -> None:
     image = open_nifti(path)
     refuse_impossible_size(image, path)
     if path.suffix != ".gz":
-        return
+        return image
     promised = _last_byte(image)
-    read = 0
     try:
         with gzip.open(path) as packed:
-            while read <= promised + PADDING_BYTES and (piece := packed.read(2**20)):
-                read += len(piece)
+            unpacked = packed.read(promised + PADDING_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise not_whole(path, str(error)) from error
-    if read < promised:
-        raise not_whole(path, f"{read} of {promised} bytes")
-    if read > promised + PADDING_BYTES:
+    if len(unpacked) < promised:
+        raise not_whole(path, f"{len(unpacked)} of {promised} bytes")
+    if len(unpacked) > promised + PADDING_BYTES:
         raise not_whole(path, f"more than the {promised} bytes that its header describes")
+    with _quietly():
+        return type(image).from_stream(BytesIO(unpacked))
 
 
 def find_affine_conflict(path: Path) -> str:

@@ -5,6 +5,7 @@ Every option may be spelled with dashes or underscores.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +13,13 @@ from pathlib import Path
 
 from scsnet_bids.errors import UnknownLevelError
 from scsnet_bids.parser import LEVELS, make_parser
+from scsnet_bids.plugin_files import PluginChoice, read_plugin_file
 from scsnet_bids.resources import parse_memory
 from scsnet_bids.setting_options import take_settings
 from scsnet_bids.settings import Settings, change_settings
+
+SLOPPY = {("motion", "method"): "none", ("alignment", "enabled"): False}
+"""What a quick run that only tests the command leaves out; the methods text says so."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,12 @@ class Options:
     levels : in the order in which they run
     participant_label, exclude_participant_label, session_label : empty where not given
     reports_only : pages of the participants alone, from the output folder
+    boilerplate_only : the text to cite alone
     nprocs : processors in all; None leaves it to the job's limits
     omp_nthreads : threads of one step
     mem_gb : memory in all, GB; None leaves it to the job's limits
     controls : who the group level compares others with, ``column==value``; None for nobody
+    plugin : how Nipype runs the steps
     settings : those of the settings file, changed by the command line
     command : the words that were given, to be kept beside the results
     """
@@ -50,8 +57,10 @@ class Options:
     stop_on_first_crash: bool
     dry_run: bool
     reports_only: bool
+    boilerplate_only: bool
     verbose: int
     controls: str | None
+    plugin: PluginChoice
     settings: Settings
     command: str
 
@@ -84,16 +93,31 @@ def parse_options(words: Sequence[str]) -> Options:
         if place := getattr(getattr(settings, stage), name):  # steps run in folders of their own
             absolute = str(Path(place).expanduser().resolve())
             settings = change_settings(settings, {(stage, name): absolute})
-    mem = given.pop("mem")
+    marks = tuple(
+        str(Path(place).expanduser().resolve()) for place in settings.regional.exclude_slices
+    )
+    settings = change_settings(settings, {("regional", "exclude_slices"): marks})
+    others = tuple(map(_absolute, settings.derivatives.folders))
+    settings = change_settings(settings, {("derivatives", "folders"): others})
+    if given.pop("sloppy"):
+        settings = change_settings(settings, SLOPPY)
+    mem, plugin_file = given.pop("mem"), given.pop("use_plugin")
     folders = {name: given.pop(name) for name in ("bids_dir", "output_dir", "work_dir")}
     return Options(
         **{name: path.expanduser().resolve() for name, path in folders.items()},
         levels=tuple(level for level in LEVELS if level in levels),
         mem_gb=None if mem is None else parse_memory(mem),
         settings=settings,
+        plugin=read_plugin_file(plugin_file) if plugin_file else PluginChoice(),
         command=shlex.join(["scsnet-bids", *words]),
         **given,
     )
+
+
+def _absolute(word: str) -> str:
+    """Make the folder of ``DIR`` or ``NAME=DIR`` absolute."""
+    name = re.match(r"(?:[A-Za-z0-9]+=)?", word)[0]  # type: ignore[index]
+    return name + str(Path(word.removeprefix(name)).expanduser().resolve())
 
 
 def _with_dashes(word: str) -> str:

@@ -82,7 +82,9 @@ def make_parser() -> argparse.ArgumentParser:
     folders.add_argument("output_dir", type=Path, help="folder for the results")
     folders.add_argument("level", nargs="+", metavar="LEVEL", help=", ".join(LEVELS) + ", or both")
     _add_selection(parser.add_argument_group("which series"))
-    _add_computing(parser.add_argument_group("how to run"))
+    computing = parser.add_argument_group("how to run")
+    _add_computing(computing)
+    _add_plugin(computing)
     _add_group_level(parser.add_argument_group("group level"))
     _add_settings(parser.add_argument_group("settings"))
     _add_others(parser.add_argument_group("other"))
@@ -133,6 +135,12 @@ def _add_computing(group: argparse._ArgumentGroup) -> None:
         "folder alone; nothing is computed",
     )
     group.add_argument(
+        "--boilerplate-only",
+        action="store_true",
+        help="write the text to cite, of what would be run, into OUTPUT_DIR/logs; nothing is "
+        "computed",
+    )
+    group.add_argument(
         "-w",
         "--work-dir",
         type=Path,
@@ -174,6 +182,18 @@ def _add_computing(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_plugin(group: argparse._ArgumentGroup) -> None:
+    """Declare how Nipype may be told to run."""
+    group.add_argument(
+        "--use-plugin",
+        type=Path,
+        metavar="FILE",
+        help="YAML or JSON with Nipype's plugin (MultiProc, Linear or SLURM) and plugin_args; "
+        "--nprocs and --mem win over it (default: MultiProc with a guard against lost workers)",
+    )
+    group.add_argument("--sloppy", action="store_true", help=argparse.SUPPRESS)
+
+
 def _add_group_level(group: argparse._ArgumentGroup) -> None:
     """Declare what the group level can be asked for."""
     group.add_argument(
@@ -212,11 +232,15 @@ def _add_others(group: argparse._ArgumentGroup) -> None:
         default=0,
         help="say more: -v what Nipype does, -vv why it does it",
     )
-    group.add_argument(
-        "--notrack",
-        action=_Accepted,
-        help="accepted for scripts: nothing is ever sent anywhere",
-    )
+    for name, value, text in (
+        ("--notrack", "", "nothing is ever sent anywhere"),
+        ("--random-seed", "N", "nothing here is random, the same input gives the same tables"),
+        ("--bids-database-dir", "DIR", "the index is made in seconds and kept in memory"),
+        ("--bids-database-wipe", "", "there is no index on disk"),
+    ):
+        group.add_argument(
+            name, action=_Accepted, metavar=value, help=f"accepted for scripts: {text}"
+        )
 
 
 class _Labels(argparse.Action):
@@ -236,8 +260,13 @@ class _Labels(argparse.Action):
 class _Accepted(argparse.Action):
     """An option that changes nothing, and leaves no trace."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, **words: Any) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **words)
+    def __init__(
+        self, option_strings: Sequence[str], dest: str, metavar: str = "", **words: Any
+    ) -> None:
+        n_values = 1 if metavar else 0
+        super().__init__(
+            option_strings, argparse.SUPPRESS, nargs=n_values, metavar=metavar or None, **words
+        )
 
     def __call__(self, *_: object, **__: object) -> None:
         """Do nothing."""

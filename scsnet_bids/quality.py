@@ -9,12 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.slice_marks import EXCLUDED
+
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
 LOW_SNR = 4.0
 LARGE_DISPLACEMENT_MM = 3.0
 MANY_OUTLIERS = 0.2
+MUCH_LOST = 0.1
+"""What is left stays good: noise grows by 5 %. But milder losses, which are not found, come with
+those that are."""
+MUCH_LOST_IN_SLICE = 0.5
+"""Noise grows by 1.4, and beyond it no fit can tell which part of the volumes is the good one."""
 LARGE_MISALIGNMENT_MM = 1.0
 MANY_NON_POSITIVE = 0.25
 OFF_AXIS_RAD = 0.7
@@ -28,6 +35,8 @@ FLAGS: dict[str, str] = {
     "low_snr": f"snr_b0 is below {LOW_SNR:g}",
     "large_motion": f"displacement_max_mm is above {LARGE_DISPLACEMENT_MM:g}",
     "many_outliers": f"outlier_share is above {MANY_OUTLIERS:g}",
+    "signal_lost": f"lost_share is above {MUCH_LOST:g}",
+    "slice_lost": f"lost_share_max is above {MUCH_LOST_IN_SLICE:g}",
     "misaligned": f"b0_to_dwi_max_mm is above {LARGE_MISALIGNMENT_MM:g}",
     "many_non_positive": f"non_positive_share is above {MANY_NON_POSITIVE:g}",
     "odd_directions": f"direction_angle_rad is above {OFF_AXIS_RAD:g}: the b-vectors may be wrong",
@@ -37,6 +46,9 @@ FLAGS: dict[str, str] = {
 QUALITY_COLUMNS: dict[str, dict[str, Any]] = {
     "n_slices": {"Description": "Slices of the series."},
     "n_slices_with_cord": {"Description": "Slices in which a cord was found."},
+    "n_slices_excluded": {
+        "Description": "Slices that a reader failed; no level and no cord value holds them."
+    },
     "snr_b0": {
         "Description": "Mean of the B0 reference in the cord, divided by the noise of one "
         "corrected volume: the median over the cord of the standard deviation of the signal "
@@ -57,13 +69,20 @@ QUALITY_COLUMNS: dict[str, dict[str, Any]] = {
         "their own displacement.",
         "Units": "1",
     },
+    "lost_share": {
+        "Description": "Share of the slices of volumes that were found to have lost their signal, "
+        "or to be far too bright, of those that could be judged. They do not count.",
+        "Units": "1",
+    },
+    "lost_share_max": {"Description": "The same, in the worst slice.", "Units": "1"},
     "b0_to_dwi_max_mm": {
         "Description": "Largest length over slices of the displacement from the B0 reference to "
         "DTI space.",
         "Units": "mm",
     },
     "cord_area_mm2": {
-        "Description": "Area of the cord, mean over the slices that have one.",
+        "Description": "Area of the cord, mean over the slices that have one and that no reader "
+        "excluded.",
         "Units": "mm2",
     },
     "fa_white_matter": {"Description": "Plain mean FA of white matter in the whole cord."},
@@ -155,7 +174,7 @@ def summarise_quality(
 
     Parameters
     ----------
-    measured : snr_b0, non_positive_share and direction_angle_rad
+    measured : snr_b0, non_positive_share, direction_angle_rad, lost_share and lost_share_max
     shift_mm : (n, k, 2) displacement of every slice of every volume, mm
     trusted : (n, k) bool array, whether the slice itself determined its displacement
     b0_to_dwi_mm : (k, 2) displacement from the B0 reference to DTI space, mm
@@ -168,19 +187,21 @@ def summarise_quality(
     """
     length_mm = np.linalg.norm(shift_mm, axis=-1)
     found = shape["area_mm2"].notna().to_numpy()
+    kept = shape[~shape["flag"].astype(str).str.contains(EXCLUDED)]
     row: dict[str, Any] = {
         "n_slices": len(shape),
         "n_slices_with_cord": int(found.sum()),
+        "n_slices_excluded": len(shape) - len(kept),
         "displacement_mean_mm": length_mm.mean(),
         "displacement_max_mm": length_mm.max(),
         "outlier_share": 1 - float(np.mean(trusted)),
         "b0_to_dwi_max_mm": np.linalg.norm(b0_to_dwi_mm, axis=-1).max(),
-        "cord_area_mm2": shape["area_mm2"].mean(),
+        "cord_area_mm2": kept["area_mm2"].mean(),
         "fa_white_matter": _cord_fa(regions, "white_matter"),
         "fa_gray_matter": _cord_fa(regions, "gray_matter"),
         **measured,
     }
-    return pd.DataFrame([row | {"flag": _flag(row, found, shape["flag"])}])[list(QUALITY_COLUMNS)]
+    return pd.DataFrame([row | {"flag": _flag(row, found, kept["flag"])}])[list(QUALITY_COLUMNS)]
 
 
 def _cord_fa(regions: pd.DataFrame, region: str) -> float:
@@ -201,6 +222,8 @@ def _flag(row: dict[str, Any], found: BoolArray, shape_flag: pd.Series[str]) -> 
         "low_snr": row["snr_b0"] < LOW_SNR,
         "large_motion": row["displacement_max_mm"] > LARGE_DISPLACEMENT_MM,
         "many_outliers": row["outlier_share"] > MANY_OUTLIERS,
+        "signal_lost": row["lost_share"] > MUCH_LOST,
+        "slice_lost": row["lost_share_max"] > MUCH_LOST_IN_SLICE,
         "misaligned": row["b0_to_dwi_max_mm"] > LARGE_MISALIGNMENT_MM,
         "many_non_positive": row["non_positive_share"] > MANY_NON_POSITIVE,
         "odd_directions": row["direction_angle_rad"] > OFF_AXIS_RAD,

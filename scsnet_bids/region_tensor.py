@@ -20,6 +20,11 @@ METRICS = ("FA", "MD", "AD", "RD")
 N_COEFFICIENTS = 7
 """Logarithm of the signal without weighting, and Dxx Dxy Dxz Dyy Dyz Dzz."""
 MATRIX_FROM_ELEMENTS = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
+RANK_TOLERANCE = 1e-3
+LARGEST_INFLATION = 4.0
+"""Of the tensor's variance by volumes that do not count."""
+TIMES_IN_MATRIX = np.array([1, 2, 2, 1, 2, 1])
+"""How often each of the six elements stands in the symmetric matrix."""
 B_UNIT = 1000.0
 """Coefficients are fitted in 1e-3 mm2/s, so that all are of size 1."""
 ROUNDS = 30
@@ -52,8 +57,8 @@ def fit_region_tensors(
     Parameters
     ----------
     signal : (p, n) float array
-    weight : (p, n) float array >= 0; 0 leaves a volume out. With each row's weights the tensor
-        must be determined, as ``determined`` tells
+    weight : (p, n) float array in [0, 1]; 0 leaves a volume out. With each row's weights the
+        tensor must be determined, as ``determined`` tells
     gradients : of the n volumes
 
     Returns
@@ -70,8 +75,8 @@ def fit_region_tensors(
     curvature = np.einsum("pna,pn,pnb->pab", slope, weight, slope)
     answer = np.linalg.pinv(curvature, hermitian=True) @ (slope * weight[..., None]).swapaxes(1, 2)
     value, gradient = _describe(coefficients[:, 1:] / B_UNIT)
-    freedom = (weight > 0).sum(axis=1) - N_COEFFICIENTS
-    squares = ((weight > 0) * (kept - predicted) ** 2).sum(axis=1)
+    freedom = weight.sum(axis=1) - N_COEFFICIENTS
+    squares = (weight * (kept - predicted) ** 2).sum(axis=1)
     variance = scale[:, 0] ** 2 * squares / np.where(freedom > 0, freedom, np.nan)
     return RegionTensors(value, gradient @ answer[:, 1:] / B_UNIT / scale[..., None], variance)
 
@@ -93,19 +98,31 @@ def tensor_design(gradients: Gradients) -> FloatArray:
 
 
 def determined(weight: FloatArray, gradients: Gradients) -> BoolArray:
-    """Tell for which weights the volumes left determine a tensor.
+    """Tell with which weights the volumes still determine a tensor.
+
+    They do if noise moves the tensor at most twice as far as when all volumes count: if a quarter
+    of the volumes are left, evenly spread, or more that are not.
 
     Parameters
     ----------
-    weight : (k, n) float array
+    weight : (k, n) float array in [0, 1]
     gradients : of the n volumes
 
     Returns
     -------
     (k,) bool array
     """
-    kept = tensor_design(gradients) * (weight > 0)[..., None]
-    return np.asarray(np.linalg.matrix_rank(kept, tol=1e-3) == N_COEFFICIENTS)
+    design = tensor_design(gradients)
+    if np.linalg.matrix_rank(design, tol=RANK_TOLERANCE) < N_COEFFICIENTS:
+        return np.zeros(len(weight), dtype=bool)
+    kept = design * np.sqrt(weight)[..., None]
+    full_rank = np.linalg.matrix_rank(kept, tol=RANK_TOLERANCE) == N_COEFFICIENTS
+    kept[~full_rank] = design
+    variance, best = (
+        np.einsum("...aa->...a", np.linalg.inv(d.swapaxes(-1, -2) @ d))[..., 1:] @ TIMES_IN_MATRIX
+        for d in (kept, design)
+    )
+    return np.asarray(full_rank & (variance <= LARGEST_INFLATION * best))
 
 
 def _predict(coefficients: FloatArray, design: FloatArray) -> FloatArray:

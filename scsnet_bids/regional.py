@@ -8,9 +8,9 @@ a flag that says why; nothing is ever 0 because it is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import pandas as pd
 
 from scsnet_bids.regions import N_CLASSES, REGION_GROUPS, Side
 from scsnet_bids.settings import RegionalSettings
+from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -42,6 +43,7 @@ FLAGS: dict[str, str] = {
     "partial_coverage": f"less than {FULL_COVERAGE:.0%} of the region has a value in the map",
     "implausible": "the mean lies outside what cord tissue can have",
     "low_confidence": "the network's stated confidence is below the limit (setting low_confidence)",
+    EXCLUDED: EXCLUDED_MEANS,
 }
 
 REGION_TABLE_COLUMNS: dict[str, dict[str, Any]] = {
@@ -134,6 +136,22 @@ MEMBERSHIP: FloatArray = np.array(
 """(9, 18): which labels each region group sums up."""
 
 
+class SliceNotes(NamedTuple):
+    """What is known of the slices from elsewhere.
+
+    Attributes
+    ----------
+    level : (k,) str array, vertebral level, empty if unknown; None leaves levels out
+    excluded : slices that a reader failed
+    """
+
+    level: npt.NDArray[np.str_] | None = None
+    excluded: Collection[int] = ()
+
+
+NO_NOTES = SliceNotes()
+
+
 @dataclass(frozen=True, eq=False)
 class _Voxels:
     """The voxels near a cord, in one list.
@@ -164,12 +182,12 @@ def measure_regions(
     confidence: FloatArray | None,
     settings: RegionalSettings,
     alternatives: Sequence[FloatArray] = (),
-    level: npt.NDArray[np.str_] | None = None,
+    notes: SliceNotes = NO_NOTES,
 ) -> pd.DataFrame:
     """Measure the maps in every region group, per slice, per level and in the whole cord.
 
     The whole cord and a level pool the voxels of their slices that hold a cord, so that each slice
-    counts by its volume.
+    counts by its volume. Excluded slices keep their own rows, flagged, and enter no other.
 
     Parameters
     ----------
@@ -181,7 +199,7 @@ def measure_regions(
     confidence : (k,) float array in [0, 1], stated by the network; None if unknown
     settings : limits
     alternatives : shares, as ``share``, that might as well be the true ones
-    level : (k,) str array, vertebral level of each slice, empty if unknown; None leaves levels out
+    notes : what is known of the slices
 
     Returns
     -------
@@ -198,18 +216,26 @@ def measure_regions(
     moved = np.array(others).reshape(len(alternatives), *groups.shape)
     voxels = _Voxels(groups, values[place], place[2], moved)
     stated = np.full(n_slices, np.nan) if confidence is None else np.asarray(confidence, float)
-    parts = [
-        _measure(voxels.chosen(np.isin(voxels.slice_index, slices)), stated, settings).assign(
-            scope=scope, slice=number, level=name
-        )
-        for scope, number, name, slices in _scopes(n_slices, level)
-    ]
+    parts = []
+    for scope, number, name, slices in _scopes(n_slices, notes.level):
+        kept = slices if scope == "slice" else np.setdiff1d(slices, list(notes.excluded))
+        rows = _measure(voxels.chosen(np.isin(voxels.slice_index, kept)), stated, settings)
+        if not len(kept):
+            rows["flag"] = EXCLUDED
+        parts.append(rows.assign(scope=scope, slice=number, level=name))
     table = pd.concat(parts, ignore_index=True)
     table["volume_mm3"] *= float(np.prod(spacing_mm))
     table["slice"] = table["slice"].astype("Int64")
+    table["flag"] = add_flag(table["flag"], table["slice"].isin(list(notes.excluded)))
     for text in ("level", "flag"):
         table[text] = table[text].where(table[text] != "")
     return table[list(REGION_TABLE_COLUMNS)]
+
+
+def add_flag(flags: pd.Series[str], rows: pd.Series[bool], name: str = EXCLUDED) -> pd.Series[str]:
+    """Add a flag to some rows; ``flags`` may be empty or missing where there is none."""
+    known = flags.astype(object).fillna("")
+    return known.where(~rows, (known + ";" + name).str.removeprefix(";"))
 
 
 def _scopes(

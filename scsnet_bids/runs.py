@@ -6,11 +6,11 @@ Every run is checked before any is processed, and every fault of it is told at o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from scsnet_bids.files import read_json
 from scsnet_bids.gradient_files import read_bvals
 from scsnet_bids.gradients import check_gradients, list_numbers, read_gradients
 from scsnet_bids.images import Grid, read_grid, read_image
-from scsnet_bids.nifti import check_whole, find_affine_conflict
+from scsnet_bids.nifti import find_affine_conflict
 from scsnet_bids.settings import GradientSettings
 
 SMALLEST_FIELD_MM = 20.0
@@ -105,6 +105,43 @@ def read_metadata(run: DwiRun) -> dict[str, Any]:
     return {key: value for key, value in metadata.items() if value is not None}
 
 
+class PhaseEncoding(NamedTuple):
+    """How the phase was encoded.
+
+    Attributes
+    ----------
+    axis : inner axis of the slice, 0 (left) or 1 (posterior)
+    sign : 1 if it was encoded toward larger indices of that axis, -1 toward smaller ones, 0 if
+        nobody says
+    """
+
+    axis: int
+    sign: int
+
+
+def phase_encoding(metadata: Mapping[str, Any], grid: Grid) -> PhaseEncoding:
+    """Tell along which inner axis the phase was encoded, and which way round.
+
+    Parameters
+    ----------
+    metadata : ``PhaseEncodingDirection`` names an axis of the file, ``-`` reverses it; of
+        ``PhaseEncodingAxis``, which some converters write instead, the sign is not known
+    grid : of the series
+
+    Returns
+    -------
+    PhaseEncoding, along the posterior axis where no axis of the slices is given
+    """
+    direction = str(metadata.get("PhaseEncodingDirection", ""))
+    named = direction or str(metadata.get("PhaseEncodingAxis", ""))
+    file_axis = "ijk".find(named[:1]) if named else -1
+    for inner_axis, (stored_axis, stored_sign) in enumerate(grid.storage[:2]):
+        if stored_axis == file_axis:
+            reversed_sign = -1 if direction.endswith("-") else 1
+            return PhaseEncoding(inner_axis, int(stored_sign) * reversed_sign * bool(direction))
+    return PhaseEncoding(1, 0)
+
+
 def check_run(run: DwiRun, settings: GradientSettings) -> list[ScsnetError]:
     """Find what would keep a run from being processed; its voxels are read once.
 
@@ -149,8 +186,8 @@ def check_runs(
     for run in left_out:
         if _is_companion(run, good, settings):
             left_out[run] = SkippedSeries(
-                "Every volume has b=0, so there is nothing to fit. Such a series can serve to "
-                "correct distortion, which this version does not do."
+                "Every volume has b=0, so there is nothing to fit. Such a series serves to correct "
+                "the distortion of one whose phase is encoded the other way round."
             )
     return good, left_out
 
@@ -217,7 +254,6 @@ def _check_geometry(path: Path, grid: Grid) -> None:
 
 def _check_voxels(path: Path, n_volumes: int) -> None:
     """Make sure that a series is whole, finite, and has signal in every volume."""
-    check_whole(path)
     volumes = read_image(path).data.reshape(-1, n_volumes)
     broken = ~np.isfinite(volumes).all(axis=0)
     if broken.any():

@@ -64,6 +64,8 @@ def _kind(known: Declared) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if isinstance(known.default, tuple):
         return {"nargs": "+", "metavar": "NAME"}
+    if known.choices:
+        return {"choices": known.choices}
     kind = type(known.default)
     return {"type": kind, "metavar": "NAME" if kind is str else "NUMBER"}
 

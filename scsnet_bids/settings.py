@@ -33,12 +33,16 @@ Stages = TypeVar("Stages", bound="DataclassInstance")
 """A frozen dataclass with one part per stage, such as ``Settings``."""
 
 
-def setting(default: Any, unit: str, text: str, option: str | None = None) -> Any:
+def setting(
+    default: Any, unit: str, text: str, option: str | None = None, choices: tuple[str, ...] = ()
+) -> Any:
     """Declare a setting with its default, its unit (``1`` if it has none) and one sentence.
 
     Those that many users change have an option on the command line; TOML can set all of them.
+    A word that must be one of a few names them as ``choices``.
     """
-    return field(default=default, metadata={"unit": unit, "text": text, "option": option})
+    words = {"unit": unit, "text": text, "option": option, "choices": choices}
+    return field(default=default, metadata=words)
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,73 @@ class GradientSettings:
 
 
 @dataclass(frozen=True)
-class MotionSettings:
-    """Slice-wise motion correction."""
+class DenoisingSettings:
+    """What is done to the series before anything else."""
 
-    enabled: bool = setting(
-        True, "1", "Correct in-plane motion slice by slice.", "--motion-correction"
+    method: str = setting(
+        "none",
+        "1",
+        "Remove noise before motion correction; the FA of the regions suffers.",
+        "--denoise",
+        ("none", "mppca", "patch2self"),
+    )
+    degibbs: bool = setting(
+        False, "1", "Remove Gibbs ringing in the slices before motion correction.", "--degibbs"
+    )
+
+    @property
+    def removes_something(self) -> bool:
+        """Whether the series is changed at all."""
+        return self.degibbs or self.method != "none"
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """Motion correction."""
+
+    method: str = setting(
+        "slicewise",
+        "1",
+        "Correct motion in the plane of each slice, by FSL eddy (where FSL is installed), or not.",
+        "--motion",
+        ("slicewise", "fsl", "none"),
     )
     window_radius_mm: float = setting(11.0, "mm", "Radius of the window around the cord.")
     max_shift_mm: float = setting(4.0, "mm", "Largest displacement that is believed.")
+    eddy_radius_mm: float = setting(22.0, "mm", "Radius around the cord that FSL eddy looks at.")
+    flirt_matrices: bool = setting(
+        False,
+        "1",
+        "Write the displacement of every slice and volume as a FLIRT matrix too.",
+        "--flirt-matrices",
+    )
+
+
+@dataclass(frozen=True)
+class DistortionSettings:
+    """Correction of distortion along the phase-encode axis."""
+
+    method: str = setting(
+        "auto",
+        "1",
+        "Correct distortion where there is a reversed phase-encode pair, by FSL topup (where FSL "
+        "is installed), or not.",
+        "--distortion",
+        ("auto", "fsl", "none"),
+    )
+    phase_encoding: str = setting(
+        "sidecar",
+        "1",
+        "PhaseEncodingDirection of series whose sidecars do not say; a pair's is its reverse.",
+        "--phase-encoding",
+        ("sidecar", "i", "i-", "j", "j-"),
+    )
+    readout_s: float = setting(
+        0.0,
+        "s",
+        "TotalReadoutTime of images whose sidecars do not say; 0 if unknown.",
+        "--readout-time",
+    )
 
 
 @dataclass(frozen=True)
@@ -102,6 +165,12 @@ class RegionalSettings:
         "Vertebral levels: a table (.tsv) or a folder of label images; empty leaves levels out.",
         "--levels",
     )
+    exclude_slices: tuple[str, ...] = setting(
+        (),
+        "1",
+        "Slices to leave out: tables of marks as the pages save them, or folders of such.",
+        "--exclude-slices",
+    )
 
 
 @dataclass(frozen=True)
@@ -118,11 +187,27 @@ class UnmixingSettings:
 
 
 @dataclass(frozen=True)
+class DerivativesSettings:
+    """Results of other tools."""
+
+    folders: tuple[str, ...] = setting(
+        (),
+        "1",
+        "Take what other tools have found, instead of computing it, from these derivative datasets "
+        "(DIR or NAME=DIR): a corrected series, a mask of the cord, vertebral levels.",
+        "--derivatives",
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of a run, one part per stage."""
 
+    derivatives: DerivativesSettings = field(default_factory=DerivativesSettings)
     gradients: GradientSettings = field(default_factory=GradientSettings)
+    denoising: DenoisingSettings = field(default_factory=DenoisingSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
+    distortion: DistortionSettings = field(default_factory=DistortionSettings)
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
     regional: RegionalSettings = field(default_factory=RegionalSettings)
@@ -139,6 +224,7 @@ class Declared(NamedTuple):
     unit : ``1`` if it has none
     text : one sentence
     option : on the command line, or None
+    choices : words that it can be; empty if any will do
     """
 
     stage: str
@@ -147,6 +233,7 @@ class Declared(NamedTuple):
     unit: str
     text: str
     option: str | None
+    choices: tuple[str, ...]
 
 
 def list_settings(of: type[DataclassInstance] = Settings) -> Iterator[Declared]:
@@ -169,7 +256,8 @@ def settings_to_toml(settings: DataclassInstance) -> str:
             lines += ["", f"[{known.stage}]"]
         unit = "" if known.unit == "1" else f" ({known.unit})"
         value = getattr(getattr(settings, known.stage), known.name)
-        lines += [f"# {known.text}{unit}", tomli_w.dumps({known.name: value}).rstrip()]
+        choices = f" ({', '.join(known.choices)})" if known.choices else ""
+        lines += [f"# {known.text}{unit}{choices}", tomli_w.dumps({known.name: value}).rstrip()]
     return "\n".join(lines[1:]) + "\n"
 
 
@@ -269,6 +357,11 @@ def _checked(known: Declared, value: Any) -> Any:
         )
     if kind is float and not (math.isfinite(value) and value >= 0):
         raise UsageError(f"{known.name} in [{known.stage}] must be 0 or more: found {value:g}.")
+    if known.choices and value not in known.choices:
+        raise UsageError(
+            f"{known.name} in [{known.stage}] must be one of {', '.join(known.choices)}: found "
+            f"{value!r}."
+        )
     return value
 
 

@@ -90,8 +90,15 @@ class Outline:
     area_ratio: FloatArray
     at_limit: BoolArray
 
+    @classmethod
+    def as_given(cls, n_slices: int) -> Outline:
+        """Leave the outline of every slice where it is."""
+        return cls(np.zeros(n_slices), np.ones(n_slices), np.zeros(n_slices, dtype=bool))
 
-def fit_outline(series: FloatArray, is_b0: BoolArray, regions: PlacedRegions) -> Outline:
+
+def fit_outline(
+    series: FloatArray, is_b0: BoolArray, regions: PlacedRegions, counted: BoolArray | None = None
+) -> Outline:
     """Move the outline of every slice to where unmixed signals explain the series best.
 
     Parameters
@@ -99,6 +106,7 @@ def fit_outline(series: FloatArray, is_b0: BoolArray, regions: PlacedRegions) ->
     series : (i, j, k, n) float array, corrected series
     is_b0 : (n,) bool array
     regions : of the series, as the network gave them
+    counted : (n, k) bool array, slices of volumes that show the cord; None counts all
 
     Returns
     -------
@@ -106,8 +114,9 @@ def fit_outline(series: FloatArray, is_b0: BoolArray, regions: PlacedRegions) ->
     """
     regions = regions.cropped()
     first = regions.shares()
+    shown = np.ones(series.shape[:1:-1], dtype=bool) if counted is None else counted
     samples = [
-        _judged(series[..., kind], share)
+        _judged(series[..., kind], share, shown[kind])
         for kind, share in ((~is_b0, first.weighted), (is_b0, first.b0))
     ]
 
@@ -190,11 +199,15 @@ def _area(share: FloatArray) -> FloatArray:
     return np.asarray((1 - share[..., 0]).sum(axis=(0, 1)))
 
 
-def _judged(series: FloatArray, share: FloatArray) -> list[tuple[BoolArray, FloatArray]]:
-    """Per slice, the voxels that judge the outline, (i, j), and their samples, (m, n)."""
+def _judged(
+    series: FloatArray, share: FloatArray, counted: BoolArray
+) -> list[tuple[BoolArray, FloatArray]]:
+    """Per slice, the voxels that judge the outline, (i, j), and their samples, (m, n left)."""
     chosen = (1 - share[..., 0] > JUDGED_SHARE) & np.isfinite(series).all(axis=-1)
     slices = range(series.shape[2])
-    return [(chosen[..., k], np.asarray(series[chosen[..., k], k], dtype=float)) for k in slices]
+    return [
+        (chosen[..., k], series[chosen[..., k], k][:, counted[:, k]].astype(float)) for k in slices
+    ]
 
 
 def _freedom(samples: list[list[tuple[BoolArray, FloatArray]]]) -> FloatArray:

@@ -22,11 +22,9 @@ import torch
 from torch import Tensor
 
 from scsnet_bids.displacement import Measurement
-from scsnet_bids.interpolation import sample_moved, sample_moved_with_slopes
+from scsnet_bids.interpolation import sample_moved_with_slopes
 from scsnet_bids.slice_patches import SMOOTHING_VOXELS, SlicePatches, noise_left, smooth
 
-REFERENCE_SMOOTHING_VOXELS = 0.5
-"""Beyond the patches' own; without it, noise draws displacements to half a voxel."""
 EDGE_VOXELS = 1.0
 """Scale of an edge: a residual that is alike over this width passes for a displacement."""
 STRUCTURED = 2.0
@@ -35,7 +33,7 @@ FREE_PARAMETERS = 4
 """Gain, offset and displacement."""
 SMALLEST_NOISE = 0.01
 """No slice is taken for less noisy than this part of its contrast."""
-SEARCH_DEVIATION_MM = 4.0
+SEARCH_DEVIATION_MM = 2.0
 """Farther displacements are a little less likely in the search."""
 NEIGHBOUR_MM = 4.0
 """Neighbours in z have a say in the search over this distance."""
@@ -59,31 +57,6 @@ class Match:
     noise_variance: Tensor
     correlation: Tensor
     measurement: Measurement
-
-
-def leave_one_out_means(patches: SlicePatches, shift_mm: Tensor, match: Match | None) -> Tensor:
-    """Average, for each volume, all others, moved to the reference and weighted by their signal.
-
-    A slice that lost its signal has no gain and does not pull the mean; nor does a noisy one.
-
-    Parameters
-    ----------
-    patches : of n volumes
-    shift_mm : (n, k, 2) displacements
-    match : gains, offsets and noise found before, if any
-
-    Returns
-    -------
-    (n, k, p, q) float32 tensor
-    """
-    gain, offset, precision = _weights(patches, match)
-    without_offset = patches.intensity - offset[..., None, None]
-    moved = sample_moved(without_offset, -patches.in_voxels(shift_mm))
-    weighted = (gain * precision)[..., None, None] * moved
-    weight = gain**2 * precision
-    others = (weight.sum(dim=0) - weight).clamp(min=TINY)
-    mean = (weighted.sum(dim=0) - weighted) / others[..., None, None]
-    return smooth(mean, REFERENCE_SMOOTHING_VOXELS)
 
 
 def match_slices(
@@ -176,16 +149,6 @@ def _voxels_within(length_mm: float, spacing_mm: Tensor) -> Tensor:
     reach = (length_mm / spacing_mm).floor().long().tolist()
     voxels: Tensor = torch.cartesian_prod(*(torch.arange(-size, size + 1) for size in reach))
     return voxels[(voxels * spacing_mm).norm(dim=-1) <= length_mm]
-
-
-def _weights(patches: SlicePatches, match: Match | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Gain of each slice, relative to the mean of its volumes, its offset and its precision."""
-    if match is None:
-        usable = patches.usable.float()
-        return usable, torch.zeros_like(usable), usable
-    precision = 1 / match.noise_variance
-    gain = match.gain / match.gain.mean(dim=0).clamp(min=TINY)
-    return gain, match.offset, precision / precision.median()
 
 
 def _normal_equations(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from scsnet_bids.errors import ScsnetError, SkippedSeries
-from scsnet_bids.fieldmaps import find_fieldmaps
+from scsnet_bids.fieldmaps import DistortionPlan, plan_distortion
 from scsnet_bids.gradients import (
     Shell,
     b0_volumes,
@@ -18,6 +18,7 @@ from scsnet_bids.gradients import (
 )
 from scsnet_bids.images import read_grid
 from scsnet_bids.level_files import describe_levels
+from scsnet_bids.prior_results import describe_prior, level_source, settings_of_run
 from scsnet_bids.runs import DwiRun, read_metadata
 from scsnet_bids.settings import Settings
 
@@ -45,10 +46,12 @@ def describe_plan(
     skipped = {run: why for run, why in left_out.items() if isinstance(why, SkippedSeries)}
     faulty = {run: why for run, why in left_out.items() if run not in skipped}
     lines = [f"{len(good)} of {len(good) + len(faulty)} diffusion series can be processed."]
-    rows = [_describe_run(run, skipped, settings) for run in good]
+    plans = {run: plan_distortion(run, settings_of_run(run, settings)) for run in good}
+    rows = [_describe_run(run, plan, settings) for run, plan in plans.items()]
     lines += _table(rows) if rows else []
-    if any(row["fieldmap"] != "-" for row in rows):
-        lines += ["Fieldmaps are found and not used: this version does not correct distortion."]
+    unused = {run: plan.reason for run, plan in plans.items() if plan.found and not plan.pair}
+    lines += ["Fieldmaps that are not used:"] * bool(unused) + _reasons(unused)
+    lines += describe_prior(good, settings)
     lines += ["Left out, because they cannot be used:"] * bool(faulty) + _reasons(faulty)
     lines += ["Skipped, which is no fault:"] * bool(skipped) + _reasons(skipped)
     return "\n".join(lines)
@@ -90,7 +93,7 @@ def exit_code(failures: Collection[ScsnetError]) -> int:
     return (codes.pop() if len(codes) == 1 else 1) if codes else 0
 
 
-def _describe_run(run: DwiRun, skipped: Collection[DwiRun], settings: Settings) -> dict[str, str]:
+def _describe_run(run: DwiRun, plan: DistortionPlan, settings: Settings) -> dict[str, str]:
     """Say how a good run was acquired, by column."""
     grid, n_volumes = read_grid(run.image)
     gradients = read_gradients(run.bval, run.bvec, grid, n_volumes, run.image)
@@ -107,8 +110,8 @@ def _describe_run(run: DwiRun, skipped: Collection[DwiRun], settings: Settings) 
         "voxels (mm)": "x".join(f"{size:.3g}" for size in grid.spacing_mm),
         "slices": str(grid.shape[2]),
         "phase": _phase_encoding(run),
-        "levels": describe_levels(run, settings.regional.levels),
-        "fieldmap": "not used" if find_fieldmaps(run, skipped) else "-",
+        "levels": describe_levels(run, level_source(run, settings)),
+        "fieldmap": "used" if plan.pair else "not used" if plan.found else "-",
     }
 
 
@@ -139,7 +142,7 @@ def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     ]
 
 
-def _reasons(left_out: Mapping[DwiRun, ScsnetError]) -> list[str]:
+def _reasons(left_out: Mapping[DwiRun, ScsnetError] | Mapping[DwiRun, str]) -> list[str]:
     """Write why each run is left out, broken into lines between words."""
     return [
         textwrap.fill(

@@ -3,6 +3,8 @@
 A map says only what was measured. Outside the mask it is 0, as NIfTI maps are; inside, a voxel
 that cannot be fitted is nan, and region means leave it out. A sample that is 0, negative or nan
 holds no signal (the edge of a shifted slice, a missing volume) and has no say in its voxel's fit.
+A slice that lost its signal in a volume has less say or none, and where so many are lost that
+noise would move the tensor twice as far, the slice has no tensor.
 
 Where noise makes one or two eigenvalues negative, they are raised to 0 for the maps, as DIPY does:
 dropping such voxels would take away the most anisotropic ones. The tensor itself is left as
@@ -25,6 +27,7 @@ from scsnet_bids.gradients import (
     list_shells,
     tensor_volumes,
 )
+from scsnet_bids.region_tensor import determined
 from scsnet_bids.settings import GradientSettings
 
 FloatArray = npt.NDArray[np.floating]
@@ -72,6 +75,7 @@ def fit_tensor(
     gradients: Gradients,
     mask: BoolArray | None,
     settings: GradientSettings,
+    weight: FloatArray | None = None,
 ) -> TensorMaps:
     """Fit a diffusion tensor to every voxel by weighted least squares.
 
@@ -81,6 +85,8 @@ def fit_tensor(
     gradients : of the n volumes
     mask : (i, j, k) bool array of the voxels to fit; None fits the whole field
     settings : which volumes enter the fit
+    weight : (n, k) float array in [0, 1], how much each slice of each volume counts; None counts
+        all fully
 
     Returns
     -------
@@ -99,10 +105,13 @@ def fit_tensor(
     _check_rank(design, settings)
     inside = np.ones(series.shape[:3], dtype=bool) if mask is None else np.asarray(mask, bool)
     signal = np.asarray(series[inside][:, used], dtype=float)
-    usable = np.isfinite(signal) & (signal > 0)
-    fittable = _determined(design, usable, b0_volumes(chosen.bvals, settings.b0_max))
+    of_slices = np.ones((inside.shape[2], len(design))) if weight is None else weight[used].T
+    slice_of = np.nonzero(inside)[2]
+    say = np.where(np.isfinite(signal) & (signal > 0), of_slices[slice_of], 0).astype(np.float32)
+    fittable = _determined(design, say > 0, b0_volumes(chosen.bvals, settings.b0_max))
+    fittable &= determined(of_slices, chosen)[slice_of]
     columns = np.full((len(signal), N_COLUMNS), np.nan)
-    columns[fittable] = _fit_voxels(design, signal[fittable], usable[fittable])
+    columns[fittable] = _fit_voxels(design, signal[fittable], say[fittable])
     volume = np.zeros((*inside.shape, N_COLUMNS))
     volume[inside] = columns
     fa, md, ad, rd, noise = np.moveaxis(volume[..., :5], -1, 0)
@@ -139,37 +148,39 @@ def _check_rank(design: FloatArray, settings: GradientSettings) -> None:
 
 def _determined(design: FloatArray, usable: BoolArray, is_b0: BoolArray) -> BoolArray:
     """Tell which voxels have enough usable samples, (voxels,) from (voxels, n)."""
-    whole = usable.all(axis=1)
-    partial = ~whole & usable[:, is_b0].any(axis=1) & (usable.sum(axis=1) >= N_COEFFICIENTS)
-    rank = np.where(whole, N_COEFFICIENTS, 0)
-    rank[partial] = np.linalg.matrix_rank(design * usable[partial][..., None])
-    return np.asarray(rank == N_COEFFICIENTS)
+    packed = np.packbits(usable, axis=1)
+    _, first, alike = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    patterns = usable[first]
+    enough = patterns[:, is_b0].any(axis=1) | patterns.all(axis=1)
+    rank = np.linalg.matrix_rank(design * patterns[..., None])
+    return np.asarray((enough & (rank == N_COEFFICIENTS))[alike.ravel()])
 
 
-def _fit_voxels(design: FloatArray, signal: FloatArray, usable: BoolArray) -> FloatArray:
+def _fit_voxels(design: FloatArray, signal: FloatArray, say: FloatArray) -> FloatArray:
     """Columns fa md ad rd noise, six tensor elements, direction of (voxels, n) signals."""
-    coefficients = _fit_coefficients(design, signal, usable)
+    coefficients = _fit_coefficients(design, signal, say)
     elements = coefficients[:, ELEMENTS_FROM_DIPY]
     # Where there is nothing but noise the fit may promise any signal.
     predicted = np.exp(np.minimum(coefficients @ design.T, LARGEST_LOG_SIGNAL))
-    noise = _residual_deviation(signal, predicted, usable)
+    noise = _residual_deviation(signal, predicted, say)
     scalars, direction = _describe_tensors(elements)
     columns = np.column_stack([scalars, noise, elements, direction])
     columns[~(scalars[:, 2] > 0)] = np.nan  # no positive eigenvalue: nothing was measured
     return columns
 
 
-def _fit_coefficients(design: FloatArray, signal: FloatArray, usable: BoolArray) -> FloatArray:
-    """(voxels, 7) coefficients in DIPY's order, unusable samples left out."""
+def _fit_coefficients(design: FloatArray, signal: FloatArray, say: FloatArray) -> FloatArray:
+    """(voxels, 7) coefficients in DIPY's order; samples without a say are left out."""
     from dipy.reconst.dti import wls_fit_tensor
 
     coefficients = np.empty((len(signal), N_COEFFICIENTS))
-    whole = usable.all(axis=1)
+    whole = (say == 1).all(axis=1)
     if whole.any():
         fitted, _ = wls_fit_tensor(design, signal[whole], return_lower_triangular=True)
         coefficients[whole] = fitted
     if not whole.all():
-        counted, kept = usable[~whole].astype(float), np.where(usable, signal, 1.0)[~whole]
+        counted = say[~whole].astype(float)
+        kept = np.where(counted > 0, signal[~whole], 1.0)
         first, _ = wls_fit_tensor(design, kept, weights=counted, return_lower_triangular=True)
         weights = counted * np.exp(2 * np.minimum(first @ design.T, LARGEST_LOG_SIGNAL))
         fitted, _ = wls_fit_tensor(design, kept, weights=weights, return_lower_triangular=True)
@@ -177,10 +188,10 @@ def _fit_coefficients(design: FloatArray, signal: FloatArray, usable: BoolArray)
     return coefficients
 
 
-def _residual_deviation(signal: FloatArray, predicted: FloatArray, usable: BoolArray) -> FloatArray:
+def _residual_deviation(signal: FloatArray, predicted: FloatArray, say: FloatArray) -> FloatArray:
     """(voxels,) standard deviation about the fit; nan where no sample is left to judge it."""
-    squares = np.where(usable, signal - predicted, 0) ** 2
-    freedom = usable.sum(axis=1) - N_COEFFICIENTS
+    squares = say * np.where(say > 0, signal - predicted, 0) ** 2
+    freedom = say.sum(axis=1) - N_COEFFICIENTS
     return np.asarray(np.sqrt(squares.sum(axis=1) / np.where(freedom > 0, freedom, np.nan)))
 
 

@@ -13,8 +13,8 @@ from scsnet_bids.errors import ScsnetError, UsageError
 from scsnet_bids.setting_options import add_setting_options, take_settings
 
 if TYPE_CHECKING:
-    from scsnet_bids.network.training_settings import TrainingSettings
-    from scsnet_bids.network.training_state import TrainingState
+    from scsnet_bids.training.settings import TrainingSettings
+    from scsnet_bids.training.state import TrainingState
 
 EPILOG = """\
 examples:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = vars(_parser().parse_args(words))
     try:
         settings = _settings(given)
-        from scsnet_bids.network.training import train
+        from scsnet_bids.training.trainer import train
 
         command = shlex.join(["scsnet-bids-train", *words])
         _follow(train(settings, given["out"], command, resume=given["resume"]), given["out"])
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    from scsnet_bids.network.training_settings import TrainingSettings
+    from scsnet_bids.training.settings import TrainingSettings
 
     parser = argparse.ArgumentParser(
         prog="scsnet-bids-train",
@@ -87,7 +87,7 @@ def _weights_path(word: str) -> Path:
 
 def _settings(given: dict[str, object]) -> TrainingSettings:
     """Take the settings from file and options; of two lengths the one on the command line wins."""
-    from scsnet_bids.network.training_settings import TrainingSettings
+    from scsnet_bids.training.settings import TrainingSettings
 
     by_the_clock = given["schedule.minutes"] is not None
     if by_the_clock and given["schedule.iterations"] is not None:

@@ -15,8 +15,9 @@ import pandas as pd
 
 from scsnet_bids.noise import FLAGS, SOURCES, NoiseLevel
 from scsnet_bids.region_tensor import METRICS
-from scsnet_bids.regional import PLAUSIBLE
+from scsnet_bids.regional import PLAUSIBLE, add_flag
 from scsnet_bids.regions import REGION_GROUPS
+from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
 from scsnet_bids.unmixing import UnmixedValues
 
 FloatArray = npt.NDArray[np.floating]
@@ -35,6 +36,7 @@ UNMIXED_FLAGS: dict[str, str] = {
     "partial": f"less than {WHOLE:.0%} of the volume has a value",
     "implausible": "the value lies outside what cord tissue can have",
     "uncertain": "the value is uncertain by more than a quarter",
+    EXCLUDED: EXCLUDED_MEANS,
 }
 
 UNMIXED_COLUMNS: dict[str, dict[str, Any]] = {
@@ -123,7 +125,8 @@ def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues, change: FloatArray)
 
     Parameters
     ----------
-    table : region table of :func:`scsnet_bids.regional.measure_regions`
+    table : region table of :func:`scsnet_bids.regional.measure_regions`; slices that it flags as
+        excluded by a reader enter no other row
     unmixed : of the same slices
     change : (p, k, 8, 4) float array, what each border in doubt would change the values by
 
@@ -133,6 +136,10 @@ def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues, change: FloatArray)
     """
     members = {(g.region, str(g.side)): np.array(g.labels) - 1 for g in REGION_GROUPS}
     names = table[["scope", "slice", "level", "region", "side", "metric"]]
+    is_excluded = table["flag"].astype(object).fillna("").str.contains(EXCLUDED) & (
+        names["scope"] == "slice"
+    )
+    excluded = names.loc[is_excluded, "slice"].unique().astype(int)
     level_of = names[names["scope"] == "slice"].drop_duplicates("slice").set_index("slice")["level"]
     slices = np.arange(len(unmixed.value))
     rows = []
@@ -141,8 +148,11 @@ def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues, change: FloatArray)
             chosen = np.array([int(number)])
         else:
             chosen = slices if scope == "cord" else np.array(level_of.index[level_of == level], int)
+            chosen = np.setdiff1d(chosen, excluded)
         rows.append(_combine(unmixed, change, chosen, members[region, side], metric))
     added = pd.DataFrame(rows, columns=list(UNMIXED_COLUMNS), index=table.index)
+    flags = add_flag(added["unmixed_flag"], is_excluded)
+    added["unmixed_flag"] = flags.where(flags != "")
     return pd.concat([table, added], axis=1)
 
 
@@ -154,15 +164,38 @@ def _combine(
     value, volume = unmixed.value[place][..., number], unmixed.volume[place]
     covariance = unmixed.covariance[:, number][slices][:, regions][:, :, regions]
     kept = np.where(np.isfinite(value), volume, 0)
-    coverage = kept.sum() / volume.sum() if volume.any() else 0.0
-    if coverage < LEAST:
-        return float("nan"), float("nan"), _reason(volume, unmixed.determined[slices])
-    weight = kept / kept.sum()
-    mean = float((weight * np.nan_to_num(value)).sum())
+    weight = kept / (kept.sum() or 1.0)
     by_noise = np.einsum("kr,krs,ks->", weight, np.nan_to_num(covariance), weight)
     moved = change[:, slices][:, :, regions, number]
     by_borders = np.einsum("pkr,kr->p", np.nan_to_num(moved), weight)
     deviation = float(np.sqrt(by_noise + (by_borders**2).sum()))
+    return combine_values(
+        value, volume, deviation, metric, _reason(volume, unmixed.determined[slices])
+    )
+
+
+def combine_values(
+    value: FloatArray, volume: FloatArray, deviation: float, metric: str, reason: str
+) -> tuple[float, float, str | None]:
+    """Average unmixed values by volume, unless too little of the volume has one.
+
+    Parameters
+    ----------
+    value : (...) float array, nan where there is none
+    volume : (...) float array
+    deviation : standard error of the mean
+    metric : whose limits hold
+    reason : flag of a mean that is not made
+
+    Returns
+    -------
+    mean, its standard error and its flags (None without any), as ``UNMIXED_COLUMNS`` describes
+    """
+    kept = np.where(np.isfinite(value), volume, 0)
+    coverage = kept.sum() / volume.sum() if volume.any() else 0.0
+    if coverage < LEAST:
+        return float("nan"), float("nan"), reason
+    mean = float((kept / kept.sum() * np.nan_to_num(value)).sum())
     lowest, highest = PLAUSIBLE[metric]
     raised = {
         "partial": coverage < WHOLE,
@@ -174,6 +207,8 @@ def _combine(
 
 def _reason(volume: FloatArray, determined: BoolArray) -> str:
     """Say why there is no value."""
+    if not volume.size:
+        return EXCLUDED
     if not volume.any():
         return "no_cord"
     return "not_separable" if determined.any() else "few_volumes"

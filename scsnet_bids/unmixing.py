@@ -112,7 +112,8 @@ def unmix_regions(
         signal; 0 solves by least squares
     settings : which voxels and regions are solved
     gradient_settings : which volumes enter the tensor
-    weight : (n, k) float array >= 0 of the slices of volumes, 0 leaves one out; None weighs alike
+    weight : (n, k) float array in [0, 1] of the slices of volumes, 0 leaves one out; None counts
+        all fully
 
     Returns
     -------

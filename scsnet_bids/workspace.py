@@ -16,6 +16,9 @@ from pathlib import Path
 
 from scsnet_bids.errors import OutputError
 
+LONGEST_FOLDER = 70
+"""Bytes of a path in which a socket can still have its name; the system allows 107 in all."""
+
 
 def refuse_foreign_results(work_dir: Path, folders: Iterable[Path]) -> None:
     """Make sure that the intermediate results to be loaded are one's own.
@@ -40,6 +43,29 @@ def refuse_foreign_results(work_dir: Path, folders: Iterable[Path]) -> None:
                 f"{path.lstat().st_uid}, and loading it would run that user's code. Choose "
                 "another folder with --work-dir."
             )
+
+
+def need_temporary_folder(work_dir: Path) -> None:
+    """Make sure that there is a folder for temporary files; the work folder serves for want of any.
+
+    Parameters
+    ----------
+    work_dir : writable folder
+
+    Raises
+    ------
+    OutputError
+        If there is none, and the path of the work folder is too long for the sockets in it.
+    """
+    with suppress(FileNotFoundError):
+        tempfile.gettempdir()
+        return
+    if len(os.fsencode(work_dir)) > LONGEST_FOLDER:
+        raise OutputError(
+            "A folder for temporary files is needed: neither TMPDIR nor /tmp is writable, and "
+            f"the path of {work_dir} is too long to serve. Set TMPDIR to a writable folder."
+        )
+    tempfile.tempdir = os.environ["TMPDIR"] = str(work_dir)
 
 
 def remove_results(work_dir: Path, folders: Iterable[Path]) -> None:

@@ -38,6 +38,8 @@ PRODUCTS = {
     "desc-b0_dwiref.json",
     "desc-confounds_timeseries.tsv",
     "desc-confounds_timeseries.json",
+    "desc-outliers_scalarstats.tsv",
+    "desc-outliers_scalarstats.json",
     "from-orig_to-dwiref_mode-image_desc-slicewise_xfm.tsv",
     "from-orig_to-dwiref_mode-image_desc-slicewise_xfm.json",
     "from-dwiref_to-dwi_mode-image_desc-slicewise_xfm.tsv",
@@ -144,7 +146,7 @@ def test_regions_lie_on_their_sides_and_in_their_order(run):
 def test_a_repeated_command_reuses_everything_and_changes_nothing(run):
     out, work = run["root"] / "out", run["root"] / "work"
     tables = {path: path.read_bytes() for path in sorted(out.rglob("*.tsv"))}
-    results = {path: path.stat().st_mtime_ns for path in work.rglob("correct_motion/*.nii.gz")}
+    results = {path: path.stat().st_mtime_ns for path in work.rglob("apply_correction/*.nii.gz")}
     assert results
     assert main(run["arguments"]) == 65
     assert {path: path.read_bytes() for path in sorted(out.rglob("*.tsv"))} == tables

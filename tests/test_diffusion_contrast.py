@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from scsnet_bids.network.dataset import Atlas
-from scsnet_bids.network.diffusion_contrast import (
+from scsnet_bids.regions import REGIONS, Tissue
+from scsnet_bids.training.atlas import Atlas
+from scsnet_bids.training.diffusion_contrast import (
     B_VALUE,
     DiffusionSlices,
     _half_sphere,
     draw_diffusion,
     fit_fa,
 )
-from scsnet_bids.regions import REGIONS, Tissue
 
 
 @pytest.fixture(scope="module")

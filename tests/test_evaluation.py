@@ -10,17 +10,17 @@ import pytest
 
 from scsnet_bids.confounds import tabulate_shifts
 from scsnet_bids.derivatives import write_table
-from scsnet_bids.images import Grid, Image, write_image
-from scsnet_bids.network.evaluation import carry_out, compare_outputs, main
-from scsnet_bids.network.motion_scores import score_motion
-from scsnet_bids.network.scores import (
+from scsnet_bids.evaluation.command import carry_out, compare_outputs, main
+from scsnet_bids.evaluation.motion_scores import score_motion
+from scsnet_bids.evaluation.scores import (
     dice_of_slices,
     hausdorff95_of_slices,
     island_area_mm2,
     score_regions,
 )
-from scsnet_bids.network.truth import label_truth, shift_slices
-from scsnet_bids.network.value_scores import score_border_intervals
+from scsnet_bids.evaluation.truth import label_truth, shift_slices
+from scsnet_bids.evaluation.value_scores import score_border_intervals
+from scsnet_bids.images import Grid, Image, write_image
 from scsnet_bids.regions import N_CLASSES, REGIONS
 
 SHAPE = (24, 20, 3)

@@ -9,7 +9,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from scsnet_bids.network.score_tables import COLUMNS
+from scsnet_bids.evaluation.tables import COLUMNS
 from scsnet_bids.regions import REGIONS
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "write_evaluation.py"

@@ -10,10 +10,10 @@ import pytest
 
 from scsnet_bids.derivatives import write_table
 from scsnet_bids.errors import EmptySelectionError, InputDataError
+from scsnet_bids.evaluation.command import carry_out, compare_outputs, main
+from scsnet_bids.evaluation.network_scores import IMAGE_SUFFIXES
 from scsnet_bids.images import Grid, Image, write_image
-from scsnet_bids.network.evaluation import carry_out, compare_outputs, main
-from scsnet_bids.network.manual_masks import find_masks, match_file, read_labels
-from scsnet_bids.network.network_scores import IMAGE_SUFFIXES, read_still
+from scsnet_bids.manual_masks import find_masks, match_file, read_labels, read_still
 from scsnet_bids.phantom import PhantomSettings, label_shares, simulate
 from scsnet_bids.regions import REGIONS, mirror_labels
 
@@ -128,11 +128,11 @@ def test_a_mask_without_its_image_or_with_two_is_a_fault(study):
     study.manual("label-SC_mask", np.ones(SHAPE, dtype=np.uint8))
     (mask,) = find_masks(study.masks)
     with pytest.raises(InputDataError, match="needs its image"):
-        match_file(mask, study.root / "data", IMAGE_SUFFIXES)
+        match_file(mask, [study.root / "data"], IMAGE_SUFFIXES)
     for name in ("desc-a_bold", "desc-b_bold"):
         study._write(study.root / "data", name, np.ones(SHAPE, dtype=np.float32))
     with pytest.raises(InputDataError, match="must belong to one image"):
-        match_file(mask, study.root / "data", IMAGE_SUFFIXES)
+        match_file(mask, [study.root / "data"], IMAGE_SUFFIXES)
 
 
 def test_both_customs_of_naming_find_their_image(study):
@@ -144,7 +144,7 @@ def test_both_customs_of_naming_find_their_image(study):
     shown = {mask.path.name.split("_", 3)[3]: mask.shows for mask in masks}
     assert shown["T2starw_seg-manual.nii.gz"] == "cord"
     assert shown["T2starw_gmseg-manual.nii.gz"] == shown["label-GM_mask.nii.gz"] == "gray matter"
-    assert {match_file(mask, study.root / "data", IMAGE_SUFFIXES) for mask in masks} == {wanted}
+    assert {match_file(mask, [study.root / "data"], IMAGE_SUFFIXES) for mask in masks} == {wanted}
 
 
 def test_without_manual_masks_the_command_says_what_it_expects(study):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faults.jobs import descendants, words_of
 from nipype.interfaces.utility import Function
 from nipype.pipeline import engine as pe
 from nipype.utils.filemanip import loadpkl
@@ -109,6 +113,33 @@ def test_a_killed_worker_leaves_no_run_that_looks_done(tmp_path):
     again = process({"killed": succeed, **good}, tmp_path, TWO)
     assert again == {}
     assert len(done) < len(good)
+
+
+def test_a_server_of_workers_killed_before_its_first_worker_ends_the_run(tmp_path):
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_execution import TWO, process, succeed
+print(process(dict(good=succeed), Path({str(tmp_path)!r}), TWO))
+"""
+    words = [sys.executable, "-c", script]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as job:
+        os.kill(wait_for_server(job.pid), signal.SIGKILL)
+        said, _ = job.communicate(timeout=120)
+    assert "out of memory" in said.splitlines()[-1]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "{}"
+
+
+def wait_for_server(pid: int) -> int:
+    """Wait for the server from which a process forks its workers; at first it only imports."""
+    for _ in range(6000):
+        servers = [child for child in descendants(pid) if "forkserver" in words_of(child)]
+        if servers:
+            return servers[0]
+        time.sleep(0.01)
+    raise AssertionError("the process has started no server")
 
 
 @pytest.mark.parametrize("limits", [ONE, TWO])

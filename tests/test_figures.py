@@ -13,7 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scsnet_bids.figures.carpet import plot_carpet
+from scsnet_bids.figures.group import draw_changes, draw_sessions
 from scsnet_bids.figures.plots import (
+    INK,
     asymmetry,
     figure_to_svg,
     plot_asymmetry,
@@ -23,7 +26,7 @@ from scsnet_bids.figures.plots import (
 )
 from scsnet_bids.figures.sheets import draw_directions, draw_mean, draw_regions, draw_volumes
 from scsnet_bids.figures.tiles import FIELD_MM, direction_colors, encode_png, window_around
-from scsnet_bids.regions import REGION_GROUPS, REGIONS, Side
+from scsnet_bids.regions import REGION_GROUPS, REGIONS, Side, Tissue
 
 SPACING_MM = (1.0, 1.0, 5.0)
 LEFT_LATERAL = REGIONS[0]
@@ -184,6 +187,8 @@ def region_table(n_slices: int = 4) -> pd.DataFrame:
             "unmixed": np.nan if k == n_slices - 1 else value,
             "unmixed_uncertainty": 0.01,
             "unmixed_flag": "uncertain" if k == 0 else None,
+            "level": "C6" if k < 2 else None,
+            "flag": None,
         }
         for k in range(n_slices)
         for group in REGION_GROUPS
@@ -238,6 +243,7 @@ def test_the_same_figure_makes_the_same_file():
             "rl_diameter_mm": [12.0, np.nan, 12.0],
             "compression_ratio": [0.6, np.nan, 0.7],
             "flag": [None, "no_cord", "cut_off"],
+            "level": ["C6", None, "$C_5$"],
         }
     )
     for draw in (lambda: plot_shape(shape), lambda: plot_asymmetry(region_table(), "MD")):
@@ -264,3 +270,66 @@ def lab_color(color: str, vision: np.ndarray) -> np.ndarray:
 def test_the_colours_of_the_regions_differ_with_any_common_colour_vision(vision):
     seen = [lab_color(region.color, vision) for region in REGIONS]
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 15
+
+
+def test_a_carpet_marks_what_was_found():
+    signal = np.tile(np.array([[100.0, 50.0]]), (6, 1))
+    expected = signal.copy()
+    expected[5, 0] = np.nan
+    kind, outlier = np.full((6, 2), "kept"), np.zeros((6, 2), dtype=bool)
+    signal[1, 0], kind[1, 0], outlier[1, 0] = 10.0, "lost", True
+    signal[2, 1], kind[2, 1] = 45.0, "weak"
+    figure = plot_carpet(signal, expected, kind, outlier)
+    upper, lower = figure.axes[:2]
+    marks = {
+        (line.get_marker(), line.get_markerfacecolor()): np.transpose(line.get_data()).tolist()
+        for line in lower.lines
+        if len(line.get_xdata())
+    }
+    assert marks == {("x", INK): [[1, 0]], ("v", "none"): [[2, 1]]}
+    above, below = (axes.images[0].get_array() for axes in (upper, lower))
+    assert below.shape == (2, 6)  # volumes to the right
+    assert below[0, 1] == pytest.approx(0.1)
+    assert np.ma.is_masked(below[0, 5])
+    assert above[1, 0] == pytest.approx(1)
+
+
+def test_a_carpet_of_nothing_is_drawn():
+    nothing = np.zeros((4, 2))
+    kept, none = np.full((4, 2), "unjudged"), np.zeros((4, 2), dtype=bool)
+    figure_to_svg(plot_carpet(nothing, nothing * np.nan, kept, none), "nothing")
+
+
+def test_levels_and_the_flattest_slice_are_written_into_the_plots():
+    texts = [
+        text.get_text() for axes in plot_profiles(region_table(), "FA").axes for text in axes.texts
+    ]
+    assert texts == ["C6"] * 4
+
+
+def test_an_excluded_slice_is_not_drawn():
+    table = region_table()
+    table.loc[table["slice"] == 1, "flag"] = "few_voxels;excluded_by_reader"
+    slices, _, _ = asymmetry(table, "gray_matter", "FA")
+    assert slices.tolist() == [0, 2, 3]
+
+
+def test_sessions_are_drawn_side_by_side_with_names_or_in_order_of_size():
+    for n_people in (3, 50):
+        rows = [
+            {
+                "participant_id": f"sub-{n}", "region": str(tissue), "metric": "FA",
+                "first_session": "ses-pre", "session": session, "first_value": 0.6,
+                "first_uncertainty": 0.01, "value": 0.5 + 0.01 * n, "uncertainty": 0.02,
+                "change": 0.01 * n, "change_low": 0.01 * n - 0.04, "change_high": 0.01 * n + 0.04,
+            }
+            for n in range(n_people)
+            for tissue in Tissue
+            for session in ("ses-mid", "ses-late")
+        ]  # fmt: skip
+        changes = pd.DataFrame(rows)
+        changes.loc[0, ["value", "change", "change_low", "change_high"]] = np.nan
+        words = draw_changes(changes, "FA")
+        assert ("sub-2" in words) == (n_people == 3)
+        assert "ses-late" in words
+        assert "ses-pre" in draw_sessions(changes, "FA")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from nipype.interfaces.utility import Function
 from nipype.pipeline import engine as pe
@@ -10,6 +11,7 @@ from scsnet_bids.workflows.graph import check_graph, new_graph
 
 from scsnet_bids.errors import WiringError
 from scsnet_bids.figures import PICTURES
+from scsnet_bids.images import Grid, Image, write_image
 from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
 
@@ -73,13 +75,13 @@ def test_a_constant_counts_as_fed():
 
 def test_the_graph_of_the_app_is_wired(tmp_path):
     paths = [tmp_path / f"sub-01_dwi.{kind}" for kind in ("nii.gz", "bval", "bvec")]
-    for path in paths:
-        path.touch()
+    grid = Grid((4, 4, 2), np.eye(4), np.array([[0, -1], [1, -1], [2, 1]]))
+    write_image(paths[0], Image(np.zeros((4, 4, 2, 3), np.float32), grid))
     run = DwiRun(*paths, sidecars=(), entities=(("sub", "01"),))
     graph = init_scsnet_wf([run], tmp_path / "out", Settings())
     check_graph(graph)
     saved = graph.get_node("sub_01_wf.save_derivatives")
-    assert len(saved.interface.inputs.derivatives) == 20
+    assert len(saved.interface.inputs.derivatives) == 21
     savers = [name for name in graph.list_node_names() if ".reports_wf.save_" in name]
     pictures = [d.field for n in savers for d in graph.get_node(n).interface.inputs.derivatives]
     assert sorted(pictures) == sorted(PICTURES)

@@ -26,6 +26,7 @@ from scsnet_bids.group.people import (
     read_people,
 )
 from scsnet_bids.group.tables import analyse_group, write_group
+from scsnet_bids.group.text import describe_analysis
 from scsnet_bids.group.values import list_unusable_runs, tabulate_values
 
 DROP = {("C5", "lateral_column"): 0.15}
@@ -113,7 +114,7 @@ def test_every_table_is_written_with_its_columns_described(cohort):
         f"group_{name}.tsv"
         for name in (
             *("scalarstats", "wide_scalarstats", "shape_scalarstats", "qc", "missing"),
-            *("outliers", "changes", "zscores", "differences"),
+            *("outliers", "changes", "zscores", "differences", "excluded"),
         )
     }
     for path in cohort.glob("group_*.tsv"):
@@ -393,3 +394,50 @@ def test_a_change_is_later_minus_first_with_both_errors():
     assert found["change"] == pytest.approx(-0.1)
     assert found["change_uncertainty"] == pytest.approx(0.05)
     assert found["change_by_uncertainty"] == pytest.approx(-2)
+
+
+def test_a_session_without_a_value_or_an_error_has_no_change_that_is_sure():
+    values = one_cell({"sub-1/ses-pre": 0.7, "sub-1/ses-late": 0.6, "sub-2/ses-pre": 0.5})
+    other = values.iloc[:1].assign(region="cord", session="ses-late")
+    found = tabulate_changes(
+        pd.concat([values, other], ignore_index=True).assign(uncertainty=np.nan)
+    )
+    assert found["participant_id"].tolist() == ["sub-1", "sub-1"]
+    assert found["change"].isna().tolist() == [False, True]
+    assert (
+        found[["change_uncertainty", "change_low", "change_by_uncertainty"]].isna().all(axis=None)
+    )
+
+
+def test_a_mean_of_runs_has_no_error_if_one_of_them_has_none(tmp_path):
+    template, rng = flat_template(), np.random.default_rng(0)
+    for n in range(2):
+        table = draw_person(template, rng)
+        if n == 0:
+            table.loc[table["metric"] == "FA", "unmixed_uncertainty"] = np.nan
+        write_person(tmp_path, f"sub-1_run-{n}", table)
+    values = tabulate_values(collect_group(tmp_path).scalarstats)
+    known = values.groupby("metric")["uncertainty"].agg(lambda own: own.notna().all())
+    assert known.to_dict() == {"FA": False, "MD": True}
+    assert values["value"].notna().all()
+
+
+def test_a_baseline_is_the_first_session_whatever_the_others_are_called():
+    values = one_cell(
+        {"sub-1/ses-post": 0.6, "sub-1/ses-pre": 0.7, "sub-2/ses-10": 1, "sub-2/ses-9": 2}
+    )
+    found = tabulate_changes(values.assign(uncertainty=0.1)).set_index("participant_id")
+    assert found["first_session"].to_dict() == {"sub-1": "ses-pre", "sub-2": "ses-9"}
+    assert found.loc["sub-1", "change"] == pytest.approx(-0.1)
+
+
+def test_the_methods_of_the_group_are_told_with_their_references(cohort):
+    text = describe_analysis(analyse_group(collect_group(cohort), "group==control"))
+    ((_, words),) = text.paragraphs
+    assert "Controls are those with group==control (20 with values)" in words
+    assert "linear model of group, age, sex" in words
+    assert "$" not in words
+    assert any("Hedges L. V." in work for work in text.references)
+    without = describe_analysis(analyse_group(collect_group(cohort)))
+    assert "No controls were named" in without.paragraphs[0][1]
+    assert len(without.references) < len(text.references)

@@ -132,7 +132,7 @@ def test_without_controls_levels_and_people_the_page_says_so(tmp_path):
     analysis = analyse_group(collect_group(tmp_path))
     page = html.fromstring(write_group_page(tmp_path, analysis).read_text())
     words = words_of(page)
-    assert "No controls were named, so there are no z-scores" in words
+    assert "No controls were named, so there are neither z-scores" in words
     assert "Vertebral levelsnot known" in words
     assert "the same slice lies elsewhere in another person" in words
     assert not page.xpath('//section[@id="comparison"]|//section[@id="changes"]')

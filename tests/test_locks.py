@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scsnet_bids.errors import OutputError
-from scsnet_bids.locks import LOCK_NAME, claimed
+from scsnet_bids.locks import LOCK_NAME, alone, claimed
 
 HOLD = """
 import sys
@@ -64,3 +64,31 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         claimed(tmp_path / "absent", ["sub-01"]),
     ):
         pass
+
+
+COUNT = """
+import sys, time
+from pathlib import Path
+from scsnet_bids.locks import alone
+counter = Path(sys.argv[1]) / "counter"
+for _ in range(20):
+    with alone(Path(sys.argv[1]) / "logs", "sub-01"):
+        n = int(counter.read_text())
+        time.sleep(0.001)
+        counter.write_text(str(n + 1))
+"""
+
+
+def test_what_is_done_alone_is_never_done_by_two_at_a_time(tmp_path):
+    (tmp_path / "counter").write_text("0")
+    jobs = [subprocess.Popen([sys.executable, "-c", COUNT, str(tmp_path)]) for _ in range(3)]
+    assert [job.wait() for job in jobs] == [0, 0, 0]
+    assert (tmp_path / "counter").read_text() == "60"
+
+
+def test_being_alone_does_not_end_what_is_claimed(tmp_path):
+    with claimed(tmp_path, ["sub-01"]):
+        with alone(tmp_path, "sub-01"):
+            pass
+        with hold(tmp_path, "sub-01") as other:
+            assert other.communicate("")[0] == "sub-01\n"

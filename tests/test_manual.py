@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from scsnet_bids.errors import ImageError, UsageError
+from scsnet_bids.errors import ImageError, InputDataError, UsageError
 from scsnet_bids.images import Grid, Image, write_image
-from scsnet_bids.network.losses import soft_target_loss
-from scsnet_bids.network.manual import ManualSlices, centre_crop, draw_manual, share_open_mass
-from scsnet_bids.network.manual_files import find_drawings, read_drawing
-from scsnet_bids.network.sources import read_training_data
-from scsnet_bids.network.training_settings import DataSettings
 from scsnet_bids.regions import REGIONS, Side
+from scsnet_bids.training.losses import soft_target_loss
+from scsnet_bids.training.manual import ManualSlices, centre_crop, draw_manual, share_open_mass
+from scsnet_bids.training.manual_files import find_drawings, read_drawing
+from scsnet_bids.training.settings import DataSettings
+from scsnet_bids.training.sources import read_training_data
 
 SHAPE, SPACING_MM = (48, 44, 3), (0.9, 0.9, 5.0)
 STORED = {
@@ -144,15 +144,15 @@ def test_full_labels_are_not_changed_by_filling():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x: x + 1, r"whole numbers from 0 to 8.*\[1. 2. 3."),
-        (lambda x: x * 0, "no labelled voxel"),
-        (lambda x: x[::-1].copy(), r"labels of the left \(1, 3, 5, 7\) lie right"),
-        (lambda x: x * np.float32(0.5), "whole numbers"),
+        (lambda x: x + 1, "whole labels from 0 to 8"),
+        (lambda x: x * 0, "0 labelled"),
+        (lambda x: x[::-1].copy(), "left regions lie right"),
+        (lambda x: x * np.float32(0.5), "whole labels"),
     ],
 )
 def test_labels_that_cannot_be_right_are_refused(change, message, tmp_path: Path):
     write_drawing(tmp_path, labels=change(drawn_labels()))
-    with pytest.raises(ImageError, match=message):
+    with pytest.raises((ImageError, InputDataError), match=message):
         only_slices(tmp_path)
 
 

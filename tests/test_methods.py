@@ -20,6 +20,7 @@ from scsnet_bids.methods import (
 )
 from scsnet_bids.settings import (
     AlignmentSettings,
+    DenoisingSettings,
     GradientSettings,
     MotionSettings,
     SegmentationSettings,
@@ -53,11 +54,27 @@ def test_the_text_follows_the_settings():
 
 def test_a_stage_that_was_switched_off_is_said_to_be_off():
     text = described(
-        motion=MotionSettings(enabled=False), alignment=AlignmentSettings(enabled=False)
+        motion=MotionSettings(method="none"), alignment=AlignmentSettings(enabled=False)
     )
     assert "Motion was not corrected." in text
     assert "cubic interpolation" not in text
     assert "No displacement between" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "not_said"),
+    [
+        ({}, "No noise was removed from the series. Gibbs ringing was not removed.", "Veraart"),
+        ({"denoising": DenoisingSettings(method="mppca")}, "uncertainty does not know", "No noise"),
+        ({"denoising": DenoisingSettings(method="patch2self")}, "Patch2Self", "No noise"),
+        ({"denoising": DenoisingSettings(degibbs=True)}, "subvoxel shifts", "ringing was not"),
+        ({"motion": MotionSettings(method="fsl")}, "FSL eddy", "for every slice of every volume"),
+    ],
+)
+def test_what_was_asked_of_other_tools_is_said(settings, said, not_said):
+    text = described(**settings)
+    assert said in text
+    assert not_said not in text
 
 
 def test_weights_of_ones_own_are_said_to_be_such():

@@ -8,12 +8,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from scsnet_bids.correction import Correction, apply_correction
 from scsnet_bids.images import Grid, read_image
 from scsnet_bids.motion import (
     MotionEstimate,
-    apply_shifts,
-    average_b0,
-    average_dwi,
     estimate_motion,
 )
 from scsnet_bids.settings import MotionSettings
@@ -120,7 +118,7 @@ def test_the_correction_brings_content_back(rng: np.random.Generator) -> None:
     motion_mm[7, 3] = 1.5, 0.0
     series = scan(rng, motion_mm, 50.0)
     found = estimate(series)
-    corrected = apply_shifts(series, found.shift_mm, GRID)
+    corrected = apply_correction(series, Correction(found.shift_mm), GRID)
     at_rest = np.median(series[..., ~B0], axis=-1)[:, :, 3]
     ratio = at_rest.sum() / corrected[:, :, 3, 7].sum()
     assert found.shift_mm[7, 3, 0] == pytest.approx(-1.5, abs=0.1)
@@ -213,82 +211,17 @@ def test_a_tiny_field_is_no_obstacle(rng: np.random.Generator) -> None:
     found = estimate_motion(series, np.arange(5) < 2, centre, grid, MotionSettings())
     assert np.isfinite(found.shift_mm).all()
     assert np.linalg.norm(found.shift_mm, axis=-1).max() <= MotionSettings().max_shift_mm
-    assert apply_shifts(series, found.shift_mm, grid).shape == series.shape
+    corrected = apply_correction(series, Correction(found.shift_mm), grid)
+    assert corrected.shape == series.shape
 
 
 def test_correction_that_is_switched_off_moves_and_trusts_nothing(
     rng: np.random.Generator,
 ) -> None:
     series = scan(rng, moving(rng, 1.0, 0.6), 5.0)
-    found = estimate_motion(series, B0, CENTRE_MM, GRID, MotionSettings(enabled=False))
+    found = estimate_motion(series, B0, CENTRE_MM, GRID, MotionSettings(method="none"))
     assert not found.shift_mm.any()
     assert not found.trusted.any()
-
-
-def test_slices_that_do_not_move_stay_exactly_as_they_are(rng: np.random.Generator) -> None:
-    series = rng.random((*SHAPE, 2)).astype(np.float32)
-    shift_mm = np.zeros((2, SHAPE[2], 2))
-    shift_mm[1, 3] = 0.4, 0.1
-    corrected = apply_shifts(series, shift_mm, GRID)
-    np.testing.assert_array_equal(corrected[..., 0], series[..., 0])
-    np.testing.assert_array_equal(
-        np.delete(corrected[..., 1], 3, 2), np.delete(series[..., 1], 3, 2)
-    )
-    assert not np.array_equal(corrected[:, :, 3, 1], series[:, :, 3, 1])
-
-
-def test_content_moves_by_the_shift_toward_left_and_back(rng: np.random.Generator) -> None:
-    series = rng.random((*SHAPE, 1)).astype(np.float32)
-    shift_mm = np.tile([0.9, -1.8], (1, SHAPE[2], 1))
-    corrected = apply_shifts(series, shift_mm, GRID)
-    np.testing.assert_allclose(corrected[1:, :-2], series[:-1, 2:], atol=1e-5)
-
-
-def test_no_ringing_below_zero(rng: np.random.Generator) -> None:
-    series = (disc(np.zeros((1, SHAPE[2], 2)), (6.0, 4.5)) > 0.5).astype(np.float32)
-    shift_mm = np.full((1, SHAPE[2], 2), 0.4)
-    assert apply_shifts(series, shift_mm, GRID).min() == 0.0
-    assert apply_shifts(series - 0.5, shift_mm, GRID).min() == -0.5
-
-
-def test_voxels_that_are_not_finite_do_not_spread() -> None:
-    series = np.ones((*SHAPE, 1), np.float32)
-    series[3, 3, 2] = np.nan
-    corrected = apply_shifts(series, np.full((1, SHAPE[2], 2), 0.3), GRID)
-    assert np.isfinite(corrected).all()
-    assert corrected[15:, 15:].mean() == pytest.approx(1.0, abs=1e-3)
-
-
-@pytest.mark.parametrize("average", [average_b0, average_dwi])
-def test_averages_are_the_mean_of_clean_data(average, rng: np.random.Generator) -> None:
-    volumes = rng.normal(100, 10, (20, 20, 3, 9)).astype(np.float32)
-    chosen = np.arange(9) < 6
-    mean = volumes[..., chosen].mean(axis=-1)
-    assert rms(average(volumes, chosen) - mean) < 0.2 * 10 / np.sqrt(6)
-
-
-@pytest.mark.parametrize("average", [average_b0, average_dwi])
-def test_averages_are_not_pulled_by_one_bad_volume(average, rng: np.random.Generator) -> None:
-    volumes = rng.normal(100, 10, (20, 20, 3, 8)).astype(np.float32)
-    spoilt = volumes.copy()
-    spoilt[..., 2] = 1000
-    every = np.ones(8, bool)
-    assert abs(average(spoilt, every).mean() - 100) < 5
-    assert spoilt.mean() > 200
-
-
-@pytest.mark.parametrize("n", [1, 2])
-def test_one_or_two_volumes_are_averaged_plainly(n: int, rng: np.random.Generator) -> None:
-    volumes = rng.random((4, 4, 2, 3)).astype(np.float32)
-    chosen = np.arange(3) < n
-    np.testing.assert_allclose(
-        average_b0(volumes, chosen), volumes[..., :n].mean(axis=-1), rtol=1e-6
-    )
-
-
-def test_equal_volumes_average_to_themselves() -> None:
-    volumes = np.tile(np.arange(8, dtype=np.float32).reshape(2, 2, 2, 1), 5)
-    np.testing.assert_array_equal(average_b0(volumes, np.ones(5, bool)), volumes[..., 0])
 
 
 @pytest.mark.data

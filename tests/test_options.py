@@ -75,12 +75,12 @@ def test_other_spellings_mean_the_same(one, other):
 
 def test_the_command_line_wins_over_the_file(tmp_path):
     config = tmp_path / "settings.toml"
-    config.write_text("[gradients]\nb0_max = 10\ntensor_b_max = 900\n[motion]\nenabled = true\n")
+    config.write_text('[gradients]\nb0_max = 10\ntensor_b_max = 900\n[motion]\nmethod = "fsl"\n')
     settings = parse(
-        "--config-file", str(config), "--b0-threshold", "20", "--no-motion-correction"
+        "--config-file", str(config), "--b0-threshold", "20", "--motion", "none"
     ).settings
     assert (settings.gradients.b0_max, settings.gradients.tensor_b_max) == (20, 900)
-    assert not settings.motion.enabled
+    assert settings.motion.method == "none"
 
 
 def test_weights_of_ones_own_are_named_for_steps_that_run_elsewhere(tmp_path, monkeypatch):
@@ -88,6 +88,18 @@ def test_weights_of_ones_own_are_named_for_steps_that_run_elsewhere(tmp_path, mo
     options = parse_options(["/data", "/out", "participant", "--weights", "ours.pt"])
     assert options.settings.segmentation.weights == str(tmp_path / "ours.pt")
     assert parse_options(["/data", "/out", "participant"]).settings.segmentation.weights == ""
+
+
+def test_folders_of_other_tools_are_named_for_steps_that_run_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["/data", "/out", "participant", "--derivatives", "a/qsiprep", "sct=b", "/c=d"]
+    folders = parse_options(words).settings.derivatives.folders
+    assert folders == (str(tmp_path / "a/qsiprep"), f"sct={tmp_path / 'b'}", "/c=d")
+
+
+def test_a_sloppy_run_says_in_its_settings_what_it_leaves_out():
+    settings = parse("--sloppy").settings
+    assert (settings.motion.method, settings.alignment.enabled) == ("none", False)
 
 
 def test_levels_run_in_their_order_and_once():
@@ -104,7 +116,8 @@ def test_an_unknown_level_is_named():
 
 
 def test_options_for_scripts_change_nothing():
-    words = ["--notrack", "--skip-bids-validation"]
+    words = ["--notrack", "--skip-bids-validation", "--random-seed", "1"]
+    words += ["--bids-database-dir", "/x", "--bids-database-wipe"]
     assert vars(parse(*words)) | {"command": ""} == vars(parse()) | {"command": ""}
 
 
@@ -126,8 +139,10 @@ def test_options_before_the_folders_are_explained(capsys):
         (("--nprocs", "many"), "1 or more"),
         (("--omp-nthreads", "1.5"), "1 or more"),
         (("--participant-lable", "01"), "--participant-lable"),
-        (("--random-seed", "1"), "--random-seed"),
+        (("--seed", "1"), "--seed"),
         (("--b0-threshold", "low"), "--b0-threshold"),
+        (("--motion", "best"), "'slicewise', 'fsl', 'none'"),
+        (("--motion-correction",), "--motion-correction"),
     ],
 )
 def test_words_that_mean_nothing_are_refused(words, message, capsys):

@@ -21,6 +21,7 @@ from scsnet_bids.errors import OutputError, UsageError
 from scsnet_bids.gradients import check_gradients, read_gradients
 from scsnet_bids.images import read_grid
 from scsnet_bids.phantom import Phantom, PhantomSettings, main, simulate, write_dataset
+from scsnet_bids.phantom.acquisition import halve_voxels, truncate_spectrum
 from scsnet_bids.phantom.anatomy import (
     TYPICAL_DEPTH,
     TYPICAL_WIDTH,
@@ -30,6 +31,7 @@ from scsnet_bids.phantom.anatomy import (
     label_points,
     random_neck,
 )
+from scsnet_bids.phantom.distortion import SusceptibilityField, bend
 from scsnet_bids.phantom.scene import draw_scene, region_share, render_slice, slice_heights_mm
 from scsnet_bids.phantom.simulation import make_gradients
 from scsnet_bids.regions import N_CLASSES, REGIONS, Side, Tissue, mirror_labels
@@ -214,6 +216,109 @@ def test_the_recorded_displacements_are_those_of_the_images(still, cause):
                 assert error[0] < 0.6 * min(error[1:])
 
 
+def column_centroids_mm(image: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """(columns,) centre of what each column of a slice shows, along posterior."""
+    back = np.arange(image.shape[1]) * spacing_mm
+    return (image * back).sum(axis=1) / image.sum(axis=1)
+
+
+@pytest.mark.parametrize("amount", [1.0, -2.5])
+def test_a_slice_is_shifted_stretched_and_sheared_by_its_terms_and_keeps_its_signal(
+    drawn, amount, rng
+):
+    scene, grid = drawn
+    voxels, middle = PlaneGrid.of_image(grid), (22.0, 18.0)
+    cord_only = np.ones(N_CLASSES * 24)
+    cord_only[:24] = 0
+    no_field = SusceptibilityField(np.zeros((4, 2)), np.zeros((4, 3)), np.zeros(4))
+    eddy = amount * np.array([0.8, 0.03, 0.02])
+    signals = (cord_only, np.zeros(3), np.zeros(2), voxels, rng)
+    still = render_slice(scene[1], *signals)
+    seen = render_slice(scene[1], *signals, bend(eddy, no_field, 1, middle))
+    assert seen.sum() == pytest.approx(still.sum())
+    np.testing.assert_allclose(seen.sum(axis=0), still.sum(axis=0), atol=1e-9)
+    full = still.sum(axis=0) > 3
+    before, after = (column_centroids_mm(image.T[full], 0.9) for image in (still, seen))
+    left = voxels.positions_mm(0)[full] - middle[0]
+    expected = before + eddy[0] + eddy[1] * (before - middle[1]) + eddy[2] * left
+    np.testing.assert_allclose(after, expected, atol=0.02)
+
+
+def test_a_field_displaces_forth_and_back_by_what_is_recorded():
+    settings = replace(STILL, distortion_mm=3, reversed_b0=1)
+    straight, bent = simulate(STILL, 7), simulate(settings, 7)
+    cord = bent.region_share[..., 0] < 0.5
+    assert np.abs(bent.field_mm[cord]).max() == pytest.approx(3)
+    assert straight.reversed_b0.shape == (48, 40, 4, 0)
+    assert not straight.field_mm.any()
+    stretch = 1 + np.gradient(bent.field_mm, 0.9, axis=1)
+    voxel = np.arange(40.0)
+    for image, sign in ((bent.series[..., 0], 1), (bent.reversed_b0[..., 0], -1)):
+        place = voxel[:, None] + sign * bent.field_mm / 0.9
+        back = np.array(
+            [
+                [np.interp(place[i, :, k], voxel, image[i, :, k]) for k in range(4)]
+                for i in range(48)
+            ]
+        ).swapaxes(1, 2) * (stretch if sign > 0 else 2 - stretch)
+        error = np.abs(back - straight.series[..., 0])[cord].mean()
+        assert error < 0.4 * np.abs(image - straight.series[..., 0])[cord].mean()
+
+
+def test_eddy_currents_follow_the_gradient_and_have_the_stated_size_at_the_edge():
+    phantom = simulate(replace(STILL, eddy_mm=1.5, directions=30), 7)
+    gradients, eddy = phantom.gradients, phantom.eddy
+    weighted = gradients.bvals > 0
+    assert not eddy[~weighted].any()
+    np.testing.assert_allclose(eddy[weighted].mean(axis=0), 0, atol=1e-12)
+    design = np.column_stack([gradients.bvecs[weighted], np.ones(weighted.sum())])
+    rest = eddy[weighted] - design @ np.linalg.lstsq(design, eddy[weighted], rcond=None)[0]
+    assert (rest.std(axis=0) < 0.5 * eddy[weighted].std(axis=0)).all()
+    half_left, half_back = np.array(phantom.grid.shape[:2]) * 0.9 / 2
+    around = np.linspace(-1, 1, 201)
+    edge = np.concatenate(
+        [
+            np.stack([0 * around + 1, half_back * around, 0 * around + s * half_left], axis=1)
+            for s in (-1, 1)
+        ]
+        + [
+            np.stack([0 * around + 1, 0 * around + s * half_back, half_left * around], axis=1)
+            for s in (-1, 1)
+        ]
+    )
+    assert np.sqrt(((eddy[weighted] @ edge.T) ** 2).mean()) == pytest.approx(1.5, rel=0.02)
+    moved = np.abs(phantom.series - simulate(replace(STILL, directions=30), 7).series)
+    assert moved[..., ~weighted].max() == 0
+    assert moved[..., weighted].mean() > 1
+
+
+def test_ringing_overshoots_at_edges_and_keeps_the_signal():
+    plain, ringing = (
+        simulate(replace(STILL, ringing=on, directions=6, b0_volumes=1), 7) for on in (0, 1)
+    )
+    before, after = plain.series[..., 0].astype(float), ringing.series[..., 0].astype(float)
+    np.testing.assert_allclose(after.sum(axis=(0, 1)), before.sum(axis=(0, 1)), rtol=0.02)
+    assert after.max() > 1.03 * before.max()
+    assert 0.005 < np.abs(after - before).mean() / before.mean() < 0.2
+
+
+def test_a_matrix_keeps_waves_that_it_can_show_where_they_are():
+    voxels = PlaneGrid((0.0, 0.0), (24, 16), (1.0, 1.0))
+    fine = halve_voxels(voxels)
+    waves = [
+        np.cos(2 * np.pi * (3 * plane.positions_mm(0) / 24)) * np.ones((plane.shape[1], 1))
+        for plane in (voxels, fine)
+    ]
+    np.testing.assert_allclose(truncate_spectrum(waves[1]), waves[0], atol=1e-12)
+
+
+def test_new_effects_draw_from_streams_of_their_own(still):
+    bent = simulate(replace(STILL, eddy_mm=1, distortion_mm=2, reversed_b0=2, ringing=1), 7)
+    for name in ("region_share", "motion_mm", "b0_to_dwi_mm", "lost"):
+        np.testing.assert_array_equal(getattr(bent, name), getattr(still, name))
+    assert bent.tissue == still.tissue
+
+
 def test_motion_has_the_stated_size_and_averages_to_zero_for_each_kind_of_volume():
     phantom = simulate(replace(SMALL, motion_mm=0.9, b0_to_dwi_mm=0.5), 4)
     is_b0 = phantom.gradients.bvals == 0
@@ -344,6 +449,8 @@ def test_heights_count_from_the_middle_of_the_image(still):
         {"compression": 0.9},
         {"snr": np.nan},
         {"matrix": (96, 20)},
+        {"distortion_mm": 5},
+        {"ringing": 2},
     ],
 )
 def test_impossible_settings_are_refused_by_name(wrong):
@@ -441,6 +548,32 @@ def test_the_dataset_and_its_truth_are_valid_bids(dataset):
         issues = json.loads(report.stdout)["issues"]["issues"]
         assert [issue for issue in issues if issue["severity"] == "error"] == []
         assert report.returncode == 0
+
+
+def test_a_reversed_pair_and_the_truth_about_it_are_written_as_valid_bids(tmp_path):
+    settings = replace(SMALL, distortion_mm=2, reversed_b0=2, eddy_mm=1)
+    write_dataset(tmp_path, settings, participants=1, seed=3)
+    phantom = simulate(settings, (3, 1))
+    pair = tmp_path / "sub-01" / "fmap" / "sub-01_dir-PA_epi.nii.gz"
+    stored = np.asarray(nib.load(pair).dataobj)[:, ::-1]
+    np.testing.assert_allclose(stored, phantom.reversed_b0, atol=0.51)
+    said, own = (
+        json.loads(path.read_text("utf-8"))
+        for path in (
+            pair.with_name("sub-01_dir-PA_epi.json"),
+            tmp_path / "sub-01" / "dwi" / "sub-01_dwi.json",
+        )
+    )
+    assert (own["PhaseEncodingDirection"], said["PhaseEncodingDirection"]) == ("j-", "j")
+    assert said["IntendedFor"] == "bids::sub-01/dwi/sub-01_dwi.nii.gz"
+    assert said["B0FieldIdentifier"] == own["B0FieldSource"]
+    field = np.asarray(
+        nib.load(truth_path(tmp_path, "desc-distortion_displacement.nii.gz")).dataobj
+    )
+    np.testing.assert_allclose(field[:, ::-1], phantom.field_mm, atol=1e-5)
+    eddy = read_table(truth_path(tmp_path, "from-orig_to-dwiref_mode-image_desc-eddy_xfm.tsv"))
+    np.testing.assert_allclose(eddy.iloc[:, 1:], phantom.eddy, rtol=1e-5, atol=1e-9)
+    test_the_dataset_and_its_truth_are_valid_bids(tmp_path)
 
 
 def test_a_new_phantom_replaces_the_participants_of_an_older_one(tmp_path):

@@ -29,7 +29,13 @@ def region_table(white: float, gray: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["scope", "region", "side", "metric", "mean"])
 
 
-MEASURED = {"snr_b0": 7.0, "non_positive_share": 0.1, "direction_angle_rad": 0.3}
+MEASURED = {
+    "snr_b0": 7.0,
+    "non_positive_share": 0.1,
+    "direction_angle_rad": 0.3,
+    "lost_share": 0.02,
+    "lost_share_max": 0.1,
+}
 GOOD = {
     "measured": MEASURED,
     "shift_mm": np.zeros((4, 3, 2)),
@@ -67,6 +73,8 @@ def test_displacements_are_lengths():
         ({"measured": MEASURED | {"snr_b0": 2.0}}, "low_snr"),
         ({"measured": MEASURED | {"non_positive_share": 0.5}}, "many_non_positive"),
         ({"measured": MEASURED | {"direction_angle_rad": 1.2}}, "odd_directions"),
+        ({"measured": MEASURED | {"lost_share": 0.15}}, "signal_lost"),
+        ({"measured": MEASURED | {"lost_share_max": 0.6}}, "slice_lost"),
         ({"shift_mm": np.full((4, 3, 2), 3.0)}, "large_motion"),
         ({"trusted": np.arange(12).reshape(4, 3) % 2 == 0}, "many_outliers"),
         ({"b0_to_dwi_mm": np.full((3, 2), 1.0)}, "misaligned"),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scsnet_bids.regional import PLAUSIBLE, REGION_TABLE_COLUMNS, measure_regions
+from scsnet_bids.regional import PLAUSIBLE, REGION_TABLE_COLUMNS, SliceNotes, measure_regions
 from scsnet_bids.regions import N_CLASSES, REGION_GROUPS, REGIONS
 from scsnet_bids.settings import RegionalSettings
 
@@ -256,7 +256,7 @@ def test_levels_pool_their_slices():
     maps = constant_maps(share)
     maps["FA"][:] = np.array([0.2, 0.4, 0.6, 0.8])
     level = np.array(["C4", "C4", "C3", ""])
-    table = measure_regions(share, maps, SPACING, None, SETTINGS, level=level)
+    table = measure_regions(share, maps, SPACING, None, SETTINGS, notes=SliceNotes(level))
     levels = table[table["scope"] == "level"]
     assert levels["level"].unique().tolist() == ["C4", "C3"]
     assert levels["slice"].isna().all()

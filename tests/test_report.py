@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from lxml import html
 
-from scsnet_bids import levels, noise, phantom, quality
+from scsnet_bids import levels, noise, quality
 from scsnet_bids.cli import main
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.errors import BusyError, GradientError, ScsnetError, SkippedSeries
@@ -34,19 +34,9 @@ HOSTILE = "sub-<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
-def run_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Run the app on a participant with a good series and one with too few b-vectors."""
-    root = tmp_path_factory.mktemp("report")
-    data = root / "data"
-    assert phantom.main([str(data), "--participants", "1", "--tiny"]) == 0
-    folder = data / "sub-01" / "dwi"
-    for end in ("nii.gz", "bval"):
-        shutil.copy(folder / f"sub-01_dwi.{end}", folder / f"sub-01_acq-bare_dwi.{end}")
-    (folder / "sub-01_acq-bare_dwi.bvec").write_text("1 0\n0 1\n0 0\n")
-    (root / "levels.tsv").write_text("slice\tlevel\n0-1\tC6\n2\tC5\n")
-    arguments = [str(data), str(root / "out"), "participant", "-w", str(root / "work")]
-    arguments += ["--levels", str(root / "levels.tsv")]
-    return {"out": root / "out", "code": main(arguments), "arguments": arguments}
+def run_once(phantom_run: dict[str, Any]) -> dict[str, Any]:
+    """Give the one run of the app on a phantom its short name."""
+    return phantom_run
 
 
 @pytest.fixture

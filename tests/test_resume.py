@@ -16,7 +16,9 @@ from scsnet_bids.cli import main
 from scsnet_bids.network.weights import SHIPPED
 
 AFTER_MOTION = {
-    "correct motion",
+    "estimate motion",
+    "apply correction",
+    "find outliers",
     "segment regions",
     "align b0 to dwi",
     "transfer regions",
@@ -110,7 +112,7 @@ def test_options_that_change_no_result_compute_nothing(job, words):
         ("[regional]\nlow_confidence = 0.99", {"measure regions", "unmix regions"}),
         ("[unmixing]\nleast_voxels = 3", {"transfer regions", "unmix regions"}),
         ("[alignment]\nmax_shift_mm = 1.4", {"align b0 to dwi"}),
-        ("[motion]\nmax_shift_mm = 3.9", {"correct motion"}),
+        ("[motion]\nmax_shift_mm = 3.9", {"estimate motion"}),
     ],
 )
 def test_a_changed_setting_starts_from_the_steps_that_have_it(job, setting, computed):
@@ -120,12 +122,12 @@ def test_a_changed_setting_starts_from_the_steps_that_have_it(job, setting, comp
     assert computed <= found
     assert not found & {"locate cord", "segment regions", "fit tensor"} - AFTER_MOTION
     if "motion" not in setting:
-        assert not found & {"correct motion", "locate cord", "segment regions", "fit tensor"}
+        assert not found & {"estimate motion", "locate cord", "segment regions", "fit tensor"}
     assert job("--config-file", str(config)) == set()
 
 
 def test_what_motion_correction_changes_is_computed_again(job):
-    assert job("--no-motion-correction") >= AFTER_MOTION
+    assert job("--motion", "none") >= AFTER_MOTION
 
 
 def test_changed_voxels_are_computed_again(job):
@@ -133,7 +135,7 @@ def test_changed_voxels_are_computed_again(job):
     raw = bytearray(gzip.decompress(image.read_bytes()))
     raw[-200:] = bytes(200)
     image.write_bytes(gzip.compress(bytes(raw)))
-    assert {"locate cord", "correct motion"} <= job()
+    assert {"locate cord", "estimate motion"} <= job()
 
 
 def test_new_weights_run_the_network_again(job, monkeypatch):

@@ -20,7 +20,7 @@ from scsnet_bids.settings import (
 
 def test_settings_come_back_from_their_file():
     settings = Settings(
-        gradients=GradientSettings(b0_max=12.5), motion=MotionSettings(enabled=False)
+        gradients=GradientSettings(b0_max=12.5), motion=MotionSettings(method="none")
     )
     assert settings_from_toml(settings_to_toml(settings)) == settings
 
@@ -47,12 +47,14 @@ def test_every_option_belongs_to_one_setting():
     ("text", "message"),
     [
         ("[motion", "must be TOML"),
-        ("b0_max = 3", "lie in a table such as .gradients.: b0_max does not"),
-        ("[movement]\nspeed = 3", "stage must be known: found movement; known are gradients"),
-        ("[motion]\nspeed = 3", "found speed; known are enabled"),
+        ("b0_max = 3", "lie in a table such as .derivatives.: b0_max does not"),
+        ("[movement]\nspeed = 3", "stage must be known: found movement; known are derivatives"),
+        ("[motion]\nspeed = 3", "found speed; known are method"),
         ('[gradients]\nb0_max = "50"', "b0_max in .gradients. must be a number.*found '50'"),
         ("[gradients]\nb0_max = true", "must be a number.*found True"),
-        ("[motion]\nenabled = 1", "must be true or false.*found 1"),
+        ("[alignment]\nenabled = 1", "must be true or false.*found 1"),
+        ('[motion]\nmethod = "best"', "must be one of slicewise, fsl, none: found 'best'"),
+        ("[denoising]\nmethod = false", "must be a word.*found False"),
         ("[gradients]\nb0_max = -1", "must be 0 or more: found -1"),
         ("[gradients]\nb0_max = nan", "must be 0 or more: found nan"),
         ("[segmentation]\ndevice = 0", "must be a word.*found 0"),
@@ -65,7 +67,7 @@ def test_bad_settings_are_named(text, message):
 
 def test_a_change_leaves_the_original_alone():
     settings = Settings()
-    changed = change_settings(settings, {("motion", "enabled"): False})
+    changed = change_settings(settings, {("motion", "method"): "none"})
     assert settings == Settings()
-    assert changed.motion == MotionSettings(enabled=False)
+    assert changed.motion == MotionSettings(method="none")
     assert changed.gradients is settings.gradients

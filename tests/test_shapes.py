@@ -10,7 +10,7 @@ import torch
 
 from scsnet_bids.errors import UsageError
 from scsnet_bids.images import Grid, Image, write_image
-from scsnet_bids.network.shapes import SCALE_TO_PAM50, read_shapes, symmetric_anatomies
+from scsnet_bids.training.shapes import SCALE_TO_PAM50, read_shapes, symmetric_anatomies
 
 SPACING_MM = np.array([0.5, 0.5])
 LATERAL, DORSAL, VENTRAL, GRAY = range(4)

@@ -64,15 +64,19 @@ def test_columns_that_say_nothing_are_left_out(tmp_path):
     assert "series" not in header
 
 
-def test_a_fieldmap_is_named_as_found_and_not_used(tmp_path):
-    folder = write_series(tmp_path, "sub-01", BVALS, B0FieldSource="field")
+@pytest.mark.parametrize(("direction", "word"), [("j", "used"), ("j-", "not used")])
+def test_a_fieldmap_is_used_or_the_plan_says_why_not(direction, word, tmp_path):
+    said = {"B0FieldSource": "field", "PhaseEncodingDirection": "j-"}
+    folder = write_series(tmp_path, "sub-01", BVALS, **said)
     (folder.parent / "fmap").mkdir()
-    (folder.parent / "fmap" / "sub-01_dir-PA_epi.nii.gz").touch()
+    image = nib.Nifti1Image(np.ones((32, 32, 4), np.int16), np.diag([0.9, 0.9, 5, 1]))
+    nib.save(image, folder.parent / "fmap" / "sub-01_dir-PA_epi.nii.gz")
     sidecar = folder.parent / "fmap" / "sub-01_dir-PA_epi.json"
-    sidecar.write_text('{"B0FieldIdentifier": "field"}')
+    said = {"B0FieldIdentifier": "field", "PhaseEncodingDirection": direction}
+    sidecar.write_text(json.dumps(said))
     text = plan(tmp_path)
-    assert text.splitlines()[2].endswith("not used")
-    assert "does not correct distortion" in text
+    assert text.splitlines()[2].split("  ")[-1].strip() == word
+    assert ("must be opposite" in " ".join(text.split())) == (word == "not used")
 
 
 def test_all_faults_of_all_series_are_told_at_once(tmp_path):

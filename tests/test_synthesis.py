@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from scsnet_bids.errors import UsageError
-from scsnet_bids.network.augment import draw_batch, mirror
-from scsnet_bids.network.dataset import Atlas, read_atlas
-from scsnet_bids.network.synthesis import Draws, draw_slices
+from scsnet_bids.network.model import mirror
 from scsnet_bids.regions import MIRROR, REGIONS, Side, Tissue
+from scsnet_bids.training.atlas import Atlas, read_atlas
+from scsnet_bids.training.augment import draw_batch
+from scsnet_bids.training.synthesis import Draws, draw_slices
 
 
 @pytest.fixture(scope="module")

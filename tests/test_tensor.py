@@ -177,3 +177,46 @@ def test_a_real_cord_has_the_fa_of_a_cord(shared_data):
     maps = fit_tensor(image.data, gradients, cord, SETTINGS)
     assert 0.5 < np.nanmean(maps.fa[cord]) < 0.85
     assert np.nanmean(np.abs(maps.direction[cord][:, 2])) > 0.9  # fibres run along the neck
+
+
+def spoil(series, lost, gain=0.2):
+    """Scale some slices of volumes, (n, k)."""
+    return np.where(lost.T, series * gain, series)
+
+
+def lose(n_lost):
+    """(n, k) of two slices, the lower of which lost its first weighted volumes."""
+    lost = np.zeros((N_B0 + N_DIRECTIONS, 2), dtype=bool)
+    lost[N_B0 : N_B0 + 2 * n_lost : 2, 0] = True
+    return lost
+
+
+def test_slices_without_weight_have_no_say(series, gradients):
+    lost = lose(8)
+    whole = fit_tensor(series, gradients, None, SETTINGS)
+    spoilt = fit_tensor(spoil(series, lost), gradients, None, SETTINGS)
+    weighed = fit_tensor(spoil(series, lost), gradients, None, SETTINGS, 1.0 - lost)
+    assert np.abs(spoilt.fa[..., 0] - whole.fa[..., 0]).min() > 0.02
+    np.testing.assert_allclose(weighed.fa, whole.fa, rtol=1e-6)
+    np.testing.assert_allclose(weighed.noise, 0, atol=1e-6)
+    np.testing.assert_array_equal(weighed.fa[..., 1], whole.fa[..., 1])
+
+
+def test_the_less_a_loss_counts_the_less_it_pulls(series, gradients):
+    lost = lose(4)
+    truth = fit_tensor(series, gradients, None, SETTINGS).md[0, 0, 0]
+    off = [
+        fit_tensor(spoil(series, lost, 0.7), gradients, None, SETTINGS, 1 - (1 - w) * lost).md
+        - truth
+        for w in (1.0, 0.5, 0.1)
+    ]
+    pulled = [o[0, 0, 0] for o in off]
+    assert pulled[0] > pulled[1] > pulled[2] > 0
+
+
+def test_a_slice_with_too_few_volumes_left_has_no_tensor(series, gradients):
+    lost = np.zeros((N_B0 + N_DIRECTIONS, 2), dtype=bool)
+    lost[N_B0:, 0] = np.abs(gradients.bvecs[N_B0:, 2]) < 0.7  # six around the poles are left
+    maps = fit_tensor(series, gradients, None, SETTINGS, 1.0 - lost)
+    assert np.isnan(maps.fa[..., 0]).all()
+    assert np.isfinite(maps.fa[..., 1]).all()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scsnet_bids.network.trials import Trials, train_briefly
+from scsnet_bids.training.trials import Trials, train_briefly
 
 
 class TinyNetwork(nn.Module):

@@ -12,7 +12,7 @@ from scsnet_bids.errors import ImageError
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 from scsnet_bids.region_tensor import METRICS, determined, fit_region_tensors
-from scsnet_bids.regional import measure_regions
+from scsnet_bids.regional import SliceNotes, measure_regions
 from scsnet_bids.regions import N_CLASSES, REGIONS
 from scsnet_bids.settings import GradientSettings, RegionalSettings, UnmixingSettings
 from scsnet_bids.sharpening import PlacedRegions, fit_outline, sharpen_probability
@@ -107,6 +107,26 @@ def test_covariance_tells_that_neighbours_err_against_each_other(phantom, rng) -
     assert unmixed.covariance == pytest.approx(
         unmixed.covariance.swapaxes(-1, -2), rel=1e-6, abs=1e-15, nan_ok=True
     )
+
+
+def test_a_tensor_is_determined_by_volumes_that_are_spread() -> None:
+    gradients = simulate(replace(STILL, slices=1), 1).gradients
+    is_b0, along_z = gradients.bvals == 0, np.abs(gradients.bvecs[:, 2])
+    one_in_two = np.arange(is_b0.size) % 2 == 0
+    weights = [
+        is_b0 | one_in_two,
+        is_b0 | (along_z > 0.5),
+        is_b0 | (along_z > 0.9),
+        ~is_b0,
+        np.zeros_like(is_b0),
+    ]
+    assert determined(np.array(weights, float), gradients).tolist() == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_lost_slices_have_no_say_with_weight_zero(phantom) -> None:
@@ -274,7 +294,7 @@ def table(phantom) -> pd.DataFrame:
     maps = {metric: np.where(share[..., 0] < 1, v, 0) for metric, v in values.items()}
     level = np.array(["C5", "C5", "C4", "C4", ""])
     spacing = phantom.grid.spacing_mm
-    return measure_regions(share, maps, spacing, None, RegionalSettings(), level=level)
+    return measure_regions(share, maps, spacing, None, RegionalSettings(), notes=SliceNotes(level))
 
 
 def row(table: pd.DataFrame, **wanted: object) -> pd.Series:
@@ -374,6 +394,16 @@ def test_every_slice_finds_its_own_outline(phantom, rng) -> None:
     assert outline.area_ratio[0] < 0.95
     assert outline.area_ratio[1] > 1.05
     assert not outline.at_limit.any()
+
+
+def test_volumes_that_do_not_count_have_no_say_in_the_outline(phantom, rng) -> None:
+    series, is_b0 = noisy(phantom.series, rng, 1000 / 15), phantom.gradients.bvals == 0
+    counted = np.ones((is_b0.size, 5), dtype=bool)
+    counted[9::3, 2] = False
+    spoilt = np.where(counted.T, series, 50.0)
+    found = fit_outline(spoilt, is_b0, placed(phantom, 0.0), counted)
+    again = fit_outline(np.where(counted.T, series, 3e3), is_b0, placed(phantom, 0.0), counted)
+    np.testing.assert_array_equal(found.withdrawal, again.withdrawal)
 
 
 def test_an_outline_far_off_is_at_its_limit(phantom) -> None:

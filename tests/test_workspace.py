@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from scsnet_bids.errors import OutputError
 from scsnet_bids.workspace import (
+    need_temporary_folder,
     refuse_foreign_results,
     remove_half_written,
     remove_results,
@@ -92,3 +94,14 @@ def test_half_written_files_of_a_run_go_and_those_of_others_stay(tmp_path):
         ".notes_sub-01_x",
         "sub-01_desc-preproc_dwi.nii.gz",
     ]
+
+
+def test_the_work_folder_serves_where_there_is_no_folder_for_temporary_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", "")
+    with pytest.raises(OutputError, match="too long to serve"):
+        need_temporary_folder(tmp_path / ("x" * 80))
+    short = Path("/w")
+    need_temporary_folder(short)
+    assert tempfile.gettempdir() == os.environ["TMPDIR"] == "/w"

@@ -12,6 +12,7 @@ from scsnet_bids.workflows.graph import new_graph
 
 from scsnet_bids import __version__
 from scsnet_bids.images import read_grid
+from scsnet_bids.prior_results import find_prior, settings_of_run
 from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
 
@@ -82,11 +83,13 @@ def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
     -------
     nipype Workflow that needs no inputs
     """
+    settings = settings_of_run(run, settings)
     graph = new_graph(run_graph_name(run), RUN_INPUTS, ())
     inputnode = graph.get_node("inputnode")
     inputnode.inputs.trait_set(dwi=str(run.image), bval=str(run.bval), bvec=str(run.bvec))
-    motion_wf = motion.init_motion_wf(settings)
-    segmentation_wf = segmentation.init_segmentation_wf(settings)
+    motion_wf = motion.init_motion_wf(run, settings)
+    cord_mask = find_prior(run, settings.derivatives.folders).cord_mask
+    segmentation_wf = segmentation.init_segmentation_wf(settings, cord_mask)
     tensor_wf = tensor.init_tensor_wf(settings.gradients)
     regional_wf = regional.init_regional_wf(run, settings)
     reports_wf = reports.init_reports_wf(out_dir, run, settings)
@@ -106,6 +109,15 @@ def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
     _connect_by_name(graph, stages, tensor_wf, tensor.INPUTS)
     _connect_by_name(graph, stages, regional_wf, regional.INPUTS)
     _connect_by_name(graph, stages, reports_wf, reports.INPUTS)
+    if settings.denoising.removes_something:
+        noise = "removed_noise"
+        graph.connect(motion_wf, f"denoise_series.{noise}", regional_wf, f"unmix_regions.{noise}")
+    if settings.motion.flirt_matrices:
+        write_flirt_matrices = outputs.init_write_flirt_matrices(out_dir, run)
+        moved = "orig_to_dwiref"
+        graph.connect(motion_wf, f"outputnode.{moved}", write_flirt_matrices, moved)
+    if _takes(save_derivatives, "field"):
+        graph.connect(motion_wf, "outputnode.field", save_derivatives, "field")
     for stage, products in stages.items():
         saved = [
             (f"outputnode.{name}", name) for name in products if _takes(save_derivatives, name)

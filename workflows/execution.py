@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +26,10 @@ from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins.linear import LinearPlugin
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
+from nipype.pipeline.plugins.slurm import SLURMPlugin
 
 from scsnet_bids.errors import ScsnetError
+from scsnet_bids.plugin_files import LINEAR, SLURM, PluginChoice
 
 LOST_WORKER = (
     "A worker process was killed, most often because the machine ran out of memory. "
@@ -47,6 +51,7 @@ class Limits:
     memory_gb : in all, for steps that run at the same time
     stop_on_first_crash : start no other step once one has failed
     verbosity : 0 for the progress display alone, 1 and 2 for what Nipype says
+    plugin : how the steps are run
     """
 
     n_processors: int = 1
@@ -54,6 +59,45 @@ class Limits:
     memory_gb: float = math.inf
     stop_on_first_crash: bool = False
     verbosity: int = 0
+    plugin: PluginChoice = field(default_factory=PluginChoice)
+
+
+class GuardedSlurmPlugin(SLURMPlugin):  # type: ignore[misc]
+    """SLURM with a job for every step, of which none is left in the queue at the end."""
+
+    def run(self, graph: pe.Workflow, config: Any, updatehash: bool = False) -> Any:
+        """Run a graph; whatever ends it, jobs that are still in the queue are taken out."""
+        try:
+            return super().run(graph, config, updatehash)
+        finally:
+            if self._pending:
+                subprocess.run(["scancel", *map(str, self._pending)], check=False)
+
+    def _submit_batchtask(self, scriptfile: str, node: pe.Node) -> int:
+        """Submit the script of a node with what the node needs; what the user asks for wins."""
+        folder = Path(scriptfile).parent
+        words = [
+            *("sbatch", "--parsable", f"--job-name={node.fullname}"),
+            f"--output={folder}/slurm-%j.out",
+            f"--mem={math.ceil(1024 * node.mem_gb)}M",
+            f"--cpus-per-task={node.n_procs}",
+            *shlex.split(self._sbatch_args or ""),
+            scriptfile,
+        ]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"SLURM took no job ({shlex.join(words)}): {done.stderr.strip()}")
+        task = int(done.stdout.strip().partition(";")[0])
+        self._pending[task] = node.output_dir()
+        return task
+
+    def _is_pending(self, taskid: int) -> bool:
+        """Tell whether a job waits or runs; a scheduler that does not answer is asked again."""
+        words = ["squeue", "--noheader", "--format=%i", f"--jobs={taskid}"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return bool(done.stdout.strip())
+        return "Invalid job id" not in done.stderr
 
 
 class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
@@ -244,8 +288,10 @@ def _is_reusable(node: pe.Node) -> bool:
     return bool(present and current)
 
 
-def _make_plugin(limits: Limits, progress: Progress) -> LinearPlugin | MultiProcPlugin:
-    """Choose how to run: in this process, or in guarded workers."""
+def _make_plugin(
+    limits: Limits, progress: Progress
+) -> LinearPlugin | MultiProcPlugin | SLURMPlugin:
+    """Choose how to run: in this process, in guarded workers, or in jobs of their own."""
     arguments: dict[str, Any] = {
         "status_callback": progress,
         "n_procs": limits.n_processors,
@@ -254,7 +300,10 @@ def _make_plugin(limits: Limits, progress: Progress) -> LinearPlugin | MultiProc
         "memory_gb": max(limits.memory_gb - PARENT_GB, 0.1),
         "raise_insufficient": False,
     }
-    if limits.n_processors <= limits.threads:
+    if limits.plugin.name == SLURM:
+        told = {"status_callback": progress, **limits.plugin.arguments}
+        return GuardedSlurmPlugin(plugin_args=told)
+    if limits.plugin.name == LINEAR or limits.n_processors <= limits.threads:
         return LinearPlugin(arguments)
     # A forked copy of a process that has loaded torch may deadlock in its thread pool; what takes
     # longest to import otherwise is loaded once for all workers.
@@ -273,6 +322,8 @@ def _configure(graph: pe.Workflow, work_dir: Path, log_dir: Path, limits: Limits
         "stop_on_first_crash": str(limits.stop_on_first_crash).lower(),
         "create_report": "false",
         "check_version": "false",
+        # How long the result of a job on another node may take to be seen on this one.
+        "job_finished_timeout": "30",
     }
     _quieten_nipype(limits.verbosity)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from scsnet_bids.derivatives import (
     output_path,
     raw_uri,
 )
-from scsnet_bids.interfaces import SaveDerivatives
+from scsnet_bids.fieldmaps import DistortionPlan, plan_distortion
+from scsnet_bids.interfaces import SaveDerivatives, WriteFlirtMatrices
 from scsnet_bids.levels import SHAPE_COLUMNS
+from scsnet_bids.outlier_table import FRACTION_COLUMN, OUTLIER_COLUMNS
+from scsnet_bids.prior_results import find_taken, prior_uri
 from scsnet_bids.quality import QUALITY_COLUMNS
 from scsnet_bids.regional import REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGIONS
@@ -75,6 +78,25 @@ def init_save_figures(out_dir: Path, run: DwiRun, pictures: Sequence[str], name:
     return pe.Node(SaveDerivatives(listed), name=name)
 
 
+def init_write_flirt_matrices(out_dir: Path, run: DwiRun) -> pe.Node:
+    """Build the node that writes a run's displacements as a folder of FLIRT matrices.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    run : the run
+
+    Returns
+    -------
+    nipype Node
+    """
+    entities = {"from": "orig", "to": "dwiref", "mode": "image", "desc": "flirt"}
+    folder = output_path(out_dir, run, suffix="xfm", extension=".mat", **entities)
+    return pe.Node(
+        WriteFlirtMatrices(dwi=str(run.image), folder=str(folder)), name="write_flirt_matrices"
+    )
+
+
 def list_derivatives(out_dir: Path, run: DwiRun, settings: Settings) -> list[Derivative]:
     """List everything that a run leaves behind.
 
@@ -88,13 +110,21 @@ def list_derivatives(out_dir: Path, run: DwiRun, settings: Settings) -> list[Der
     -------
     list of Derivative
     """
-    names = _Names(out_dir, run)
+    names, prior = _Names(out_dir, run), _prior_uris(run, settings)
+    plan = plan_distortion(run, settings)
     return [
-        *_series_derivatives(names, read_metadata(run)),
-        *_region_derivatives(names, settings),
+        *_series_derivatives(names, read_metadata(run), settings, prior, plan),
+        *_field_derivatives(names, plan),
+        *_region_derivatives(names, settings, prior),
         *_map_derivatives(names, settings),
-        *_table_derivatives(names),
+        *_table_derivatives(names, prior),
     ]
+
+
+def _prior_uris(run: DwiRun, settings: Settings) -> dict[str, str]:
+    """Where what is taken from other tools comes from, by kind."""
+    folders = settings.derivatives.folders
+    return {kind: prior_uri(path, folders) for kind, path in find_taken(run, settings).items()}
 
 
 class _Names:
@@ -121,12 +151,41 @@ class _Names:
         return describe_image(description, sources, self.reference, **fields)
 
 
-def _series_derivatives(names: _Names, metadata: dict[str, Any]) -> Iterator[Derivative]:
+MADE_BY = {
+    "slicewise": "in-plane motion corrected slice by slice",
+    "fsl": "motion and eddy currents corrected by FSL eddy",
+    "none": "motion not corrected",
+    "mppca": "noise removed by MP-PCA",
+    "patch2self": "noise removed by Patch2Self",
+}
+"""What the sidecar of the series says of each method."""
+
+
+def _describe_series(settings: Settings) -> str:
+    """Say what was done to a series, in the order in which it was done."""
+    noise, motion = settings.denoising, settings.motion.method
+    done = [MADE_BY[noise.method]] * (noise.method != "none")
+    done += ["Gibbs ringing removed"] * noise.degibbs + [MADE_BY[motion]]
+    return f"Diffusion series, {', '.join(done)}."
+
+
+def _series_derivatives(
+    names: _Names,
+    metadata: dict[str, Any],
+    settings: Settings,
+    prior: Mapping[str, str],
+    plan: DistortionPlan,
+) -> Iterator[Derivative]:
     """Corrected series, its gradients and the B0 image."""
+    taken = "Diffusion series as another tool has corrected it; not corrected again."
     series = names.image(
-        "Diffusion series, in-plane motion corrected slice by slice.",
-        names.raw,
+        taken if "series" in prior else _describe_series(settings),
+        prior.get("series", names.raw),
         **carry_over(metadata),
+        DistortionCorrection={
+            "Method": plan.method,
+            "Description": f"Distortion was {plan}.",
+        },
     )
     yield Derivative("corrected_dwi", names.path("dwi", ".nii.gz", desc="preproc"), series)
     for field in ("bval", "bvec"):
@@ -135,24 +194,49 @@ def _series_derivatives(names: _Names, metadata: dict[str, Any]) -> Iterator[Der
     yield Derivative("b0", names.path("dwiref", ".nii.gz", desc="b0"), b0)
 
 
-def _region_derivatives(names: _Names, settings: Settings) -> Iterator[Derivative]:
+def _field_derivatives(names: _Names, plan: DistortionPlan) -> Iterator[Derivative]:
+    """Field that distorted the series, where it was estimated."""
+    if plan.pair is None:
+        return
+    entities = {"from": "dwiref", "to": "orig", "mode": "image", "desc": "distortion"}
+    sidecar = names.image(
+        "Distortion: how far what lies at a voxel is seen displaced in the acquired series along "
+        "the phase-encode axis, toward the patient's left or back.",
+        names.raw,
+        f"bids:raw:{_below_dataset(plan.pair.image)}",
+        Units="mm",
+    )
+    yield Derivative("field", names.path("xfm", ".nii.gz", **entities), sidecar)
+
+
+def _below_dataset(path: Path) -> str:
+    """Path of a raw image below its dataset."""
+    levels = [n for n, part in enumerate(path.parts) if part.startswith("sub-")]
+    return Path(*path.parts[min(levels, default=0) :]).as_posix()
+
+
+def _region_derivatives(
+    names: _Names, settings: Settings, prior: Mapping[str, str]
+) -> Iterator[Derivative]:
     """Cord, labels and shares in DTI space."""
     own = " The weights are not those of the package." if settings.segmentation.weights else ""
-    sources = (names.reference, names.series)
+    given = [prior["cord_mask"]] if "cord_mask" in prior else []
+    sources = (names.reference, names.series, *given)
+    outline = " The outline of the cord was given." if given else ""
     mask = names.image(
-        "Spinal cord: voxels that the cord fills at least half.", *sources, Type="ROI"
+        "Spinal cord: voxels that the cord fills at least half." + outline, *sources, Type="ROI"
     )
     yield Derivative("cord_mask", names.path("mask", ".nii.gz", label="SC"), mask)
     labels = names.image(
         "Eight cord regions by SCS-Net. The cord's edge is seen in the image; the borders inside "
-        "it are mostly learned anatomy, placed in the cord that was found." + own,
+        "it are mostly learned anatomy, placed in the cord that was found." + outline + own,
         *sources,
         Manual=False,
     )
     yield Derivative("region_label", names.path("dseg", ".nii.gz", seg=SEGMENTATION), labels)
     yield Derivative("region_lut", names.path("dseg", ".tsv", seg=SEGMENTATION))
     shares = names.image(
-        "Part of each voxel that the background and each region fill." + own,
+        "Part of each voxel that the background and each region fill." + outline + own,
         *sources,
         LabelMap=["background", *(region.name for region in REGIONS)],
         Manual=False,
@@ -190,11 +274,16 @@ def _map_path(names: _Names, param: str) -> Path:
     return names.path("dwimap", ".nii.gz", model=MODEL, param=param)
 
 
-def _table_derivatives(names: _Names) -> Iterator[Derivative]:
+def _table_derivatives(names: _Names, prior: Mapping[str, str]) -> Iterator[Derivative]:
     """Tables, each with its columns described."""
     slicewise = {"mode": "image", "desc": "slicewise"}
     entities: dict[str, tuple[str, dict[str, str], dict[str, dict[str, Any]]]] = {
-        "confounds": ("timeseries", {"desc": "confounds"}, CONFOUND_COLUMNS),
+        "confounds": (
+            "timeseries",
+            {"desc": "confounds"},
+            CONFOUND_COLUMNS | FRACTION_COLUMN,
+        ),
+        "outliers": ("scalarstats", {"desc": "outliers"}, OUTLIER_COLUMNS),
         "orig_to_dwiref": ("xfm", {"from": "orig", "to": "dwiref", **slicewise}, SHIFT_COLUMNS),
         "dwiref_to_dwi": (
             "xfm",
@@ -214,4 +303,7 @@ def _table_derivatives(names: _Names) -> Iterator[Derivative]:
         ),
     }
     for field, (suffix, named, columns) in entities.items():
-        yield Derivative(field, names.path(suffix, ".tsv", **named), columns)
+        described = dict(columns)
+        if "level" in columns and "levels" in prior:
+            described["level"] = {**columns["level"], "Sources": [prior["levels"]]}
+        yield Derivative(field, names.path(suffix, ".tsv", **named), described)

@@ -8,13 +8,15 @@ from scsnet_bids.workflows.tensor import SCALAR_MAPS
 
 from scsnet_bids.interfaces import MeasureRegions, SummariseQuality, UnmixRegions
 from scsnet_bids.level_files import find_levels
+from scsnet_bids.prior_results import level_source
 from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
+from scsnet_bids.slice_marks import read_marks
 
 PLACED = ("region_probability", "dwiref_to_dwi", "outline_table")
 MEASURED = ("region_share", "cord_found", *SCALAR_MAPS, *PLACED)
 CORRECTED = ("corrected_dwi", "corrected_bval", "corrected_bvec")
-UNMIXED = ("region_share", "region_share_b0", "noise", "orig_to_dwiref", *PLACED)
+UNMIXED = ("region_share", "region_share_b0", "noise", "orig_to_dwiref", "outliers", *PLACED)
 JUDGED = (
     "b0",
     "noise",
@@ -23,6 +25,7 @@ JUDGED = (
     "cord_mask",
     "region_share",
     "orig_to_dwiref",
+    "outliers",
     "dwiref_to_dwi",
     "outline_table",
 )
@@ -50,6 +53,7 @@ def init_regional_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
     fa, md, ad, rd, tensor, direction, noise : what the tensor fit gave
     b0 : B0 image
     orig_to_dwiref, dwiref_to_dwi : tables, displacements
+    outliers : table, how much each slice of each volume counts
 
     Outputs
     -------
@@ -67,8 +71,10 @@ def init_regional_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
         ),
         name="measure_regions",
     )
-    if levels := find_levels(run, settings.regional.levels):
+    if levels := find_levels(run, level_source(run, settings)):
         measure_regions.inputs.levels = str(levels)
+    if failed := read_marks(settings.regional.exclude_slices).get(run.prefix):
+        measure_regions.inputs.excluded = list(failed)
     unmix_regions = pe.Node(
         UnmixRegions(gradient_settings=settings.gradients, unmixing_settings=settings.unmixing),
         name="unmix_regions",

@@ -14,7 +14,7 @@ from scsnet_bids.settings import Settings
 
 REGIONS_SHOWN = ("b0", "mean_dwi", "fa", "direction", "region_share", "dwiref_to_dwi")
 MOTION_SHOWN = ("dwi", "bval", "bvec", "corrected_dwi", "orig_to_dwiref", "region_share")
-PLOTTED = ("region_table", "shape_table")
+PLOTTED = ("region_table", "shape_table", "outliers")
 INPUTS = tuple(dict.fromkeys(REGIONS_SHOWN + MOTION_SHOWN + PLOTTED))
 
 
@@ -34,7 +34,7 @@ def init_reports_wf(out_dir: Path, run: DwiRun, settings: Settings) -> pe.Workfl
     dwiref_to_dwi, orig_to_dwiref : tables, displacements
     dwi, bval, bvec : the series as it was acquired
     corrected_dwi : the corrected series
-    region_table, shape_table : tables that are plotted
+    region_table, shape_table, outliers : tables that are plotted
     """
     graph = new_graph("reports_wf", INPUTS, ())
     inputnode = graph.get_node("inputnode")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nipype.pipeline import engine as pe
 from scsnet_bids.workflows.graph import new_graph
 
-from scsnet_bids.interfaces import AlignB0ToDwi, SegmentRegions, TransferRegions
+from scsnet_bids.interfaces import AlignB0ToDwi, FitRegionsToMask, SegmentRegions, TransferRegions
 from scsnet_bids.network.weights import weights_path, weights_sha256
 from scsnet_bids.settings import Settings
 
@@ -18,18 +20,24 @@ TRANSFERRED = (
     "cord_mask",
 )
 CORRECTED = ("corrected_dwi", "corrected_bval", "corrected_bvec")
-INPUTS = ("b0", "mean_dwi", "cord_centre", *CORRECTED)
+INPUTS = ("b0", "mean_dwi", "cord_centre", *CORRECTED, "outliers")
 OUTPUTS = ("region_probability", "cord_found", "dwiref_to_dwi", *TRANSFERRED)
 
 
-def init_segmentation_wf(settings: Settings) -> pe.Workflow:
+def init_segmentation_wf(settings: Settings, cord_mask: Path | None = None) -> pe.Workflow:
     """Build the graph that segments the cord and its regions.
+
+    Parameters
+    ----------
+    settings : of the run
+    cord_mask : mask that somebody else has made, whose outline is taken; None finds the cord
 
     Inputs
     ------
     b0, mean_dwi : averages of the corrected series
     corrected_dwi, corrected_bval, corrected_bvec : the corrected series
     cord_centre : table, centre of the cord per slice
+    outliers : table, how much each slice of each volume counts
 
     Outputs
     -------
@@ -53,22 +61,39 @@ def init_segmentation_wf(settings: Settings) -> pe.Workflow:
         AlignB0ToDwi(alignment_settings=settings.alignment), name="align_b0_to_dwi"
     )
     transfer_regions = pe.Node(
-        TransferRegions(gradient_settings=settings.gradients, unmixing_settings=settings.unmixing),
+        TransferRegions(
+            gradient_settings=settings.gradients,
+            unmixing_settings=settings.unmixing,
+            outline_given=cord_mask is not None,
+        ),
         name="transfer_regions",
     )
     # Probabilities on the network's grid, in B0 space.
     graph.connect([(inputnode, segment_regions, [("b0", "b0"), ("cord_centre", "cord_centre")])])
-    segmented = [(name, name) for name in ("region_probability", "cord_found")]
-    graph.connect([(segment_regions, outputnode, segmented)])
     # How far the cord of the mean DWI lies from that of the B0 image.
     graph.connect(inputnode, "mean_dwi", align_b0_to_dwi, "mean_dwi")
     probability = [("region_probability", "region_probability")]
     graph.connect([(segment_regions, align_b0_to_dwi, probability)])
     graph.connect(align_b0_to_dwi, "dwiref_to_dwi", outputnode, "dwiref_to_dwi")
+    # The outline of the cord: the network's, or that of a mask.
+    outlined = segment_regions
+    if cord_mask is not None:
+        outlined = _init_fit_regions_to_mask(settings, cord_mask)
+        graph.connect(inputnode, "mean_dwi", outlined, "mean_dwi")
+        graph.connect([(segment_regions, outlined, probability)])
+        graph.connect(align_b0_to_dwi, "dwiref_to_dwi", outlined, "dwiref_to_dwi")
+    segmented = [(name, name) for name in ("region_probability", "cord_found")]
+    graph.connect([(outlined, outputnode, segmented)])
     # One resampling to the voxels of the maps; the series says how large the cord is.
     series = [(name, name.removeprefix("corrected_")) for name in CORRECTED]
-    graph.connect([(inputnode, transfer_regions, series)])
-    graph.connect([(segment_regions, transfer_regions, probability)])
+    graph.connect([(inputnode, transfer_regions, [*series, ("outliers", "outliers")])])
+    graph.connect([(outlined, transfer_regions, probability)])
     graph.connect(align_b0_to_dwi, "dwiref_to_dwi", transfer_regions, "dwiref_to_dwi")
     graph.connect([(transfer_regions, outputnode, [(name, name) for name in TRANSFERRED])])
     return graph
+
+
+def _init_fit_regions_to_mask(settings: Settings, cord_mask: Path) -> pe.Node:
+    """Build the node that places the regions in a mask."""
+    interface = FitRegionsToMask(cord_mask=str(cord_mask), unmixing_settings=settings.unmixing)
+    return pe.Node(interface, name="fit_regions_to_mask")

@@ -8,7 +8,7 @@ from scsnet_bids.workflows.graph import new_graph
 from scsnet_bids.interfaces import FitTensor
 from scsnet_bids.settings import GradientSettings
 
-INPUTS = ("corrected_dwi", "corrected_bval", "corrected_bvec")
+INPUTS = ("corrected_dwi", "corrected_bval", "corrected_bvec", "outliers")
 SCALAR_MAPS = ("fa", "md", "ad", "rd")
 OUTPUTS = (*SCALAR_MAPS, "tensor", "direction", "noise")
 
@@ -19,6 +19,7 @@ def init_tensor_wf(settings: GradientSettings) -> pe.Workflow:
     Inputs
     ------
     corrected_dwi, corrected_bval, corrected_bvec : the corrected series
+    outliers : table, how much each slice of each volume counts
 
     Outputs
     -------

@@ -10,6 +10,7 @@ PICTURES = (
     "uncorrectedlines",
     "correctedlines",
     "displacement",
+    "carpet",
     "faprofile",
     "mdprofile",
     "asymmetry",

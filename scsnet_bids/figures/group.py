@@ -6,13 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from scsnet_bids.figures.plots import ACCENT, INK, SCALE, figure_to_svg, styled
+from scsnet_bids.figures.plots import (
+    ACCENT,
+    BAND_DEVIATIONS,
+    INK,
+    SCALE,
+    figure_to_svg,
+    styled,
+)
 from scsnet_bids.regions import REGIONS, Side, Tissue
 from scsnet_bids.vertebrae import level_rank
 
@@ -23,6 +31,10 @@ GROUP_STYLES = (
     ("#CC79A7", ":", "D"),
 )
 """Colour, line and mark of each group; the fifth looks like the first again."""
+PERSON_COLORS = tuple(color for color, _, _ in GROUP_STYLES)
+FEW_PEOPLE = 12
+"""So many are drawn with their intervals, side by side."""
+MOST_NAMED = 40
 FAINTEST = 0.08
 SIGNIFICANT = 0.05
 ROW_INCH = 0.17
@@ -153,6 +165,111 @@ def _explain_groups(figure: Figure, groups: Sequence[str]) -> None:
     marks = []
     for n, group in enumerate(groups):
         color, line, mark = GROUP_STYLES[n % len(GROUP_STYLES)]
-        words = group.replace("$", r"\$")
+        words = _plain(group)
         marks.append(Line2D([], [], color=color, ls=line, marker=mark, lw=2, ms=4.5, label=words))
     figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False)
+
+
+def draw_sessions(changes: pd.DataFrame, metric: str) -> str:
+    """Draw everybody's sessions side by side: unmixed values of the whole cord with their errors.
+
+    Parameters
+    ----------
+    changes : rows of the whole cord, of the metric and both sides, with the columns of
+        ``scsnet_bids.group.changes``
+    metric : ``FA`` or ``MD``
+
+    Returns
+    -------
+    str, SVG document; one line per person, 95 % intervals for up to ``FEW_PEOPLE``
+    """
+    factor, label = SCALE[metric]
+    sessions = list(dict.fromkeys([*changes["first_session"], *changes["session"]]))
+    with styled(height_inch=5.2) as figure:
+        panels = figure.subplots(2, 2, sharex=True, sharey=True)
+        for axes, tissue in zip(panels.flat, Tissue, strict=True):
+            rows = changes[changes["region"] == str(tissue)]
+            people = [own for _, own in rows.groupby("participant_id", sort=False)]
+            for n, own in enumerate(people):
+                _draw_person(axes, own, sessions, factor, n, len(people))
+            axes.set_title(str(tissue).replace("_", " ").capitalize())
+            axes.set_xticks(range(len(sessions)), [_plain(name) for name in sessions])
+            axes.set_xlim(-0.3, len(sessions) - 0.7)
+        for axes in panels[:, 0]:
+            axes.set_ylabel(label)
+    return figure_to_svg(figure, f"{metric} of the sessions side by side")
+
+
+def draw_changes(changes: pd.DataFrame, metric: str) -> str:
+    """Draw the change of every person with its 95 % interval.
+
+    Parameters
+    ----------
+    changes : as for :func:`draw_sessions`
+    metric : ``FA`` or ``MD``
+
+    Returns
+    -------
+    str, SVG document; more than ``MOST_NAMED`` people are drawn in order of size, without names
+    """
+    factor, label = SCALE[metric]
+    sessions = list(dict.fromkeys(changes["session"]))
+    people = list(dict.fromkeys(changes["participant_id"]))
+    named = len(people) <= MOST_NAMED
+    with styled(height_inch=max(5.2, 1.2 + 0.26 * len(people)) if named else 5.2) as figure:
+        panels = figure.subplots(2, 2, sharex=True, sharey=True)
+        for axes, tissue in zip(panels.flat, Tissue, strict=True):
+            rows = changes[(changes["region"] == str(tissue)) & changes["change"].notna()]
+            for n, session in enumerate(sessions):
+                own = rows[rows["session"] == session].sort_values("change")
+                place = own["participant_id"].map(people.index) if named else range(len(own))
+                height = np.asarray(place, float) + 0.6 * (n + 0.5) / len(sessions) - 0.3
+                _draw_changes_of_session(axes, own, height, factor, n)
+            axes.axvline(0, color=INK, lw=0.8)
+            axes.set_title(str(tissue).replace("_", " ").capitalize())
+        if named:
+            axes.set_yticks(range(len(people)), [_plain(name) for name in people], fontsize=7)
+            axes.set_ylim(len(people) - 0.4, -0.6)
+        else:
+            axes.set_yticks([])
+        for axes in panels[-1]:
+            axes.set_xlabel(f"change of {label}")
+        if len(sessions) > 1:
+            _explain_groups(figure, sessions)
+    return figure_to_svg(figure, f"Changes of {metric}")
+
+
+def _draw_changes_of_session(
+    axes: Axes, rows: pd.DataFrame, height: npt.NDArray[Any], factor: float, number: int
+) -> None:
+    """Draw the changes up to one session, in its own colour and mark."""
+    color, _, mark = GROUP_STYLES[number % len(GROUP_STYLES)]
+    few = len(rows) <= MOST_NAMED
+    ends = rows[["change_low", "change_high"]].to_numpy(float) * factor
+    axes.hlines(height, *ends.T, color=color, lw=1.0 if few else 0.5)
+    axes.plot(
+        rows["change"] * factor, height, mark, color=color, ms=3.6 if few else 1.6, mec="none"
+    )
+
+
+def _draw_person(
+    axes: Axes, rows: pd.DataFrame, sessions: Sequence[str], factor: float, number: int, total: int
+) -> None:
+    """Draw a person's sessions, joined by a line; a session without a value is a gap."""
+    first = rows.iloc[0]
+    points = {first["first_session"]: (first["first_value"], first["first_uncertainty"])}
+    points |= {s: (v, e) for s, v, e in rows[["session", "value", "uncertainty"]].to_numpy()}
+    place = np.array([sessions.index(name) for name in points], float)
+    value, error = np.array(list(points.values()), dtype=float).T * factor
+    few = total <= FEW_PEOPLE
+    color = ACCENT if not few else PERSON_COLORS[number % len(PERSON_COLORS)]
+    place += (number - (total - 1) / 2) * 0.3 / total if few else 0.0
+    faint = 1.0 if few else max(FAINTEST, min(0.5, 8 / total))
+    axes.plot(place, value, "-o", color=color, ms=3.2 if few else 0, lw=1.0, alpha=faint)
+    if few:
+        axes.vlines(place, value - BAND_DEVIATIONS * error, value + BAND_DEVIATIONS * error, color)
+
+
+def _plain(word: str) -> str:
+    """Keep a word from being read as a formula."""
+    return word.replace("$", r"\$")

@@ -21,11 +21,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from scsnet_bids.compression import find_most_compressed
 from scsnet_bids.regions import REGIONS, Region, Side, Tissue
+from scsnet_bids.slice_marks import EXCLUDED
 
 FloatArray = npt.NDArray[np.floating]
 
-INK, ACCENT, FAINT = "#1d2733", "#0b5c8a", "#c9d1d9"
+INK, SOFT, ACCENT, FAINT = "#1d2733", "#55616e", "#0b5c8a", "#c9d1d9"
 WIDTH_INCH = 6.0
 BAND_DEVIATIONS = 1.96
 """Half width of a band in standard deviations: 95 %."""
@@ -103,6 +105,7 @@ def plot_profiles(regions: pd.DataFrame, metric: str) -> Figure:
                 flagged = rows["unmixed_flag"].notna().to_numpy()
                 _draw_side(axes, rows.index.to_numpy(), value, deviation, flagged, region)
             axes.set_title(_words(tissue))
+            show_levels(axes, regions[regions["scope"] == "slice"])
         low, high = panels[0, 0].get_ylim()
         panels[0, 0].set_ylim(max(low, 0), min(high, LARGEST[metric]))
         _label_grid(figure, panels, label)
@@ -131,6 +134,7 @@ def plot_asymmetry(regions: pd.DataFrame, metric: str) -> Figure:
             axes.fill_between(index, value - half, value + half, color=ACCENT, alpha=0.18, lw=0)
             axes.plot(index, value, "-o", color=ACCENT, ms=3.5, lw=1.4)
             axes.set_title(_words(tissue))
+            show_levels(axes, regions[regions["scope"] == "slice"])
         _label_grid(figure, panels, f"asymmetry of {metric}")
     return figure
 
@@ -180,6 +184,7 @@ def plot_shape(shape: pd.DataFrame) -> Figure:
         "Compression ratio (front-back / right-left)": [("compression_ratio", "-", "o", "")],
     }
     flagged = shape["flag"].notna().to_numpy()
+    flattest = find_most_compressed(shape)
     with styled(5.4) as figure:
         panels = figure.subplots(3, 1, sharex=True)
         for axes, (title, columns) in zip(panels, series.items(), strict=True):
@@ -191,6 +196,9 @@ def plot_shape(shape: pd.DataFrame) -> Figure:
             if len(columns) > 1:
                 axes.legend(frameon=False, ncols=2, loc="upper right", borderpad=0)
             axes.margins(y=0.2)
+            show_levels(axes, shape)
+            if flattest is not None:
+                axes.axvline(flattest.slice, color=INK, lw=0.9, ls=":")
         _label_slices(panels[-1])
     return figure
 
@@ -228,6 +236,31 @@ def plot_displacement(shift_mm: FloatArray, trusted: npt.NDArray[np.bool_]) -> F
     return figure
 
 
+def show_levels(axes: Axes, rows: pd.DataFrame) -> None:
+    """Name the vertebral levels along the lower edge of a plot, with a line between two of them.
+
+    Parameters
+    ----------
+    axes : whose x are slices
+    rows : with the columns ``slice`` and ``level``; nothing is drawn where no level is known
+    """
+    level = rows.drop_duplicates("slice").set_index("slice")["level"].dropna()
+    for name, own in level.groupby(level, sort=False):
+        low, high = min(own.index) - 0.5, max(own.index) + 0.5
+        for edge in (low, high):
+            axes.axvline(edge, color=FAINT, lw=0.8, ls=":", zorder=0)
+        axes.text(
+            (low + high) / 2,
+            0.02,
+            str(name).replace("$", r"\$"),
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+            fontsize=7,
+            color=SOFT,
+        )
+
+
 def _slice_rows(regions: pd.DataFrame, region: Region, metric: str) -> pd.DataFrame:
     """Rows of a region's slices, by slice."""
     wanted = {
@@ -237,6 +270,7 @@ def _slice_rows(regions: pd.DataFrame, region: Region, metric: str) -> pd.DataFr
         "metric": metric,
     }
     chosen = regions[(regions[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    chosen = chosen[~chosen["flag"].astype(str).str.contains(EXCLUDED)]
     return chosen.assign(slice=chosen["slice"].astype(int)).set_index("slice").sort_index()
 
 

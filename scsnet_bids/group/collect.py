@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +65,7 @@ class GroupTables:
     quality : the quality tables, one row per run
     gaps : participant_id, run (nan if none is known) and reason of everything that is missing
     people : ``participants.tsv``; without rows if there is none
+    excluded : ``participant_id``, ``session``, ``run`` and ``slice`` of what readers failed
     """
 
     scalarstats: pd.DataFrame
@@ -72,6 +73,9 @@ class GroupTables:
     quality: pd.DataFrame
     gaps: pd.DataFrame
     people: pd.DataFrame
+    excluded: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=[*RUN_COLUMNS, "slice"])
+    )
 
 
 class _Found(NamedTuple):

@@ -11,12 +11,13 @@ from typing import Any
 import pandas as pd
 
 from scsnet_bids.derivatives import as_words
-from scsnet_bids.figures.group import draw_forest, draw_profiles
+from scsnet_bids.figures.group import draw_changes, draw_forest, draw_profiles, draw_sessions
 from scsnet_bids.files import write_text
 from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
-from scsnet_bids.group.differences import DIFFERENCE_COLUMNS
 from scsnet_bids.group.people import add_people
 from scsnet_bids.group.tables import GroupAnalysis
+from scsnet_bids.group.text import CITATION, describe_analysis
+from scsnet_bids.methods import write_citation
 from scsnet_bids.regions import REGIONS, Tissue
 from scsnet_bids.report.page import render_template
 from scsnet_bids.report.verdict import Verdict, judge_run, overall_verdict
@@ -32,11 +33,15 @@ MOST_ROWS = 2000
 EVERYBODY = "all"
 CAPTION = "Unmixed values, both sides together. A thin line is a run, thick ones are medians."
 NO_LEVELS = " Levels are not known: the same slice lies elsewhere in another person."
+SHOWN_DIFFERENCE = (
+    *("n_group", "n_controls", "difference", "difference_low", "difference_high"),
+    *("p", "q", "hedges_g"),
+)
 RUN_FIGURES = ("snr_b0", "displacement_max_mm", "cord_area_mm2", "fa_white_matter")
 
 
 def write_group_page(out_dir: Path, analysis: GroupAnalysis) -> Path:
-    """Write the page of the group.
+    """Write the page of the group, and the text to cite.
 
     Parameters
     ----------
@@ -52,6 +57,8 @@ def write_group_page(out_dir: Path, analysis: GroupAnalysis) -> Path:
     OutputError
         If it cannot be written.
     """
+    methods = describe_analysis(analysis)
+    write_citation(out_dir / "logs", methods, CITATION)
     runs = list_runs(out_dir, analysis.tables)
     tables = analysis.tables
     text = render_template(
@@ -64,7 +71,8 @@ def write_group_page(out_dir: Path, analysis: GroupAnalysis) -> Path:
         profiles=list(_profiles(analysis)),
         comparison=_comparison(analysis, out_dir),
         changes=_changes(analysis, out_dir),
-        covariate_names=analysis.covariates.names if analysis.covariates else (),
+        excluded=_table("Excluded slices", "group_excluded.tsv", tables.excluded, out_dir),
+        methods=methods,
         files=sorted(path.name for path in out_dir.glob("group_*.tsv")),
     )
     return write_text(out_dir / FILE, text)
@@ -114,6 +122,7 @@ def _count(analysis: GroupAnalysis, runs: pd.DataFrame) -> list[tuple[str, str]]
         ("Runs", str(len(runs))),
         ("Missing or failed", str(len(tables.gaps))),
         ("Left out of comparisons (verdict fail)", str(len(analysis.unusable))),
+        ("Slices excluded by readers", str(len(tables.excluded))),
         ("Vertebral levels", ", ".join(_levels(analysis.values)) or "not known"),
     ]
     if analysis.controls and analysis.covariates:
@@ -122,6 +131,14 @@ def _count(analysis: GroupAnalysis, runs: pd.DataFrame) -> list[tuple[str, str]]
         words = [f"{name} {len(members & measured)}" for name, members in own.items()]
         counts.append((f"Groups ({analysis.controls.expression})", ", ".join(words)))
         counts.append(("Covariates", " and ".join(analysis.covariates.names) or "none"))
+    if analysis.differences is not None and len(analysis.differences):
+        rows = analysis.differences.sort_values("q")
+        clear, first = int((rows["q"] < SIGNIFICANT).sum()), rows.iloc[0]
+        place = " ".join(map(str, first[["group", "level", "side", "region", "metric"]]))
+        where = f"; the clearest: {place.replace('_', ' ')}" if clear else ""
+        counts.append(
+            (f"Differences with q below {SIGNIFICANT:g}", f"{clear} of {len(rows)}{where}")
+        )
     return counts
 
 
@@ -167,8 +184,7 @@ def _comparison(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None
         return None
     rows = analysis.differences
     significant = rows[rows["q"] < SIGNIFICANT].sort_values("p")
-    shown = [c for c in DIFFERENCE_COLUMNS if c not in ("covariates", "mean_group")]
-    columns = ["group", "scope", "level", "region", "side", "metric", *shown[1:]]
+    columns = ["group", "level", "region", "side", "metric", *SHOWN_DIFFERENCE]
     forests = [
         {
             "title": f"{metric}: {group} against controls",
@@ -209,6 +225,8 @@ def _summarise(analysis: GroupAnalysis, scores: pd.DataFrame) -> pd.DataFrame:
         lowest = lowest.set_index(["participant_id", "session"])
         words = lowest["level"] + " " + lowest["side"] + " " + lowest["region"]
         wide = wide.join(lowest["z"].rename("lowest z at a level"))
+        wide = wide.join(lowest["z_uncertainty"].rename("its uncertainty"))
+        wide = wide.join(lowest["percentile"].rename("its percentile"))
         wide = wide.join(words.str.replace("_", " ").rename("where"))
     wide = wide.reset_index()
     wide.insert(2, "group", wide["participant_id"].map(_group_of(analysis)))
@@ -222,11 +240,25 @@ def _changes(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None:
     if rows.empty:
         return None
     cord = rows[(rows["scope"] == "cord") & (rows["side"] == "both")]
-    columns = [
-        *("participant_id", "first_session", "session", "region", "metric", "first_value", "value"),
-        *("change", "change_uncertainty", "change_by_uncertainty"),
+    told = rows[rows["change_low"].notna()]
+    drawn = [
+        {"title": title, **_embed(draw(own, metric))}
+        for metric in METRICS
+        if len(own := cord[cord["metric"] == metric])
+        for title, draw in (
+            (f"{metric}: sessions side by side", draw_sessions),
+            (f"{metric}: later minus first session", draw_changes),
+        )
     ]
-    return _table("Changes of the whole cord", "group_changes.tsv", cord[columns], out_dir)
+    columns = [c for c in cord.columns if c not in ("scope", "level", "side")]
+    return {
+        "table": _table("Changes of the whole cord", "group_changes.tsv", cord[columns], out_dir),
+        "plots": drawn,
+        "n_people": rows["participant_id"].nunique(),
+        "n_told": len(told),
+        "n_clear": int(((told["change_low"] > 0) | (told["change_high"] < 0)).sum()),
+        "order": list(dict.fromkeys([*rows["first_session"], *rows["session"]])),
+    }
 
 
 def _table(title: str, file: str, rows: pd.DataFrame, out_dir: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from scsnet_bids.derivatives import sidecar_path, write_sidecar, write_table
 from scsnet_bids.group.changes import CHANGE_COLUMNS, tabulate_changes
 from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
 from scsnet_bids.group.differences import DIFFERENCE_COLUMNS, compare_groups
+from scsnet_bids.group.exclusion import EXCLUDED_COLUMNS
 from scsnet_bids.group.norms import NORM_COLUMNS, score_people
 from scsnet_bids.group.outliers import OUTLIER_COLUMNS, find_outliers
 from scsnet_bids.group.people import (
@@ -152,6 +153,7 @@ def _describe(out_dir: Path, analysis: GroupAnalysis) -> Iterator[Described]:
     yield "shape_scalarstats", tables.shape, RUN_COLUMNS | SHAPE_COLUMNS
     yield "qc", add_people(tables.quality, people, n_run), _merged(quality, person)
     yield "missing", tables.gaps, GAP_COLUMNS
+    yield "excluded", tables.excluded, EXCLUDED_COLUMNS
     yield "outliers", analysis.outliers, RUN_COLUMNS | OUTLIER_COLUMNS
     who = {"participant_id": RUN_COLUMNS["participant_id"]}
     yield "changes", analysis.changes, who | CELL_COLUMNS | CHANGE_COLUMNS

@@ -7,6 +7,7 @@ with its standard error. Runs that must not be used have no part in them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 import numpy as np
@@ -17,6 +18,8 @@ from scsnet_bids.report.verdict import RULES, Verdict
 CELL = ["scope", "level", "region", "side", "metric"]
 PERSON = ["participant_id", "session"]
 UNUSABLE = "implausible"
+BEGINNINGS = ("pre", "base", "bl", "before", "initial")
+"""How the name of a first session begins."""
 
 
 def list_unusable_runs(quality: pd.DataFrame) -> set[str]:
@@ -62,15 +65,34 @@ def tabulate_values(scalarstats: pd.DataFrame, unusable: Collection[str] = ()) -
         **{name: rows[name].fillna("").astype(str) for name in ("session", "level")},
     )
     grouped = rows.groupby([*PERSON, *CELL], sort=False)
-    found = grouped.agg(value=("value", "mean"), total=("variance", "sum"), n=("run", "size"))
-    found["uncertainty"] = np.sqrt(found["total"]) / found["n"]
+    found = grouped.agg(
+        value=("value", "mean"),
+        total=("variance", "sum"),
+        known=("variance", "count"),
+        n=("run", "size"),
+    )
+    # Without the error of one run, that of the mean is not known.
+    known = found["known"] == found["n"]
+    found["uncertainty"] = (np.sqrt(found["total"]) / found["n"]).where(known)
     return found.reset_index()[columns]
 
 
 def first_sessions(values: pd.DataFrame) -> pd.DataFrame:
-    """Keep the first session of everybody, in the order of the names."""
-    first = values.groupby("participant_id")["session"].transform("min")
-    return values[values["session"] == first]
+    """Keep the first session of everybody, in the order of :func:`session_rank`."""
+    order = {name: n for n, name in enumerate(sorted(set(values["session"]), key=session_rank))}
+    place = values["session"].map(order)
+    return values[place == place.groupby(values["participant_id"]).transform("min")]
+
+
+def session_rank(name: str) -> tuple[bool, list[tuple[int, str]]]:
+    """Order sessions in time as far as their names tell it.
+
+    >>> sorted(["ses-post", "ses-10", "ses-2", "ses-pre", "ses-baseline2"], key=session_rank)
+    ['ses-baseline2', 'ses-pre', 'ses-2', 'ses-10', 'ses-post']
+    """
+    label = name.removeprefix("ses-").lower()
+    parts = [(int(n), "") if n.isdigit() else (0, n) for n in re.split(r"(\d+)", label)]
+    return not label.startswith(BEGINNINGS), parts
 
 
 def spread_cells(values: pd.DataFrame, column: str) -> pd.DataFrame:

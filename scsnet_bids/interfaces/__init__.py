@@ -6,25 +6,42 @@ a moment and a worker loads only what its step needs.
 
 from __future__ import annotations
 
-from scsnet_bids.interfaces.motion import CorrectMotion, LocateCord
+from scsnet_bids.interfaces.denoising import DenoiseSeries
+from scsnet_bids.interfaces.distortion import EstimateDistortion
+from scsnet_bids.interfaces.fsl import RunEddy, RunTopup, WriteFlirtMatrices
+from scsnet_bids.interfaces.motion import ApplyCorrection, EstimateMotion, LocateCord
+from scsnet_bids.interfaces.outliers import FindOutliers
 from scsnet_bids.interfaces.outputs import SaveDerivatives
 from scsnet_bids.interfaces.regional import MeasureRegions, SummariseQuality, UnmixRegions
 from scsnet_bids.interfaces.reports import DrawMotion, DrawRegions, PlotTables
-from scsnet_bids.interfaces.segmentation import AlignB0ToDwi, SegmentRegions, TransferRegions
+from scsnet_bids.interfaces.segmentation import (
+    AlignB0ToDwi,
+    FitRegionsToMask,
+    SegmentRegions,
+    TransferRegions,
+)
 from scsnet_bids.interfaces.tensor import FitTensor
 
 __all__ = [
     "AlignB0ToDwi",
-    "CorrectMotion",
+    "ApplyCorrection",
+    "DenoiseSeries",
     "DrawMotion",
     "DrawRegions",
+    "EstimateDistortion",
+    "EstimateMotion",
+    "FindOutliers",
+    "FitRegionsToMask",
     "FitTensor",
     "LocateCord",
     "MeasureRegions",
     "PlotTables",
+    "RunEddy",
+    "RunTopup",
     "SaveDerivatives",
     "SegmentRegions",
     "SummariseQuality",
     "TransferRegions",
     "UnmixRegions",
+    "WriteFlirtMatrices",
 ]

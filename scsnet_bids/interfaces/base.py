@@ -51,6 +51,12 @@ class SeriesInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
     gradient_settings = traits.Instance(GradientSettings, mandatory=True)
 
 
+class CountedSeriesInputSpec(SeriesInputSpec):
+    """A corrected diffusion series, and how much every slice of its volumes counts."""
+
+    outliers = File(exists=True, mandatory=True, desc="weight per volume and slice (table)")
+
+
 class SeriesInterface(StageInterface):
     """A stage that starts from a diffusion series."""
 

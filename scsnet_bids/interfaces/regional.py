@@ -18,9 +18,10 @@ from nipype.interfaces.base import (
 from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.images import Grid, read_image
-from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface, StageInterface
+from scsnet_bids.interfaces.base import CountedSeriesInputSpec, SeriesInterface, StageInterface
 from scsnet_bids.interfaces.segmentation import AlternativesInputSpec, read_alternatives
 from scsnet_bids.level_files import read_levels
+from scsnet_bids.outlier_table import outlier_shares, weight_from_table
 from scsnet_bids.settings import RegionalSettings
 
 
@@ -34,6 +35,7 @@ class MeasureRegionsInputSpec(AlternativesInputSpec):
     ad = File(exists=True, mandatory=True)
     rd = File(exists=True, mandatory=True)
     levels = File(exists=True, desc="vertebral levels (table or label image)")
+    excluded = traits.List(traits.Int(), desc="slices that a reader failed")
     run_name = traits.Str(mandatory=True, desc="name of the run")
     regional_settings = traits.Instance(RegionalSettings, mandatory=True)
 
@@ -57,7 +59,7 @@ class MeasureRegions(StageInterface):
 
     def _write(self, plain_table: Path, shape_table: Path) -> None:  # type: ignore[override]
         from scsnet_bids.levels import measure_shape
-        from scsnet_bids.regional import measure_regions
+        from scsnet_bids.regional import SliceNotes, measure_regions
 
         share = read_image(Path(self.inputs.region_share))
         maps = {
@@ -69,9 +71,13 @@ class MeasureRegions(StageInterface):
         others = [shares.weighted for shares in read_alternatives(self.inputs, share.grid)]
         cord_share = 1 - share.data[..., 0]
         level = self._read_levels(cord_share, share.grid)
-        rows = measure_regions(share.data, maps, spacing_mm, confidence, settings, others, level)
+        excluded = self.inputs.excluded if isdefined(self.inputs.excluded) else ()
+        notes = SliceNotes(level, excluded)
+        rows = measure_regions(share.data, maps, spacing_mm, confidence, settings, others, notes)
         write_table(plain_table, rows)
-        shape = measure_shape(cord_share, spacing_mm, confidence, settings.low_confidence, level)
+        shape = measure_shape(
+            cord_share, spacing_mm, confidence, settings.low_confidence, level, excluded
+        )
         write_table(shape_table, shape)
 
     def _read_levels(self, cord_share: Any, grid: Grid) -> Any:
@@ -81,7 +87,7 @@ class MeasureRegions(StageInterface):
         return read_levels(Path(self.inputs.levels), self.inputs.run_name, cord_share, grid)
 
 
-class UnmixRegionsInputSpec(SeriesInputSpec, AlternativesInputSpec):
+class UnmixRegionsInputSpec(CountedSeriesInputSpec, AlternativesInputSpec):
     """Inputs of :class:`UnmixRegions`; the series and its gradients are the corrected ones."""
 
     raw_dwi = File(exists=True, mandatory=True, desc="series as acquired: interpolation bends air")
@@ -89,6 +95,7 @@ class UnmixRegionsInputSpec(SeriesInputSpec, AlternativesInputSpec):
     region_share = File(exists=True, mandatory=True, desc="share of each region in every voxel")
     region_share_b0 = File(exists=True, mandatory=True, desc="the same in the b=0 volumes")
     noise = File(exists=True, mandatory=True, desc="standard deviation about the tensor fit")
+    removed_noise = File(exists=True, desc="standard deviation of what denoising has removed")
     plain_table = File(exists=True, mandatory=True, desc="region table without unmixed values")
 
 
@@ -121,7 +128,9 @@ class UnmixRegions(SeriesInterface):
         shares = RegionShares(weighted, b0)
         level = self._estimate_noise(self._b0_volumes(gradients.bvals), 1 - weighted[..., 0])
         settings = (self.inputs.unmixing_settings, self.inputs.gradient_settings)
-        unmixed = unmix_regions(series.data, shares, gradients, level.rician_sigma, *settings)
+        weight = weight_from_table(read_table(Path(self.inputs.outliers)))
+        sigma = level.rician_sigma
+        unmixed = unmix_regions(series.data, shares, gradients, sigma, *settings, weight)
         others = [shares, *read_alternatives(self.inputs, series.grid)]
         change = change_of_values(series.data, others, gradients, unmixed, *settings)
         plain = read_table(Path(self.inputs.plain_table))
@@ -130,12 +139,16 @@ class UnmixRegions(SeriesInterface):
 
     def _estimate_noise(self, is_b0: Any, cord_share: Any) -> Any:
         """Estimate the noise level from the series as acquired and the tensor's residual."""
+        from scsnet_bids.denoising import add_removed
         from scsnet_bids.noise import estimate_noise, interpolation_gain
 
         raw = read_image(Path(self.inputs.raw_dwi))
         shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwiref)))
         gain = interpolation_gain(shift_mm / np.array(raw.grid.spacing_mm[:2]))
         residual = read_image(Path(self.inputs.noise)).data
+        if isdefined(self.inputs.removed_noise):
+            removed = read_image(Path(self.inputs.removed_noise)).data
+            residual = add_removed(residual, gain * removed)
         return estimate_noise(raw.data, is_b0, residual, cord_share, gain)
 
 
@@ -149,6 +162,7 @@ class SummariseQualityInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
     region_share = File(exists=True, mandatory=True, desc="share of each region in every voxel")
     cord_mask = File(exists=True, mandatory=True, desc="cord")
     orig_to_dwiref = File(exists=True, mandatory=True, desc="motion (table)")
+    outliers = File(exists=True, mandatory=True, desc="weight per volume and slice (table)")
     dwiref_to_dwi = File(exists=True, mandatory=True, desc="displacement from B0 to DWI (table)")
     region_table = File(exists=True, mandatory=True)
     shape_table = File(exists=True, mandatory=True)
@@ -179,7 +193,7 @@ class SummariseQuality(StageInterface):
             for name in ("orig_to_dwiref", "dwiref_to_dwi", "shape_table", "region_table")
         )
         row = summarise_quality(
-            self._measure_images(),
+            self._measure_images() | outlier_shares(read_table(Path(self.inputs.outliers))),
             confounds.shifts_from_table(motion),
             motion["trusted"].to_numpy(bool),
             confounds.shifts_from_table(b0_to_dwi),

@@ -13,6 +13,7 @@ from scsnet_bids.files import write_text
 from scsnet_bids.gradients import tensor_volumes
 from scsnet_bids.images import read_image
 from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface, StageInterface
+from scsnet_bids.outlier_table import column_of_slices, counted_slices
 
 
 class PictureInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
@@ -147,6 +148,7 @@ class PlotTablesInputSpec(PictureInputSpec):
 
     region_table = File(exists=True, mandatory=True)
     shape_table = File(exists=True, mandatory=True)
+    outliers = File(exists=True, mandatory=True, desc="weight per volume and slice (table)")
 
 
 class PlotTablesOutputSpec(TraitedSpec):  # type: ignore[misc]
@@ -156,6 +158,7 @@ class PlotTablesOutputSpec(TraitedSpec):  # type: ignore[misc]
     mdprofile = File(desc="MD along the slices")
     asymmetry = File(desc="asymmetry of FA along the slices")
     shape = File(desc="shape of the cord along the slices")
+    carpet = File(desc="signal of the cord in every slice of every volume")
 
 
 class PlotTables(StageInterface):
@@ -164,7 +167,7 @@ class PlotTables(StageInterface):
     input_spec = PlotTablesInputSpec
     output_spec = PlotTablesOutputSpec
     _files: ClassVar[dict[str, str]] = {
-        name: f"{name}.svg" for name in ("faprofile", "mdprofile", "asymmetry", "shape")
+        name: f"{name}.svg" for name in ("faprofile", "mdprofile", "asymmetry", "shape", "carpet")
     }
 
     def _write(self, **paths: Path) -> None:
@@ -176,7 +179,18 @@ class PlotTables(StageInterface):
             "mdprofile": plots.plot_profiles(regions, "MD"),
             "asymmetry": plots.plot_asymmetry(regions, "FA"),
             "shape": plots.plot_shape(read_table(Path(self.inputs.shape_table))),
+            "carpet": self._plot_carpet(),
         }
         for name, path in paths.items():
             title = f"{self.inputs.run_name}: {name}"
             write_text(path, plots.figure_to_svg(drawn[name], title))
+
+    def _plot_carpet(self) -> Any:
+        """Plot the table of outliers."""
+        from scsnet_bids.figures.carpet import plot_carpet
+
+        table = read_table(Path(self.inputs.outliers))
+        signal, expected, kind = (
+            column_of_slices(table, name) for name in ("signal", "expected", "kind")
+        )
+        return plot_carpet(signal, expected, kind, ~counted_slices(table))

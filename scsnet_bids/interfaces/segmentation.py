@@ -13,14 +13,17 @@ from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.images import Grid, Image, read_image, write_image
 from scsnet_bids.interfaces.base import (
+    CountedSeriesInputSpec,
     NetworkInputSpec,
-    SeriesInputSpec,
     SeriesInterface,
     StageInterface,
 )
+from scsnet_bids.mask_fitting import fit_regions_to_mask
+from scsnet_bids.outlier_table import counted_slices
+from scsnet_bids.prior_results import read_cord_mask
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.settings import AlignmentSettings, UnmixingSettings
-from scsnet_bids.sharpening import PlacedRegions, fit_outline
+from scsnet_bids.sharpening import Outline, PlacedRegions, fit_outline
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
 from scsnet_bids.unmixing import RegionShares
 
@@ -60,8 +63,13 @@ class SegmentRegions(StageInterface):
         result = segment_regions(b0.data, b0.grid, centre_mm, network)
         volume = slices_to_volume(result.probability)
         write_image(region_probability, Image(volume, result.plane.on_image(b0.grid)))
-        table = {"found": result.found.astype(int), "confidence": result.confidence}
-        write_table(cord_found, pd.DataFrame(table).rename_axis("slice").reset_index())
+        _write_found(cord_found, result.found, result.confidence)
+
+
+def _write_found(path: Path, found: Any, confidence: Any) -> None:
+    """Write whether and how surely the cord was found in every slice."""
+    table = pd.DataFrame({"found": found.astype(int), "confidence": confidence})
+    write_table(path, table.rename_axis("slice").reset_index())
 
 
 class NetworkPlaneInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
@@ -140,8 +148,33 @@ def read_alternatives(inputs: Any, grid: Grid) -> list[RegionShares]:
     return alternative_shares(read_placed_regions(inputs, grid), withdrawal)
 
 
-class TransferRegionsInputSpec(SeriesInputSpec, PlacedRegionsInputSpec):
+class FitRegionsToMaskInputSpec(PlacedRegionsInputSpec):
+    """Inputs of :class:`FitRegionsToMask`."""
+
+    mean_dwi = File(exists=True, mandatory=True, desc="mean of the corrected weighted volumes")
+    cord_mask = File(exists=True, mandatory=True, desc="mask that somebody else has made")
+
+
+class FitRegionsToMask(StageInterface):
+    """Let the regions share the cord of a mask that somebody else has made."""
+
+    input_spec = FitRegionsToMaskInputSpec
+    output_spec = SegmentRegionsOutputSpec
+    _files: ClassVar[dict[str, str]] = SegmentRegions._files
+
+    def _write(self, region_probability: Path, cord_found: Path) -> None:  # type: ignore[override]
+        grid = read_image(Path(self.inputs.mean_dwi)).grid
+        mask = read_cord_mask(Path(self.inputs.cord_mask), grid)
+        fitted = fit_regions_to_mask(read_placed_regions(self.inputs, grid), mask)
+        volume = slices_to_volume(fitted.regions.probability).astype(np.float32)
+        write_image(region_probability, Image(volume, fitted.regions.plane.on_image(grid)))
+        _write_found(cord_found, fitted.found, fitted.overlap)
+
+
+class TransferRegionsInputSpec(CountedSeriesInputSpec, PlacedRegionsInputSpec):
     """Inputs of :class:`TransferRegions`; the series and its gradients are the corrected ones."""
+
+    outline_given = traits.Bool(False, usedefault=True, desc="whether the outline stays as it is")
 
 
 class TransferRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
@@ -176,7 +209,12 @@ class TransferRegions(SeriesInterface):
         grid = series.grid
         regions = read_placed_regions(self.inputs, grid)
         is_b0 = self._b0_volumes(self._read_gradients().bvals)
-        outline = fit_outline(series.data, is_b0, regions)
+        counted = counted_slices(read_table(Path(self.inputs.outliers)))
+        outline = (
+            Outline.as_given(grid.shape[2])
+            if self.inputs.outline_given
+            else fit_outline(series.data, is_b0, regions, counted)
+        )
         shares = regions.sharpened(outline.withdrawal[:, None, None]).shares()
         share = shares.weighted
         write_image(paths["region_share"], Image(share.astype(np.float32), grid))

@@ -8,8 +8,10 @@ from typing import ClassVar
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec
 
+from scsnet_bids.derivatives import read_table
 from scsnet_bids.images import Image, read_image, write_image
-from scsnet_bids.interfaces.base import SeriesInterface
+from scsnet_bids.interfaces.base import CountedSeriesInputSpec, SeriesInterface
+from scsnet_bids.outlier_table import weight_from_table
 
 
 class FitTensorOutputSpec(TraitedSpec):  # type: ignore[misc]
@@ -27,6 +29,7 @@ class FitTensorOutputSpec(TraitedSpec):  # type: ignore[misc]
 class FitTensor(SeriesInterface):
     """Fit the diffusion tensor."""
 
+    input_spec = CountedSeriesInputSpec
     output_spec = FitTensorOutputSpec
     _files: ClassVar[dict[str, str]] = {
         name: f"{name}.nii.gz" for name in ("fa", "md", "ad", "rd", "tensor", "direction", "noise")
@@ -36,6 +39,8 @@ class FitTensor(SeriesInterface):
         from scsnet_bids.tensor import fit_tensor
 
         series = read_image(Path(self.inputs.dwi))
-        maps = fit_tensor(series.data, self._read_gradients(), None, self.inputs.gradient_settings)
+        gradients, settings = self._read_gradients(), self.inputs.gradient_settings
+        weight = weight_from_table(read_table(Path(self.inputs.outliers)))
+        maps = fit_tensor(series.data, gradients, None, settings, weight)
         for name, path in paths.items():
             write_image(path, Image(getattr(maps, name).astype(np.float32), series.grid))

@@ -1,1 +1,1 @@
-"""SCS-Net: its architecture, its synthetic training data, its training and its inference."""
+"""SCS-Net: its architecture, its weights, and how it finds a cord and its regions."""

@@ -17,7 +17,6 @@ from scipy import ndimage
 from torch import Tensor
 
 from scsnet_bids.images import FloatArray, Grid
-from scsnet_bids.network.augment import mirror
 from scsnet_bids.network.credibility import LEAST_CONFIDENCE, judge_run
 from scsnet_bids.network.field import (
     BoolArray,
@@ -26,7 +25,7 @@ from scsnet_bids.network.field import (
     resample_b0,
     standardise_locally,
 )
-from scsnet_bids.network.model import CROP_PIXELS, PIXEL_MM, ScsNet, standardise
+from scsnet_bids.network.model import CROP_PIXELS, PIXEL_MM, ScsNet, mirror, standardise
 from scsnet_bids.network.path import Candidate, choose_path, fill_gaps
 from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.slices import PlaneGrid

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scsnet_bids.regions import N_CLASSES
+from scsnet_bids.regions import MIRROR, N_CLASSES
 
 PIXEL_MM = 0.5
 CROP_PIXELS = 96
@@ -137,3 +137,22 @@ def standardise(slices: Tensor, inside: Tensor) -> Tensor:
     deviation = (centred.square().sum(dim=(1, 2), keepdim=True) / n_inside).sqrt()
     usable = deviation > 1e-6 * (mean.abs() + deviation)
     return torch.where(usable, centred / deviation.clamp_min(1e-30), 0.0).clamp(-CLIP, CLIP)
+
+
+def mirror(slices: Tensor, axis_of_classes: int | None = None) -> Tensor:
+    """Reflect slices left to right; class channels change places with their mirror partners.
+
+    Parameters
+    ----------
+    slices : (..., rows, columns)
+    axis_of_classes : axis of the nine classes, or None for an image
+
+    Returns
+    -------
+    (..., rows, columns)
+    """
+    reflected = slices.flip(-1)
+    if axis_of_classes is None:
+        return reflected
+    partners = torch.from_numpy(MIRROR).to(slices.device)
+    return reflected.index_select(axis_of_classes, partners)

@@ -19,11 +19,11 @@ from scsnet_bids.errors import OutputError, UsageError
 from scsnet_bids.files import write_text
 from scsnet_bids.gradients import write_gradients
 from scsnet_bids.images import Image, write_image
+from scsnet_bids.phantom.settings import PhantomSettings
 from scsnet_bids.phantom.signals import RegionTensor
 from scsnet_bids.phantom.simulation import (
     REPETITION_TIME_S,
     Phantom,
-    PhantomSettings,
     simulate,
 )
 from scsnet_bids.regions import REGIONS
@@ -55,6 +55,10 @@ its position in b.
 - `from-orig_to-dwiref_..._xfm.tsv`: per volume and slice, what undoes its motion.
 - `from-dwiref_to-dwi_..._xfm.tsv`: per slice, from the place of the b=0 volumes to DTI space.
 - `desc-tissue_scalarstats.tsv`: FA and MD of each region's tissue.
+- `desc-distortion_displacement`, of distorted series: how far back, in mm, what lies at a voxel is
+  seen in the series, and how far to the front in `fmap/*_dir-PA_epi`.
+- `from-orig_to-dwiref_..._desc-eddy_xfm.tsv`, of series with eddy currents: what lies at a place is
+  seen shift_mm + scale * back + shear * left farther back, both from the middle of the image.
 """
 SERIES_METADATA: dict[str, Any] = {
     "Manufacturer": "none (synthetic)",
@@ -65,12 +69,16 @@ SERIES_METADATA: dict[str, Any] = {
     "FlipAngle": 90,
     "PhaseEncodingDirection": "j-",
 }
+OPPOSITE_PHASE_ENCODING = "j"
 ECHO_SPACING_S = 0.0007
 COLUMNS: dict[str, dict[str, Any]] = SHIFT_COLUMNS | {
     "compression": {
         "Description": "Loss of the cord's depth at C5-C6, 0 if healthy.",
         "Units": "1",
     },
+    "shift_mm": {"Description": "Shift toward the back by eddy currents.", "Units": "mm"},
+    "scale": {"Description": "Shift toward the back per mm toward the back.", "Units": "1"},
+    "shear": {"Description": "Shift toward the back per mm toward the left.", "Units": "1"},
     "region": {"Description": "Region of the cord."},
     "side": {"Description": "Side of the patient."},
     "FA": {"Description": "True fractional anisotropy of the tissue.", "Units": "1"},
@@ -122,6 +130,8 @@ def write_dataset(
     for number, (name, one) in enumerate(zip(names, scanned, strict=True), start=1):
         phantom = simulate(one, (seed, number))
         _write_series(out / name / "dwi" / f"{name}_dwi", phantom)
+        if one.reversed_b0:
+            _write_reversed(out / name / "fmap" / f"{name}_dir-PA_epi", name, phantom)
         _write_truth(out / TRUTH / name / "dwi", name, phantom)
 
 
@@ -185,22 +195,44 @@ def _write_descriptions(out: Path, names: list[str], compression: list[float]) -
     truth = {"Name": "Truth of the synthetic series", "DatasetType": "derivative"}
     write_sidecar(out / TRUTH / "dataset_description.json", description | truth)
     write_text(out / TRUTH / "README.md", TRUTH_README)
-    write_text(out / TRUTH / ".bidsignore", "*_xfm.*\n*_scalarstats.*\n")
+    write_text(out / TRUTH / ".bidsignore", "*_xfm.*\n*_scalarstats.*\n*_displacement.*\n")
 
 
 def _write_series(stem: Path, phantom: Phantom) -> None:
     """Write the series as a scanner's conversion would, under a name without extension."""
-    stored = np.round(phantom.series).clip(0, np.iinfo(np.int16).max).astype(np.int16)
-    write_image(stem.with_suffix(".nii.gz"), Image(stored, phantom.grid))
+    write_image(stem.with_suffix(".nii.gz"), Image(_stored(phantom.series), phantom.grid))
     write_gradients(
         stem.with_suffix(".bval"), stem.with_suffix(".bvec"), phantom.gradients, phantom.grid
     )
+    has_pair = phantom.reversed_b0.shape[-1] > 0
+    field = {"B0FieldIdentifier": "pepolar", "B0FieldSource": "pepolar"} if has_pair else {}
+    write_sidecar(stem.with_suffix(".json"), _metadata(phantom) | field)
+
+
+def _write_reversed(stem: Path, name: str, phantom: Phantom) -> None:
+    """Write the b=0 volumes with reversed phase encoding, as a fieldmap of the series."""
+    write_image(stem.with_suffix(".nii.gz"), Image(_stored(phantom.reversed_b0), phantom.grid))
+    said = {
+        "PhaseEncodingDirection": OPPOSITE_PHASE_ENCODING,
+        "B0FieldIdentifier": "pepolar",
+        "IntendedFor": f"bids::{name}/dwi/{name}_dwi.nii.gz",
+    }
+    write_sidecar(stem.with_suffix(".json"), _metadata(phantom) | said)
+
+
+def _stored(data: FloatArray) -> npt.NDArray[np.int16]:
+    """Round a signal to what a scanner stores."""
+    return np.round(data).clip(0, np.iinfo(np.int16).max).astype(np.int16)
+
+
+def _metadata(phantom: Phantom) -> dict[str, Any]:
+    """Say how the scans of a phantom were acquired."""
     geometry = {
         "SliceThickness": round(phantom.grid.spacing_mm[2], 6),
         "EffectiveEchoSpacing": ECHO_SPACING_S,
         "TotalReadoutTime": ECHO_SPACING_S * (phantom.grid.shape[1] - 1),
     }
-    write_sidecar(stem.with_suffix(".json"), SERIES_METADATA | geometry)
+    return SERIES_METADATA | geometry
 
 
 def _write_truth(folder: Path, name: str, phantom: Phantom) -> None:
@@ -216,6 +248,13 @@ def _write_truth(folder: Path, name: str, phantom: Phantom) -> None:
         "from-dwiref_to-dwi_mode-image_desc-slicewise_xfm": tabulate_shifts(phantom.b0_to_dwi_mm),
         "desc-tissue_scalarstats": _tabulate_tissue(phantom.tissue),
     }
+    if phantom.eddy.any():
+        eddy = pd.DataFrame(phantom.eddy, columns=["shift_mm", "scale", "shear"])
+        eddy.insert(0, "volume", np.arange(len(eddy)))
+        tables["from-orig_to-dwiref_mode-image_desc-eddy_xfm"] = eddy
+    if phantom.field_mm.any():
+        field = Image(phantom.field_mm.astype(np.float32), phantom.grid)
+        write_image(folder / f"{name}_desc-distortion_displacement.nii.gz", field)
     for kind, table in tables.items():
         write_table(folder / f"{name}_{kind}.tsv", table)
         described = {column: COLUMNS[column] for column in table.columns.tolist()}

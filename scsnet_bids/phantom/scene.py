@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from scsnet_bids.images import Grid
 from scsnet_bids.phantom.anatomy import Neck, Pose, label_cord
+from scsnet_bids.phantom.distortion import Bend, average_bent
 from scsnet_bids.phantom.surroundings import Surroundings, draw_surroundings, pulsation_at
 from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, slices_to_volume
@@ -136,8 +137,9 @@ def render_slice(
     shift_mm: FloatArray,
     voxels: PlaneGrid,
     rng: np.random.Generator,
+    bent: Bend | None = None,
 ) -> FloatArray:
-    """See one slice through the voxels, moved.
+    """See one slice through the voxels, moved and bent.
 
     Parameters
     ----------
@@ -147,6 +149,7 @@ def render_slice(
     shift_mm : (2,) displacement (left, posterior) from DTI space
     voxels : plane of the image
     rng : source of the fluid's pulsation
+    bent : displacement along posterior from the moved place, if there is any
 
     Returns
     -------
@@ -157,8 +160,12 @@ def render_slice(
     # The cord replaces what was drawn beneath it.
     beneath = _repeat(_crop(around, part.corner), FINE) * part.cord_share
     cord = cord_signal[part.compartments].mean(axis=0) - beneath
-    return average_over_voxels(around, part.plane, voxels, shift) + average_over_voxels(
-        cord, part.box, voxels, shift
+    if bent is None:
+        return average_over_voxels(around, part.plane, voxels, shift) + average_over_voxels(
+            cord, part.box, voxels, shift
+        )
+    return average_bent(around, part.plane, voxels, shift, bent) + average_bent(
+        cord, part.box, voxels, shift, bent
     )
 
 

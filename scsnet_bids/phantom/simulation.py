@@ -11,13 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from scsnet_bids.errors import UsageError
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
-from scsnet_bids.phantom.anatomy import random_neck
+from scsnet_bids.phantom.acquisition import (
+    add_noise,
+    draw_receive_field,
+    halve_voxels,
+    lose_slices,
+    truncate_spectrum,
+)
+from scsnet_bids.phantom.anatomy import Neck, random_neck
+from scsnet_bids.phantom.distortion import Bend, SusceptibilityField, bend, draw_eddy, draw_field
+from scsnet_bids.phantom.movement import draw_b0_to_dwi, draw_later_motion, draw_motion
 from scsnet_bids.phantom.scene import (
     N_TILTS,
     SliceScene,
@@ -26,6 +33,7 @@ from scsnet_bids.phantom.scene import (
     render_slice,
     slice_heights_mm,
 )
+from scsnet_bids.phantom.settings import PhantomSettings
 from scsnet_bids.phantom.signals import (
     WHITE_SIGNAL,
     RegionTensor,
@@ -34,72 +42,14 @@ from scsnet_bids.phantom.signals import (
     draw_tissue,
     surrounding_signals,
 )
-from scsnet_bids.settings import setting
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
-LIMITS: dict[str, tuple[float, float]] = {
-    "directions": (6, 1000),
-    "b0_volumes": (1, 100),
-    "slices": (1, 20),
-    "snr": (1, np.inf),
-    "motion_mm": (0, 1.5),
-    "b0_to_dwi_mm": (0, 1.5),
-    "compression": (0, 0.6),
-    "fa_drop": (0, 0.5),
-    "lost_slices": (0, 0.5),
-    "tilt_deg": (0, 30),
-    "variation": (0, 0.1),
-}
-SMALLEST_FIELD_MM = 30.0
 REPETITION_TIME_S = 4.0
 STORED_AS_LAS = np.array([[0.0, 1.0], [1.0, -1.0], [2.0, 1.0]])
 SLICE_TILT_DEG = -9.0
-SLICE_TO_VOLUME_MOTION = 0.6
-LEFT_TO_POSTERIOR_MOTION = 0.6
-LEFT_TO_POSTERIOR_DISTORTION = 0.25
-
-
-@dataclass(frozen=True)
-class PhantomSettings:
-    """What is scanned, and how well.
-
-    Raises
-    ------
-    UsageError
-        If a value lies outside ``LIMITS``, or the cord might leave the field of view.
-    """
-
-    directions: int = setting(30, "1", "Diffusion directions.")
-    b0_volumes: int = setting(5, "1", "b=0 volumes; the first leads, the others are interleaved.")
-    slices: int = setting(15, "1", "Slices of 5 mm; 15 reach from C2 to C7.")
-    snr: float = setting(15.0, "1", "White-matter b=0 signal over noise SD; inf for no noise.")
-    motion_mm: float = setting(0.6, "mm", "RMS of the slice-wise in-plane motion.")
-    b0_to_dwi_mm: float = setting(0.4, "mm", "RMS over slices of the displacement B0 to DWI.")
-    compression: float = setting(0.0, "1", "Loss of the cord's depth at C5-C6.")
-    fa_drop: float = setting(0.0, "1", "Loss of FA in all white columns.")
-    lost_slices: float = setting(0.0, "1", "Share of weighted slices that lose their signal.")
-    tilt_deg: float = setting(10.0, "deg", "RMS tilt of the fibres from the course of the cord.")
-    variation: float = setting(0.03, "1", "Spread of FA and MD between participants.")
-    b_value: float = setting(800.0, "s/mm2", "b-value of the weighted volumes.")
-    matrix: tuple[int, int] = setting((96, 48), "1", "Voxels left to right and front to back.")
-    spacing_mm: tuple[float, float, float] = setting((0.9, 0.9, 5.0), "mm", "Voxel size.")
-
-    def __post_init__(self) -> None:
-        for name, (lowest, highest) in LIMITS.items():
-            value = getattr(self, name)
-            if not lowest <= value <= highest:
-                raise UsageError(
-                    f"{name} must lie between {lowest:g} and {highest:g}: found {value:g}."
-                )
-        field_mm = min(n * mm for n, mm in zip(self.matrix, self.spacing_mm, strict=False))
-        if field_mm < SMALLEST_FIELD_MM:
-            raise UsageError(
-                f"matrix must span at least {SMALLEST_FIELD_MM:g} mm around the cord: found "
-                f"{field_mm:g} mm."
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +58,9 @@ class Phantom:
 
     Arrays are in inner order; slice 0 is the lowest. DTI space is where the weighted volumes lie
     without motion. A volume shows a point of DTI space displaced by its ``motion_mm``, and a b=0
-    volume by ``motion_mm - b0_to_dwi_mm``.
+    volume by ``motion_mm - b0_to_dwi_mm``. What then lies at (left, posterior) of slice k is seen
+    ``shift + scale * (posterior - middle) + shear * (left - middle) + field_mm`` farther back,
+    with the middle of the image, and in the reversed volumes ``field_mm`` farther to the front.
 
     Attributes
     ----------
@@ -123,6 +75,11 @@ class Phantom:
     lost : (n, k) bool array, slices that lost their signal
     level : (k,) float array, vertebral level, 5.0 in the middle of C5
     tissue : true tensor of each region
+    eddy : (n, 3) float array, shift in mm, scale and shear by eddy currents; 0 at b=0, of mean 0
+        over the weighted volumes
+    field_mm : (i, j, k) float array, distortion: how far back what lies at a voxel is seen
+    reversed_b0 : (i, j, k, m) float32 array, b=0 volumes with reversed phase encoding
+    reversed_motion_mm : (m, k, 2) float array, their motion as that of the series' b=0 volumes
     """
 
     series: npt.NDArray[np.float32]
@@ -134,6 +91,45 @@ class Phantom:
     lost: BoolArray
     level: FloatArray
     tissue: tuple[RegionTensor, ...]
+    eddy: FloatArray
+    field_mm: FloatArray
+    reversed_b0: npt.NDArray[np.float32]
+    reversed_motion_mm: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    """Where a number of volumes show the still anatomy."""
+
+    scene: tuple[SliceScene, ...]
+    grid: Grid
+    shift_mm: FloatArray  # (n, k, 2)
+    eddy: FloatArray  # (n, 3)
+    field: SusceptibilityField
+    ringing: bool
+
+    def see(
+        self, cord: FloatArray, surrounding: FloatArray, rng: np.random.Generator
+    ) -> FloatArray:
+        """(i, j, k, n) signal without noise, of (k, n, compartments) and (n, 3) signals."""
+        voxels = PlaneGrid.of_image(self.grid)
+        plane = halve_voxels(voxels) if self.ringing else voxels
+        n_volumes = len(self.shift_mm)
+        slices = [
+            render_slice(
+                part, cord[k, n], surrounding[n], self.shift_mm[n, k], plane, rng, self._bend(n, k)
+            )
+            for k, part in enumerate(self.scene)
+            for n in range(n_volumes)
+        ]
+        stack = np.reshape(slices, (len(self.scene), n_volumes, *plane.shape[::-1]))
+        return slices_to_volume(truncate_spectrum(stack) if self.ringing else stack)
+
+    def _bend(self, volume: int, k: int) -> Bend | None:
+        """Tell how one slice is bent; None if it is only moved."""
+        if self.field.is_zero and not self.eddy.any():
+            return None
+        return bend(self.eddy[volume], self.field, k, _middle_mm(self.grid))
 
 
 def simulate(settings: PhantomSettings, seed: int | tuple[int, ...]) -> Phantom:
@@ -151,26 +147,46 @@ def simulate(settings: PhantomSettings, seed: int | tuple[int, ...]) -> Phantom:
     -------
     Phantom
     """
-    body, values, moving, losing, flow, noise = np.random.default_rng(seed).spawn(6)
+    body, values, moving, losing, flow, noise, bending, later = np.random.default_rng(seed).spawn(8)
     grid = _lay_slices(settings, body)
     neck = random_neck(body, _middle_mm(grid), settings.compression)
     scene = draw_scene(neck, grid, body)
     share = region_share(scene, grid)
+    sensitivity = draw_receive_field(share, body)
     gradients = make_gradients(settings)
-    tissue = draw_tissue(settings.variation, settings.fa_drop, values)
-    tilts = draw_tilts(N_TILTS, settings.tilt_deg, values)
-    heights_mm = slice_heights_mm(grid)
-    cord = cord_signals(tissue, neck.direction_at(heights_mm), tilts, gradients, grid)
     is_b0 = gradients.bvals == 0
-    b0_to_dwi_mm = _draw_b0_to_dwi(settings, moving)
-    motion_mm = _draw_motion(settings, is_b0, moving)
+    cord, tissue = _draw_cord_signals(settings, neck, gradients, grid, values)
+    around = surrounding_signals(gradients)
+    b0_to_dwi_mm = draw_b0_to_dwi(settings.slices, settings.b0_to_dwi_mm, moving)
+    motion_mm = draw_motion(is_b0, settings.slices, settings.motion_mm, moving)
+    field = _draw_field(settings, neck, share, grid, bending)
+    size_mm = (grid.shape[0] * grid.spacing_mm[0], grid.shape[1] * grid.spacing_mm[1])
+    eddy = draw_eddy(gradients, size_mm, settings.eddy_mm, bending)
+    ringing, sigma = settings.ringing == 1, WHITE_SIGNAL / settings.snr
     shift_mm = motion_mm - b0_to_dwi_mm * is_b0[:, None, None]
-    seen = _scan(scene, cord, surrounding_signals(gradients), shift_mm, grid, flow)
-    lost, gain = _lose_slices(settings.lost_slices, is_b0, grid.shape[2], losing)
-    clean = seen * (_receive_field(share, body)[..., None] * gain.T)
-    series = _add_noise(clean, WHITE_SIGNAL / settings.snr, noise)
-    level = neck.level_at(heights_mm)
-    return Phantom(series, grid, gradients, share, motion_mm, b0_to_dwi_mm, lost, level, tissue)
+    scan = _Scan(scene, grid, shift_mm, eddy, field, ringing)
+    lost, gain = lose_slices(settings.lost_slices, is_b0, grid.shape[2], losing)
+    clean = scan.see(cord, around, flow) * (sensitivity[..., None] * gain.T)
+    m = settings.reversed_b0
+    later_mm = draw_later_motion(m, settings.slices, settings.motion_mm, later)
+    back = _Scan(scene, grid, later_mm - b0_to_dwi_mm, np.zeros((m, 3)), field.scaled(-1), ringing)
+    first_b0 = np.zeros(m, dtype=int)
+    reverse = back.see(cord[:, first_b0], around[first_b0], later) * sensitivity[..., None]
+    return Phantom(
+        series=add_noise(clean, sigma, noise),
+        grid=grid,
+        gradients=gradients,
+        region_share=share,
+        motion_mm=motion_mm,
+        b0_to_dwi_mm=b0_to_dwi_mm,
+        lost=lost,
+        level=neck.level_at(slice_heights_mm(grid)),
+        tissue=tissue,
+        eddy=eddy,
+        field_mm=field.on_grid(grid),
+        reversed_b0=add_noise(reverse, sigma, later),
+        reversed_motion_mm=later_mm,
+    )
 
 
 def make_gradients(settings: PhantomSettings) -> Gradients:
@@ -182,7 +198,8 @@ def make_gradients(settings: PhantomSettings) -> Gradients:
 
     Returns
     -------
-    Gradients, on a Fibonacci half-sphere in scanner RAS+, in shuffled order
+    Gradients, on a Fibonacci half-sphere in scanner RAS+, in shuffled order, as often as they are
+    scanned
     """
     n = settings.directions
     height = 1 - (np.arange(n) + 0.5) / n
@@ -190,8 +207,9 @@ def make_gradients(settings: PhantomSettings) -> Gradients:
     radius = np.sqrt(1 - height**2)
     sphere = np.stack([radius * np.cos(longitude), radius * np.sin(longitude), height], axis=1)
     shuffled = sphere[np.random.default_rng(0).permutation(n)]
-    before = np.arange(settings.b0_volumes) * n // settings.b0_volumes
-    bvals = np.insert(np.full(n, float(settings.b_value)), before, 0.0)
+    shuffled = np.tile(shuffled, (settings.averages, 1))
+    before = np.arange(settings.b0_volumes) * len(shuffled) // settings.b0_volumes
+    bvals = np.insert(np.full(len(shuffled), float(settings.b_value)), before, 0.0)
     return Gradients(bvals, np.insert(shuffled, before, 0.0, axis=0))
 
 
@@ -213,73 +231,30 @@ def _middle_mm(grid: Grid) -> tuple[float, float]:
     return float(plane.positions_mm(0).mean()), float(plane.positions_mm(1).mean())
 
 
-def _draw_motion(
-    settings: PhantomSettings, is_b0: BoolArray, rng: np.random.Generator
-) -> FloatArray:
-    """(n, k, 2) motion: drift and jitter of volumes, and jitter of slices, alike in neighbours."""
-    n, k = is_b0.size, settings.slices
-    drift = np.linspace(-1, 1, n)[:, None, None] * rng.normal(0, 1, 2)
-    jitter = gaussian_filter1d(rng.normal(0, 1, (n, k, 2)), 1.5, axis=1)
-    motion = drift + rng.normal(0, 1, (n, 1, 2)) + SLICE_TO_VOLUME_MOTION * jitter / jitter.std()
-    motion *= [LEFT_TO_POSTERIOR_MOTION, 1.0]
-    for kind in (is_b0, ~is_b0):
-        motion[kind] -= motion[kind].mean(axis=0)
-    return np.asarray(motion * (settings.motion_mm / _rms_length(motion)))
-
-
-def _draw_b0_to_dwi(settings: PhantomSettings, rng: np.random.Generator) -> FloatArray:
-    """(k, 2) displacement from B0 to DWI: mostly front to back, changing slowly with height."""
-    height = np.linspace(-1, 1, settings.slices)[:, None]
-    constant, linear, square = rng.normal(0, 0.5, (3, 2))
-    course = rng.choice([-1, 1]) + constant + linear * height + square * height**2
-    displacement = course * [LEFT_TO_POSTERIOR_DISTORTION, 1.0]
-    return np.asarray(displacement * (settings.b0_to_dwi_mm / _rms_length(displacement)))
-
-
-def _rms_length(displacement: FloatArray) -> float:
-    """Root mean square of the lengths of (..., 2) displacements."""
-    return float(np.sqrt((displacement**2).sum(axis=-1).mean()))
-
-
-def _scan(
-    scene: tuple[SliceScene, ...],
-    cord: FloatArray,
-    surrounding: FloatArray,
-    shift_mm: FloatArray,
+def _draw_cord_signals(
+    settings: PhantomSettings,
+    neck: Neck,
+    gradients: Gradients,
     grid: Grid,
     rng: np.random.Generator,
-) -> FloatArray:
-    """(i, j, k, n) signal without noise."""
-    voxels = PlaneGrid.of_image(grid)
-    stack = [
-        [
-            render_slice(part, *signals, voxels, rng)
-            for signals in zip(cord[k], surrounding, shift_mm[:, k], strict=True)
-        ]
-        for k, part in enumerate(scene)
-    ]
-    return slices_to_volume(np.array(stack))
+) -> tuple[FloatArray, tuple[RegionTensor, ...]]:
+    """(k, n, compartments) signals of the cord, and the tensors behind them."""
+    tissue = draw_tissue(settings.variation, settings.fa_drop, rng)
+    tilts = draw_tilts(N_TILTS, settings.tilt_deg, rng)
+    course = neck.direction_at(slice_heights_mm(grid))
+    return cord_signals(tissue, course, tilts, gradients, grid), tissue
 
 
-def _lose_slices(
-    share: float, is_b0: BoolArray, n_slices: int, rng: np.random.Generator
-) -> tuple[BoolArray, FloatArray]:
-    """(n, k) which weighted slices lose their signal, and (n, k) what is left of it."""
-    lost = (rng.random((is_b0.size, n_slices)) < share) & ~is_b0[:, None]
-    return lost, np.where(lost, rng.uniform(0.05, 0.4, lost.shape), 1.0)
-
-
-def _receive_field(share: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """(i, j, k) sensitivity of the coil: smooth, still, on average 1 in the cord."""
-    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in share.shape[:3]), indexing="ij")
-    tilt = rng.normal(0, [0.05, 0.05, 0.08])
-    field = 1 + np.tensordot(tilt, np.stack(axes), 1) + 0.1 * axes[0] ** 2
-    return np.asarray(field / np.average(field, weights=1 - share[..., 0]))
-
-
-def _add_noise(
-    clean: FloatArray, sigma: float, rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
-    """Magnitude of the signal with complex Gaussian noise (gudbjartsson1995)."""
-    real, imaginary = sigma * rng.normal(0, 1, (2, *clean.shape))
-    return np.asarray(np.hypot(clean + real, imaginary), dtype=np.float32)
+def _draw_field(
+    settings: PhantomSettings,
+    neck: Neck,
+    share: FloatArray,
+    grid: Grid,
+    rng: np.random.Generator,
+) -> SusceptibilityField:
+    """Draw a field that displaces the cord by as much as the settings say."""
+    heights_mm = slice_heights_mm(grid)
+    centre_mm = np.array([neck.pose_at(float(height)).centre_mm for height in heights_mm])
+    field = draw_field(centre_mm, neck.level_at(heights_mm), rng)
+    largest_mm = np.abs(field.on_grid(grid)[share[..., 0] < 0.5]).max()
+    return field.scaled(settings.distortion_mm / float(largest_mm))

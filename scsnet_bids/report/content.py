@@ -10,7 +10,6 @@ import base64
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -18,9 +17,16 @@ import pandas as pd
 from scsnet_bids.compression import STANDS_OUT
 from scsnet_bids.figures import PICTURES
 from scsnet_bids.noise import SOURCES
-from scsnet_bids.regions import REGIONS, Side, Tissue
+from scsnet_bids.report.numbers import (
+    Number,
+    describe_glance,
+    list_headline,
+    list_levels,
+    round_number,
+)
 from scsnet_bids.report.record import TABLES, RunRecord
 from scsnet_bids.report.verdict import judge_run, overall_verdict, reason_for
+from scsnet_bids.slice_marks import EXCLUDED
 
 CARD = {"b0regions": "b=0", "dwiregions": "mean DWI", "faregions": "FA"}
 MOTION = {
@@ -36,7 +42,7 @@ PLOTS = {
         "FA along the slices",
         "Unmixed FA of the four tissues in every slice, left as a full line with dots and right "
         "as a dashed line with triangles. Bands are 95 % intervals; hollow marks "
-        "are flagged values.",
+        "are flagged values. Excluded slices are left out.",
     ),
     "mdprofile": (
         "MD along the slices",
@@ -49,12 +55,11 @@ PLOTS = {
     ),
     "shape": (
         "Shape of the cord",
-        "Area, diameters and compression ratio in every slice; hollow marks are flagged slices.",
+        "Area, diameters and compression ratio in every slice; hollow marks are flagged slices, "
+        "the dotted line is the flattest slice.",
     ),
 }
-DIRECTIONS, DISPLACEMENT = "directions", "displacement"
-HEADLINE = (*map(str, Tissue), "white_matter", "cord")
-HEADLINE_METRICS = {"FA": (1.0, 3, "FA"), "MD": (1e3, 3, "MD (10⁻³ mm²/s)")}
+DIRECTIONS, DISPLACEMENT, CARPET = "directions", "displacement", "carpet"
 SCANNER = {
     "Manufacturer": "Scanner",
     "ManufacturersModelName": "Model",
@@ -63,20 +68,6 @@ SCANNER = {
     "EchoTime": "Echo time (s)",
     "PhaseEncodingDirection": "Phase encoding",
 }
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number of a table, and how it is shown.
-
-    Attributes
-    ----------
-    exact : as the table has it
-    shown : rounded for reading
-    """
-
-    exact: str
-    shown: str
 
 
 def describe_run(record: RunRecord, b0_max: float) -> dict[str, Any]:
@@ -91,7 +82,7 @@ def describe_run(record: RunRecord, b0_max: float) -> dict[str, Any]:
     -------
     dict for the template
     """
-    tables = record.tables
+    tables, glance = record.tables, describe_glance(record)
     missing = [name for name in PICTURES if not record.figure(name)]
     reasons = [*judge_run(tables["quality"], tables["shape"], tables["regions"])]
     if missing:
@@ -100,7 +91,9 @@ def describe_run(record: RunRecord, b0_max: float) -> dict[str, Any]:
         "name": record.name,
         "verdict": overall_verdict(reasons),
         "reasons": sorted(reasons, key=lambda reason: -reason.verdict),
-        "headline": list(_headline(record)),
+        "glance": glance | {"pictures": _pictures_of(record, glance["slice"])},
+        "headline": list(list_headline(record)),
+        "levels": list(list_levels(record)),
         "facts": list(_facts(record, b0_max)),
         "compressed": describe_compression(tables["quality"].iloc[0]),
         "slices": list(_cards(record)),
@@ -109,6 +102,7 @@ def describe_run(record: RunRecord, b0_max: float) -> dict[str, Any]:
             _tiles(record, DIRECTIONS, "FA in the colours of its direction").items()
         ),
         "displacement": _embedded(record, DISPLACEMENT),
+        "carpet": _embedded(record, CARPET),
         "plots": [
             {"title": title, "caption": text, "source": _embedded(record, name)}
             for name, (title, text) in PLOTS.items()
@@ -146,45 +140,6 @@ def describe_compression(row: Mapping[str, Any] | pd.Series[Any]) -> str:
     )
 
 
-def _headline(record: RunRecord) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the table of the whole cord."""
-    cells = record.cells("regions")
-    cord = cells[cells["scope"] == "cord"]
-    rows = {(r["region"], r["side"], r["metric"]): r for r in cord.to_dict("records")}
-    colors = {(str(r.tissue), str(r.side)): r.color for r in REGIONS}
-    for region in HEADLINE:
-        values = [
-            _value(rows[region, str(side), metric], *HEADLINE_METRICS[metric][:2])
-            for metric in HEADLINE_METRICS
-            for side in (Side.LEFT, Side.RIGHT, Side.BOTH)
-        ]
-        sides = (str(Side.LEFT), str(Side.RIGHT))
-        yield {
-            "name": region.replace("_", " "),
-            "colors": [colors[region, side] for side in sides if (region, side) in colors],
-            "values": values,
-        }
-
-
-def _value(row: Mapping[Any, Any], factor: float, digits: int) -> dict[str, Any]:
-    """Unmixed value, uncertainty and plain mean of a row."""
-    return {
-        "value": _number(row["unmixed"], factor, digits),
-        "uncertainty": _number(row["unmixed_uncertainty"], factor, digits),
-        "plain": _number(row["mean"], factor, digits),
-        "flag": "" if row["unmixed_flag"] == "n/a" else row["unmixed_flag"].replace(";", ", "),
-    }
-
-
-def _number(text: str, factor: float = 1.0, digits: int = 3) -> Number:
-    """Round a number of a table; what is missing stays n/a."""
-    try:
-        value = float(text) * factor
-    except ValueError:
-        return Number(text, text)
-    return Number(text, f"{value:.{digits}f}" if math.isfinite(value) else "n/a")
-
-
 def _facts(record: RunRecord, b0_max: float) -> Iterator[tuple[str, Number | str, str]]:
     """Yield name, value and unit of what was acquired and how good it is."""
     protocol, row = record.protocol(b0_max), record.cells("quality").iloc[0]
@@ -193,16 +148,26 @@ def _facts(record: RunRecord, b0_max: float) -> Iterator[tuple[str, Number | str
     yield "Voxels (left x back x head)", f"{x:.2f} x {y:.2f} x {z:.2f}", "mm"
     yield "Matrix", " x ".join(map(str, protocol.shape)), ""
     yield "Slices with a cord", f"{row['n_slices_with_cord']} of {row['n_slices']}", ""
-    yield "Signal-to-noise ratio (b=0, one volume)", _number(row["snr_b0"], digits=1), ""
-    yield "Noise level", _number(row["noise_sigma"], digits=1), ""
+    yield "Signal-to-noise ratio (b=0, one volume)", round_number(row["snr_b0"], digits=1), ""
+    yield "Noise level", round_number(row["noise_sigma"], digits=1), ""
     yield "Noise read from", SOURCES.get(row["noise_source"], row["noise_source"]), ""
-    yield "Displacement, mean", _number(row["displacement_mean_mm"], digits=2), "mm"
-    yield "Displacement, largest", _number(row["displacement_max_mm"], digits=2), "mm"
-    yield "Displacements borrowed from neighbours", _number(row["outlier_share"], 100, 1), "%"
-    yield "B0 to DWI, largest", _number(row["b0_to_dwi_max_mm"], digits=2), "mm"
+    yield "Displacement, mean", round_number(row["displacement_mean_mm"], digits=2), "mm"
+    yield "Displacement, largest", round_number(row["displacement_max_mm"], digits=2), "mm"
+    yield "Displacements borrowed from neighbours", round_number(row["outlier_share"], 100, 1), "%"
+    if "lost_share" in row:
+        yield (
+            "Slices of volumes that lost their signal",
+            round_number(row["lost_share"], 100, 1),
+            "%",
+        )
+    yield "B0 to DWI, largest", round_number(row["b0_to_dwi_max_mm"], digits=2), "mm"
     if "direction_angle_rad" in row:
-        degrees = _number(row["direction_angle_rad"], 180 / math.pi, 0)
+        degrees = round_number(row["direction_angle_rad"], 180 / math.pi, 0)
         yield "Direction of white matter to the cord's axis", degrees, "°"
+    if record.distortion["Description"]:
+        yield "Distortion", record.distortion["Description"], ""
+    for kind, uri in record.taken.items():
+        yield f"Taken from another tool: {kind}", uri, ""
     for key, name in SCANNER.items():
         if key in record.metadata:
             yield name, str(record.metadata[key]), ""
@@ -212,13 +177,23 @@ def _cards(record: RunRecord) -> Iterator[dict[str, Any]]:
     """Yield number, flag and pictures of every slice, the highest first."""
     sheets = {title: _tiles(record, name, title) for name, title in CARD.items()}
     shape = record.cells("shape").set_index("slice")
+    flattest = record.cells("quality").iloc[0].get("compressed_slice", "")
     for k in sorted(map(int, shape.index), reverse=True):
-        flag = shape.loc[str(k), "flag"]
+        flag, level = (str(shape.loc[str(k), name]) for name in ("flag", "level"))
         yield {
             "number": k,
-            "flag": "" if flag == "n/a" else str(flag).replace(";", ", ").replace("_", " "),
+            "level": "" if level == "n/a" else level,
+            "excluded": EXCLUDED in flag,
+            "flattest": flattest == str(k),
+            "flag": "" if flag == "n/a" else flag.replace(";", ", ").replace("_", " "),
             "pictures": [(title, tiles[k]) for title, tiles in sheets.items() if k in tiles],
         }
+
+
+def _pictures_of(record: RunRecord, number: int | None) -> list[tuple[str, str]]:
+    """Take one slice out of the sheets of regions, each with its title."""
+    found = ((title, _tiles(record, name, title)) for name, title in CARD.items())
+    return [(title, tiles[number]) for title, tiles in found if number in tiles]
 
 
 def _motion(record: RunRecord) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from scsnet_bids.derivatives import write_table
 from scsnet_bids.errors import InputDataError, ScsnetError, SkippedSeries
+from scsnet_bids.locks import alone
 
 DONE, FAILED, LEFT_OUT, SKIPPED = "done", "failed", "left out", "skipped"
 COLUMNS = ("run", "status", "reason")
@@ -60,8 +61,11 @@ def record_outcomes(out_dir: Path, outcomes: Mapping[str, Outcome]) -> None:
     """
     for participant in dict.fromkeys(participant_of(run) for run in outcomes):
         own = {run: o for run, o in outcomes.items() if participant_of(run) == participant}
-        rows = [asdict(outcome) for outcome in (read_outcomes(out_dir, participant) | own).values()]
-        write_table(_place(out_dir, participant), pd.DataFrame(rows, columns=list(COLUMNS)))
+        # Jobs of other sessions may end at the same moment.
+        with alone(out_dir / "logs", participant):
+            merged = read_outcomes(out_dir, participant) | own
+            rows = [asdict(outcome) for outcome in merged.values()]
+            write_table(_place(out_dir, participant), pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
 def read_outcomes(out_dir: Path, participant: str) -> dict[str, Outcome]:

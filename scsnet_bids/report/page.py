@@ -21,9 +21,11 @@ from markupsafe import Markup, escape
 from scsnet_bids import __version__
 from scsnet_bids.errors import BusyError, EmptySelectionError, OutputError, ScsnetError
 from scsnet_bids.files import write_text
+from scsnet_bids.locks import alone
 from scsnet_bids.methods import Protocol, describe_methods, write_citation
-from scsnet_bids.regions import REGIONS
-from scsnet_bids.report.content import HEADLINE_METRICS, describe_run
+from scsnet_bids.regions import REGIONS, Tissue
+from scsnet_bids.report.content import describe_run
+from scsnet_bids.report.numbers import HEADLINE_METRICS
 from scsnet_bids.report.outcomes import (
     DONE,
     FAILED,
@@ -153,6 +155,16 @@ def write_page(
     OutputError
         If it cannot be written.
     """
+    # The last of several jobs on one participant must see what the others have left.
+    with alone(out_dir / "logs", participant):
+        text = _describe_participant(out_dir, participant, settings, weights)
+        return write_text(out_dir / f"{participant}.html", text)
+
+
+def _describe_participant(
+    out_dir: Path, participant: str, settings: Settings, weights: Mapping[str, Any]
+) -> str:
+    """Make the page of a participant."""
     records = find_records(out_dir, participant)
     outcomes = read_outcomes(out_dir, participant)
     runs = [describe_run(record, settings.gradients.b0_max) for record in records]
@@ -166,7 +178,7 @@ def write_page(
         if outcome.status != DONE
     ]
     judged = [run["verdict"] for run in runs] + [problem["verdict"] for problem in problems]
-    text = render_page(
+    return render_page(
         participant=participant,
         runs=runs,
         problems=problems,
@@ -175,7 +187,6 @@ def write_page(
         methods=describe_methods(settings, weights, _read_protocols(records, settings)),
         settings=settings_to_toml(settings),
     )
-    return write_text(out_dir / f"{participant}.html", text)
 
 
 def render_page(**content: Any) -> str:
@@ -193,6 +204,7 @@ def render_page(**content: Any) -> str:
         "report.html.j2",
         meanings=MEANINGS,
         metric_labels=[label for _, _, label in HEADLINE_METRICS.values()],
+        tissues=[str(tissue).replace("_", " ") for tissue in Tissue],
         **content,
     )
 

@@ -15,6 +15,7 @@ import pandas as pd
 from scsnet_bids.derivatives import read_table, sidecar_path
 from scsnet_bids.images import read_grid
 from scsnet_bids.methods import Protocol, describe_shells
+from scsnet_bids.slice_marks import EXCLUDED
 
 TABLES: dict[str, tuple[str, str]] = {
     "regions": ("model-tensor_seg-SCSNet_scalarstats", "Region table"),
@@ -23,6 +24,8 @@ TABLES: dict[str, tuple[str, str]] = {
     "confounds": ("desc-confounds_timeseries", "Motion and gradient of every volume"),
 }
 """How the name of each table ends, and its title."""
+OWN = ("bids:raw:", "bids::")
+"""How the sources begin that are no other tool's."""
 NEEDED = ("regions", "shape", "quality", "confounds")
 
 
@@ -69,11 +72,7 @@ class RunRecord:
 
     def columns(self, name: str) -> dict[str, dict[str, Any]]:
         """Read what the columns of a table mean; empty if that is not told."""
-        try:
-            found = json.loads(sidecar_path(self.table_path(name)).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return _read_object(sidecar_path(self.table_path(name)))
 
     @cached_property
     def tables(self) -> Mapping[str, pd.DataFrame]:
@@ -83,12 +82,30 @@ class RunRecord:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """What the sidecar of the corrected series says."""
-        path = self.folder / "dwi" / f"{self.name}_desc-preproc_dwi.json"
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return _read_object(self.folder / "dwi" / f"{self.name}_desc-preproc_dwi.json")
+
+    @property
+    def distortion(self) -> dict[str, str]:
+        """How distortion was corrected (``Method``), and with what or why not (``Description``)."""
+        said = self.metadata.get("DistortionCorrection")
+        return {"Method": "none", "Description": "", **(said if isinstance(said, dict) else {})}
+
+    @property
+    def taken(self) -> dict[str, str]:
+        """Where what was taken from other tools came from: ``series``, ``cord``, ``levels``."""
+        mask = self.folder / "dwi" / f"{self.name}_label-SC_mask.nii.gz"
+        level = self.columns("regions").get("level", {})
+        sources = {
+            "series": self.metadata.get("Sources"),
+            "cord": _read_object(sidecar_path(mask)).get("Sources"),
+            "levels": level.get("Sources") if isinstance(level, dict) else None,
+        }
+        foreign = {
+            kind: [uri for uri in uris if not str(uri).startswith(OWN)]
+            for kind, uris in sources.items()
+            if isinstance(uris, list)
+        }
+        return {kind: str(uris[0]) for kind, uris in foreign.items() if uris}
 
     def protocol(self, b0_max: float) -> Protocol:
         """Read how the series was acquired.
@@ -109,7 +126,15 @@ class RunRecord:
         grid, _ = read_grid(self.folder / "dwi" / f"{self.name}_label-SC_mask.nii.gz")
         spacing = grid.spacing_mm
         rounded = (round(spacing[0], 3), round(spacing[1], 3), round(spacing[2], 3))
-        return Protocol(grid.shape, rounded, describe_shells(self.tables["confounds"], b0_max))
+        shells = describe_shells(self.tables["confounds"], b0_max)
+        # bids:<dataset>:<path>
+        taken = tuple((kind, uri.split(":")[1]) for kind, uri in self.taken.items())
+        shape = self.tables["shape"]
+        failed = shape.loc[shape["flag"].astype(str).str.contains(EXCLUDED), "slice"]
+        has_levels = bool(shape["level"].notna().any())
+        excluded = tuple(map(int, failed))
+        how = self.distortion["Method"]
+        return Protocol(grid.shape, rounded, shells, taken, has_levels, excluded, how)
 
 
 def find_records(out_dir: Path, participant: str) -> list[RunRecord]:
@@ -129,6 +154,15 @@ def find_records(out_dir: Path, participant: str) -> list[RunRecord]:
     paths = [*folder.glob(f"dwi/*{ending}"), *folder.glob(f"ses-*/dwi/*{ending}")]
     records = [RunRecord(out_dir, path.name.removesuffix(ending)) for path in paths]
     return sorted((r for r in records if r.is_complete), key=lambda record: _natural(record.name))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty if the file holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from scsnet_bids import levels, noise, quality
 from scsnet_bids.compression import COMPRESSION_COLUMNS
+from scsnet_bids.slice_marks import EXCLUDED
 
 
 class Verdict(IntEnum):
@@ -89,6 +91,16 @@ RULES: dict[str, tuple[Verdict, str]] = {
         "Where a fifth of the slices show no cord, signal was lost, and the tensor rests on the "
         "rest.",
     ),
+    "signal_lost": (
+        Verdict.LOOK,
+        "What was found lost does not count, so values rest on fewer volumes; but so much of it "
+        "speaks of swallowing or pulsation all through, and of losses too slight to be found.",
+    ),
+    "slice_lost": (
+        Verdict.LOOK,
+        "Fewer than half of the slice's volumes are left: its values are noisier by 1.4 or more, "
+        "and which part of its volumes is the good one is no longer sure.",
+    ),
     "misaligned": (
         Verdict.LOOK,
         "A region that lies a voxel off measures its neighbours.",
@@ -124,6 +136,7 @@ RULES: dict[str, tuple[Verdict, str]] = {
         Verdict.LOOK,
         "The field may end beyond the cord, or the network missed it there.",
     ),
+    EXCLUDED: (Verdict.PASS, "The reader's word stands above the automatic checks."),
     "missing_value": (Verdict.LOOK, "What was not measured cannot speak for the run."),
     "missing_picture": (Verdict.LOOK, "What cannot be seen cannot be judged."),
     "unmeasured_region": (
@@ -201,6 +214,8 @@ def _missing_reasons(row: pd.Series[Any]) -> Iterator[Reason]:
 def _shape_reasons(shape: pd.DataFrame) -> Iterator[Reason]:
     """Slices that the shape table flags; what the quality row already says is left out."""
     flags = {int(k): _split(flag) for k, flag in zip(shape["slice"], shape["flag"], strict=True)}
+    # What a reader has left out is no doubt any more, whatever else is wrong with it.
+    flags = {k: [EXCLUDED] if EXCLUDED in names else names for k, names in flags.items()}
     none_found = all("no_cord" in names for names in flags.values())
     told = {"cut_off", "implausible", *(["no_cord"] if none_found else [])}
     for name in dict.fromkeys(name for names in flags.values() for name in names):
@@ -213,14 +228,25 @@ def _shape_reasons(shape: pd.DataFrame) -> Iterator[Reason]:
 
 def _region_reasons(regions: pd.DataFrame) -> Iterator[Reason]:
     """Regions that have an unmixed value in few of the slices that hold a cord."""
-    rows = regions[(regions["scope"] == "slice") & (regions["metric"] == "FA")]
-    rows = rows[rows["side"].isin(["left", "right"]) & rows["volume_mm3"].notna()]
-    rows = rows.assign(known=rows["unmixed"].notna())
-    known = rows.groupby(["side", "region"])["known"].mean().reset_index().to_dict("records")
+    # Arrays, not frames: the group page judges thousands of runs.
+    scope, metric, sides, names_of_regions = (
+        regions[name].to_numpy(dtype=object) for name in ("scope", "metric", "side", "region")
+    )
+    chosen = (scope == "slice") & (metric == "FA") & ((sides == "left") | (sides == "right"))
+    chosen &= regions["volume_mm3"].notna().to_numpy()
+    if "unmixed_flag" in regions:
+        flags = regions["unmixed_flag"].to_numpy(dtype=object)[chosen]
+        chosen[np.flatnonzero(chosen)[[EXCLUDED in str(flag) for flag in flags]]] = False
+    measured: dict[tuple[str, str], list[bool]] = {}
+    values = regions["unmixed"].notna().to_numpy()[chosen]
+    for key, value in zip(
+        zip(sides[chosen], names_of_regions[chosen], strict=True), values, strict=True
+    ):
+        measured.setdefault(key, []).append(bool(value))
     names = [
-        f"{part['side']} {part['region']} ({part['known']:.0%})".replace("_", " ")
-        for part in known
-        if part["known"] < LEAST_MEASURED
+        f"{side} {region} ({sum(found) / len(found):.0%})".replace("_", " ")
+        for (side, region), found in sorted(measured.items())
+        if sum(found) < LEAST_MEASURED * len(found)
     ]
     if names:
         found = f"unmixed values in less than {LEAST_MEASURED:.0%} of the slices: "

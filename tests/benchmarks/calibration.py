@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scsnet_bids.network.augment import draw_batch, mirror
-from scsnet_bids.network.dataset import read_atlas
+from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.network.inference import _choose_component, _expected_dice
-from scsnet_bids.network.score_tables import markdown_table
+from scsnet_bids.network.model import mirror
 from scsnet_bids.network.weights import SHIPPED, load_network
+from scsnet_bids.training.atlas import read_atlas
+from scsnet_bids.training.augment import draw_batch
 
 BATCHES, BATCH_SLICES, SEED = 20, 16, 4242
 TEMPERATURES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4)

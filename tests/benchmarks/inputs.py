@@ -19,12 +19,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from scsnet_bids.network.dataset import Atlas, read_atlas
-from scsnet_bids.network.diffusion_contrast import DiffusionSlices, draw_diffusion
 from scsnet_bids.network.model import WIDTHS, ScsNet
-from scsnet_bids.network.trials import Trials, train_briefly
 from scsnet_bids.network.weights import choose_device
 from scsnet_bids.regions import REGIONS
+from scsnet_bids.training.atlas import Atlas, read_atlas
+from scsnet_bids.training.diffusion_contrast import DiffusionSlices, draw_diffusion
+from scsnet_bids.training.trials import Trials, train_briefly
 
 INPUTS = {
     "B0": ("b0",),

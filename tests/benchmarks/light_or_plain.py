@@ -21,14 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scsnet_bids.network.augment import draw_batch
-from scsnet_bids.network.dataset import BLOCK_SLICES, Atlas, read_atlas
 from scsnet_bids.network.model import CROP_PIXELS, WIDTHS, ScsNet
-from scsnet_bids.network.shapes import read_shapes
-from scsnet_bids.network.trials import Trials, clock, train_briefly
-from scsnet_bids.network.validation import validate
 from scsnet_bids.network.weights import choose_device
 from scsnet_bids.regions import N_CLASSES
+from scsnet_bids.training.atlas import BLOCK_SLICES, Atlas, read_atlas
+from scsnet_bids.training.augment import draw_batch
+from scsnet_bids.training.shapes import read_shapes
+from scsnet_bids.training.trials import Trials, clock, train_briefly
+from scsnet_bids.training.validation import validate
 
 SHARES = (0.05, 0.2, 1.0)
 

@@ -33,14 +33,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.images import Grid, read_image
-from scsnet_bids.network.augment import draw_batch
-from scsnet_bids.network.dataset import Atlas, read_atlas
 from scsnet_bids.network.inference import locate_cord, segment_regions
-from scsnet_bids.network.score_tables import markdown_table
 from scsnet_bids.network.weights import SHIPPED, load_network
 from scsnet_bids.phantom import PhantomSettings, simulate
 from scsnet_bids.settings import RegionalSettings
+from scsnet_bids.training.atlas import Atlas, read_atlas
+from scsnet_bids.training.augment import draw_batch
 
 BESIDE_MM = 8.0
 PHANTOMS = 12

@@ -33,11 +33,11 @@ import pandas as pd
 import torch
 from scipy.ndimage import gaussian_filter1d
 
+from scsnet_bids.evaluation.network_scores import GRAY_LABELS, segment_image
+from scsnet_bids.evaluation.scores import dice, dice_of_slices
+from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.images import Image, read_image
 from scsnet_bids.network.model import ScsNet
-from scsnet_bids.network.network_scores import GRAY_LABELS, segment_image
-from scsnet_bids.network.score_tables import markdown_table
-from scsnet_bids.network.scores import dice, dice_of_slices
 from scsnet_bids.network.weights import SHIPPED, load_network
 from scsnet_bids.phantom import PhantomSettings, label_shares, simulate
 from scsnet_bids.phantom.anatomy import LEVELS, CrossSection, cross_section, label_points

@@ -139,6 +139,22 @@ expect "failed now" 0 "$(n_rows "$list/failed.tsv")"
 expect "rows of the group table" 6 "$(n_rows "$out/group_wide_scalarstats.tsv")"
 expect "nothing to do" "Nothing to do: 6 of 6 complete." \
     "$("$APP/scsnet-bids-slurm" "$data" "$out")"
+
+# Nipype's own plugin: a job for every step; a job that is killed ends the command, and none stays.
+printf '{"plugin": "SLURM", "plugin_args": {"sbatch_args": "--time=10 --export=ALL"}}' \
+    >"$root/plugin.json"
+one=("$data" "$root/plugin out" participant --participant-label 01 -w "$root/plugin work")
+(unset LOGNAME && "$APP/scsnet-bids" "${one[@]}" --use-plugin "$root/plugin.json") | tail -n 1
+expect "tables equal those of the array" "" "$(cd "$root/plugin out" && \
+    find sub-01 -name '*.tsv' -exec cmp {} "$out/{}" \; 2>&1)"
+n_jobs=$(grep -c locate_cord "$root/log/jobcomp.log")
+expect "jobs of one step" 1 "$n_jobs"
+(until [ -n "$(squeue -h)" ]; do sleep 0.2; done; scancel "$(squeue -h -o %i | head -n 1)") &
+"$APP/scsnet-bids" "${one[@]}" -w "$root/other work" --use-plugin "$root/plugin.json" \
+    >"$root/killed.txt" && fail "a killed job was not noticed"
+grep -q "Failed: sub-01" "$root/killed.txt" || fail "a killed job is not named"
+expect "left in the queue" "" "$(squeue -h)"
+
 say "jobs, as SLURM saw them:"
 sed -E 's/.*JobId=([0-9]+).*JobState=([A-Z]+).*StartTime=([^ ]+) EndTime=([^ ]+).*/\1 \2 \3 \4/' \
     "$root/log/jobcomp.log"

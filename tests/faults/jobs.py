@@ -54,6 +54,26 @@ def is_leftover(path: Path) -> bool:
 
 def descendants(pid: int) -> list[int]:
     """List the processes that a process has started, and those that they have."""
+    return _below(_children(), pid)
+
+
+def workers_of(pid: int) -> list[int]:
+    """List the workers of a job: the children of the server from which they are forked."""
+    children = _children()
+    servers = [child for child in children.get(pid, []) if "forkserver" in words_of(child)]
+    return [worker for server in servers for worker in children.get(server, [])]
+
+
+def words_of(pid: int) -> str:
+    """Return the command of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def _children() -> dict[int, list[int]]:
+    """List the children of every process."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -62,7 +82,7 @@ def descendants(pid: int) -> list[int]:
             continue
         parent = int(rest.rpartition(")")[2].split()[1])
         children.setdefault(parent, []).append(int(number))
-    return _below(children, pid)
+    return children
 
 
 def _below(children: dict[int, list[int]], pid: int) -> list[int]:

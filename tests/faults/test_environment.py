@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,3 +142,20 @@ def test_a_closed_output_folder_is_refused_at_once(fresh: Path) -> None:
     assert code == 73
     assert "must be writable" in said
     assert "Permission denied" in said
+
+
+def test_without_a_folder_for_temporary_files_workers_use_the_work_folder(
+    fresh: Path, undisturbed: dict[str, bytes]
+) -> None:
+    need("unshare", "-m", "true")
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        root = shutil.copytree(fresh, Path(short) / "r")
+        closed = " && ".join(
+            f"mount --rbind {place} {place} && mount -o remount,bind,ro {place}"
+            for place in ("/tmp", "/var/tmp")
+        )
+        job = f'mount --bind {root} {root} && {closed} && cd /tmp && exec "$@"'
+        words = command(root, "--nprocs", "2")
+        code, said = run(["unshare", "-m", "bash", "-c", job, "-", *words], TMPDIR="")
+        assert code == 0, said
+        assert results(root) == undisturbed

@@ -1,0 +1,68 @@
+"""Draw what SCS-Net learns from, and where it fails, from anatomies it was not trained on.
+
+    python docs/make_samples.py PAM50 MASKS HELD_OUT ...
+
+PAM50 is the folder of the atlas, MASKS that of the manual cord and gray-matter masks, HELD_OUT the
+participants that the training left out. The pictures, in docs/images, show the first random slices
+with their true regions, and the worst of 384 slices with the regions that the network draws.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scsnet_bids.figures.sheets import draw_regions
+from scsnet_bids.network.model import PIXEL_MM
+from scsnet_bids.network.weights import SHIPPED, load_network
+from scsnet_bids.slices import slices_to_volume
+from scsnet_bids.training.augment import draw_batch
+from scsnet_bids.training.settings import DataSettings
+from scsnet_bids.training.sources import read_training_data
+from scsnet_bids.training.validation import BATCH_SLICES, N_BATCHES, SEED
+
+IMAGES = Path(__file__).parent / "images"
+N_SAMPLES, N_FAILURES = 24, 12
+SPACING_MM = (PIXEL_MM, PIXEL_MM, 1.0)
+
+
+def main(atlas: str, shapes: str, held_out: tuple[str, ...]) -> None:
+    """Write both pictures."""
+    settings = DataSettings(atlas=atlas, shapes=shapes, held_out=held_out)
+    _, apart, _ = read_training_data(settings, seed=0)
+    assert apart.atlas is not None
+    generator = torch.Generator().manual_seed(SEED)
+    batches = [draw_batch(apart.atlas, BATCH_SLICES, generator) for _ in range(N_BATCHES)]
+    images, truth = (torch.cat(part) for part in zip(*batches, strict=True))
+    with torch.inference_mode():
+        network = load_network("cpu", SHIPPED)
+        drawn = torch.cat([network(part).softmax(dim=1) for part in images.split(BATCH_SLICES)])
+    first = torch.arange(N_SAMPLES)
+    worst = failures(1 - drawn[:, 0], 1 - truth[:, 0])
+    sheets = {
+        "synthetic_slices": (first, truth, "Synthetic slices and their true regions"),
+        "synthetic_failures": (worst, drawn, "Worst of 384 synthetic slices, by SCS-Net"),
+    }
+    for name, (chosen, regions, title) in sheets.items():
+        picture = draw(images[chosen, 0], regions[chosen], title)
+        (IMAGES / f"{name}.svg").write_text(picture, encoding="utf-8")
+
+
+def failures(cord: Tensor, truth: Tensor) -> Tensor:
+    """Find the slices with the lowest overlap of the cord; no cord where none is counts as 1."""
+    overlap, total = (cord * truth).sum(dim=(1, 2)), (cord**2 + truth**2).sum(dim=(1, 2))
+    return ((2 * overlap + 1) / (total + 1)).argsort()[:N_FAILURES]
+
+
+def draw(images: Tensor, regions: Tensor, title: str) -> str:
+    """Draw (n, 96, 96) slices with the borders of (n, 9, 96, 96) regions."""
+    shares = slices_to_volume(np.asarray(regions))
+    return draw_regions(slices_to_volume(np.asarray(images)), shares, SPACING_MM, title)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], tuple(sys.argv[3:]))

@@ -1,0 +1,127 @@
+"""Compare ways to correct motion, each series by each method in a process of its own."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scsnet_bids.benchmark.children import python_command, run_child
+from scsnet_bids.benchmark.figures_of_runs import explain, keep, show, summarise, with_ratio
+from scsnet_bids.benchmark.machine import describe_machine
+from scsnet_bids.benchmark.motion_cases import (
+    Case,
+    find_real,
+    list_phantoms,
+    make_phantom,
+    read_real,
+)
+from scsnet_bids.benchmark.motion_measures import judge
+from scsnet_bids.benchmark.motion_methods import METHODS, OURS, missing_methods
+from scsnet_bids.figures.benchmark import draw_motion
+from scsnet_bids.files import write_text
+
+KEYS = ("series", "method")
+DECIMALS = {
+    "error_dwi_mm": 2,
+    "error_b0_mm": 2,
+    "fa_error_pct": 1,
+    "unmixed_fa_error_pct": 1,
+    "jitter_dwi_mm": 2,
+    "jitter_b0_mm": 2,
+    "residual_lag1": 2,
+    "edge_mm": 2,
+    "cpu_s": 1,
+    "cpu_ratio": 1,
+    "peak_mb": 0,
+}
+
+
+def compare_motion(
+    out: Path, effort: str, repeats: int, real: tuple[Path, Path] | None = None
+) -> str:
+    """Run the comparison, and write its tables and its figure.
+
+    Parameters
+    ----------
+    out : folder for ``motion_runs.tsv``, ``motion.tsv``, ``motion_machine.json``, ``motion.svg``
+    effort : ``quick``, ``default`` or ``full``
+    repeats : runs per series: other persons of a phantom, the same real series
+    real : dataset and masks of real series, to be taken as well
+
+    Returns
+    -------
+    table as text
+    """
+    machine, missing = describe_machine(), missing_methods()
+    methods = [name for name in METHODS if name not in missing]
+    runs = measure_methods(list_cases(effort, repeats, real), methods)
+    summary = summarise(runs.drop(columns="run"), KEYS)
+    keep(out, "motion", {"_runs": runs, "": summary}, machine)
+    write_text(out / "motion.svg", draw_motion(summary))
+    lines = [show(summary, KEYS, DECIMALS), explain(machine, repeats)]
+    return "\n\n".join([*lines, *(f"Left out: {name}: {why}." for name, why in missing.items())])
+
+
+def list_cases(
+    effort: str, repeats: int, real: tuple[Path, Path] | None
+) -> Iterator[tuple[str, int, Callable[[], Case]]]:
+    """List what is to be corrected.
+
+    Parameters
+    ----------
+    effort, repeats, real : as for :func:`compare_motion`
+
+    Yields
+    ------
+    name of the series, number of the run, and what makes the series
+    """
+    for name, settings in list_phantoms(effort).items():
+        for run in range(repeats):
+            yield name, run, partial(make_phantom, settings, run)
+    if real is not None:
+        for name, paths in find_real(*real).items():
+            for run in range(repeats):
+                yield name, run, partial(read_real, *paths)
+
+
+def measure_methods(
+    cases: Iterable[tuple[str, int, Callable[[], Case]]], methods: Sequence[str]
+) -> pd.DataFrame:
+    """Correct every series by every method.
+
+    Parameters
+    ----------
+    cases : of :func:`list_cases`
+    methods : keys of ``METHODS``
+
+    Returns
+    -------
+    DataFrame, one row per series, run and method
+    """
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, run, make in cases:
+            case = make()
+            for method in methods:
+                figures = _correct(case, method, Path(folder))
+                rows.append({"series": name, "method": method, "run": run, **figures})
+                print(f"{name}, {method}: {figures['cpu_s']:.1f} s", flush=True)
+    runs = pd.DataFrame(rows)
+    return with_ratio(runs, runs["method"] == OURS, ("series", "run"))
+
+
+def _correct(case: Case, method: str, folder: Path) -> Mapping[str, Any]:
+    """Correct one series by one method; what came out, and what it took."""
+    series, corrected = folder / "series", folder / "corrected"
+    series.write_bytes(pickle.dumps(case.series))
+    command = python_command("method_job", method, str(series), str(corrected))
+    usage = run_child(command, folder / "log")
+    result, cpu_s = pickle.loads(corrected.read_bytes())
+    return {**asdict(judge(case, result)), "cpu_s": cpu_s, "peak_mb": usage.peak_mb}

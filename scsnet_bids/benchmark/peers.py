@@ -1,0 +1,87 @@
+"""What others do with the same series: DIPY in a process of its own, MRtrix3 if it is installed.
+
+    python -m scsnet_bids.benchmark.peers STEP SERIES OUT
+
+runs one of the steps of DIPY (``DIPY_STEPS``) on a file and its gradients.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scsnet_bids.benchmark.children import python_command
+from scsnet_bids.gradients import gradient_table, read_gradients
+from scsnet_bids.images import Image, read_image, write_image
+
+MRTRIX = ("dwidenoise", "dwi2tensor", "tensor2metric")
+MOTION, TENSOR = "motion_correction", "TensorModel"
+
+
+def list_peers(series: Path, corrected: Path, folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """List commands to measure, in their order.
+
+    Parameters
+    ----------
+    series : as it was acquired
+    corrected : as our app leaves it; tensors are fitted to it, so that they can be compared
+    folder : for what the commands write
+
+    Yields
+    ------
+    name and command
+    """
+    for step, image in ((MOTION, series), (TENSOR, corrected)):
+        yield f"DIPY {step}", python_command("peers", step, str(image), str(folder))
+    if not all(map(shutil.which, MRTRIX)):
+        return
+    shared = ["-quiet", "-force", "-nthreads", "0"]
+    gradients = ["-fslgrad", *(str(_beside(corrected, end)) for end in (".bvec", ".bval"))]
+    tensor = str(folder / "tensor.nii.gz")
+    yield "MRtrix3 dwidenoise", ["dwidenoise", str(series), str(folder / "quiet.nii.gz"), *shared]
+    yield "MRtrix3 dwi2tensor", ["dwi2tensor", str(corrected), tensor, *gradients, *shared]
+    maps = ["-fa", str(folder / "mrtrix_fa.nii.gz"), "-adc", str(folder / "mrtrix_md.nii.gz")]
+    yield "MRtrix3 tensor2metric", ["tensor2metric", tensor, *maps, *shared]
+
+
+def main(step: str, series: Path, out: Path) -> None:
+    """Run a step of DIPY."""
+    image = read_image(series)
+    bval, bvec = (_beside(series, end) for end in (".bval", ".bvec"))
+    gradients = read_gradients(bval, bvec, image.grid, image.data.shape[3], series)
+    DIPY_STEPS[step](image, gradient_table(gradients, 50.0), out)
+
+
+def _correct_motion(image: Image, table: Any, out: Path) -> None:
+    """Register whole volumes, as DIPY does by default."""
+    from dipy.align import motion_correction
+
+    corrected, _ = motion_correction(image.data.astype(float), table, affine=image.grid.affine)
+    data = np.asarray(corrected.dataobj, dtype=np.float32)
+    write_image(out / "dipy_motion.nii.gz", Image(data, image.grid))
+
+
+def _fit_tensor(image: Image, table: Any, out: Path) -> None:
+    """Fit tensors to the whole field, as our app does."""
+    from dipy.reconst.dti import TensorModel
+
+    fit = TensorModel(table, fit_method="WLS").fit(image.data)
+    for name, values in (("fa", fit.fa), ("md", fit.md)):
+        write_image(out / f"dipy_{name}.nii.gz", Image(values.astype(np.float32), image.grid))
+
+
+def _beside(series: Path, extension: str) -> Path:
+    """Name a gradient file of a series."""
+    return series.with_name(series.name.split(".")[0] + extension)
+
+
+DIPY_STEPS = {MOTION: _correct_motion, TENSOR: _fit_tensor}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,288 @@
+"""Compare ways to measure a region: how far FA and MD lie from those of its tissue.
+
+With true shares, on still phantoms, only partial volume and noise are at work. With SCS-Net's own
+shares the whole app runs on series with motion: misplaced borders come in as well.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from scsnet_bids.benchmark.children import app_command, run_child
+from scsnet_bids.benchmark.figures_of_runs import keep, summarise
+from scsnet_bids.benchmark.machine import describe_machine, machine_line
+from scsnet_bids.derivatives import read_table
+from scsnet_bids.evaluation.tables import markdown_table
+from scsnet_bids.gradients import b0_volumes
+from scsnet_bids.images import read_image
+from scsnet_bids.noise import estimate_noise
+from scsnet_bids.phantom import Phantom, PhantomSettings, simulate, write_dataset
+from scsnet_bids.regions import N_CLASSES, REGIONS, Tissue
+from scsnet_bids.settings import Settings
+from scsnet_bids.tensor import fit_tensor
+from scsnet_bids.unmixing import RegionShares, unmix_regions
+
+FloatArray = npt.NDArray[np.floating]
+
+SEED = 4100
+"""Apart from the phantoms that constants were chosen on (501 to 503) and the published ones."""
+SNRS = (5.0, 6.5, 10.0, 15.0, 25.0)
+USUAL_SNR, LOW_SNR = 15.0, 6.5
+SCHEMES: dict[str, dict[str, Any]] = {
+    "5+30": {"b0_volumes": 5, "directions": 30},
+    "6+60": {"b0_volumes": 6, "directions": 60},
+    "4+12x4": {"b0_volumes": 4, "directions": 12, "averages": 4},
+}
+USUAL_SCHEME = "5+30"
+CORDS: dict[str, dict[str, Any]] = {
+    "healthy": {},
+    "lesion": {"fa_drop": 0.3},
+    "compressed": {"compression": 0.4},
+}
+MOTION_MM = 0.9
+WAYS = ("plain mean", "core mean", "linear unmixing of the map", "unmixed signals")
+MAPS = ("fa", "md")
+KEYS = ("shares", "cord", "scheme", "snr", "way")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is scanned, how, and how well."""
+
+    cord: str
+    scheme: str
+    snr: float
+
+    def settings(self, motion_mm: float) -> PhantomSettings:
+        """Give the phantom's settings; without motion B0 and DWI coincide."""
+        scanned = PhantomSettings(snr=self.snr, motion_mm=motion_mm)
+        if not motion_mm:
+            scanned = replace(scanned, b0_to_dwi_mm=0.0)
+        return replace(scanned, **CORDS[self.cord], **SCHEMES[self.scheme])
+
+
+def compare_values(out: Path, effort: str, people: int) -> str:
+    """Run the comparison, and write its tables.
+
+    Parameters
+    ----------
+    out : folder for ``values_runs.tsv``, ``values.tsv``, ``values_machine.json``
+    effort : ``quick`` (two conditions), ``default`` or ``full`` (all with all)
+    people : phantoms per condition
+
+    Returns
+    -------
+    tables as text
+    """
+    rows = []
+    for condition in list_conditions(effort):
+        for shares, measured in (
+            ("true", measure_true(condition, people)),
+            ("SCS-Net", measure_app(condition, people)),
+        ):
+            for person, (way, values, truth) in enumerate(measured):
+                where = {"shares": shares, **vars(condition), "way": way, "run": person}
+                rows += [where | row for row in _errors(values, truth)]
+        print(f"{condition.cord}, {condition.scheme}, SNR {condition.snr:g}: done", flush=True)
+    runs, machine = pd.DataFrame(rows), describe_machine()
+    summary = summarise(runs.drop(columns="run"), [*KEYS, "tissue"])
+    keep(out, "values", {"_runs": runs, "": summary}, machine)
+    return "\n\n".join([*describe_errors(runs), f"{people} people each. {machine_line(machine)}."])
+
+
+def list_conditions(effort: str) -> list[Condition]:
+    """List what to measure: one thing changed at a time, or everything with everything."""
+    if effort == "quick":
+        return [Condition("healthy", USUAL_SCHEME, snr) for snr in (LOW_SNR, USUAL_SNR)]
+    if effort == "full":
+        return [Condition(cord, way, snr) for cord in CORDS for way in SCHEMES for snr in SNRS]
+    by_snr = [Condition("healthy", USUAL_SCHEME, snr) for snr in SNRS]
+    by_scheme = [Condition("healthy", way, LOW_SNR) for way in SCHEMES if way != USUAL_SCHEME]
+    others = [Condition(cord, USUAL_SCHEME, LOW_SNR) for cord in CORDS if cord != "healthy"]
+    return by_snr + by_scheme + others
+
+
+def measure_true(condition: Condition, people: int) -> Iterator[tuple[str, FloatArray, FloatArray]]:
+    """Measure still phantoms in their true regions.
+
+    Yields
+    ------
+    way, (8, 2) FA and MD of the regions, and those of their tissue
+    """
+    settings = Settings()
+    for person in range(people):
+        phantom = simulate(condition.settings(0.0), (SEED, person))
+        maps = fit_tensor(phantom.series, phantom.gradients, None, settings.gradients)
+        is_b0 = b0_volumes(phantom.gradients.bvals, settings.gradients.b0_max)
+        cord = 1 - phantom.region_share[..., 0]
+        noise = estimate_noise(phantom.series, is_b0, maps.noise, cord)
+        unmixed = unmix_regions(
+            phantom.series,
+            RegionShares(phantom.region_share, phantom.region_share),
+            phantom.gradients,
+            noise.rician_sigma,
+            settings.unmixing,
+            settings.gradients,
+        )
+        values = measure_maps({m: getattr(maps, m) for m in MAPS}, phantom.region_share)
+        values[WAYS[3]] = _mean_by_volume(unmixed.value[..., :2], unmixed.volume)
+        for way in WAYS:
+            yield way, values[way], _tissue(phantom)
+
+
+def measure_app(condition: Condition, people: int) -> Iterator[tuple[str, FloatArray, FloatArray]]:
+    """Run the app on moving phantoms and read its tables and maps.
+
+    Yields
+    ------
+    way, (8, 2) FA and MD of the regions, and those of their tissue
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        data, out, work = (Path(folder) / name for name in ("data", "out", "work"))
+        write_dataset(data, condition.settings(MOTION_MM), people, SEED)
+        words = (str(data), str(out), "participant", "--work-dir", str(work), "--nprocs", "1")
+        run_child(app_command(*words), Path(folder) / "log")
+        for path in sorted(out.glob("sub-*/**/*_seg-SCSNet_probseg.nii.gz")):
+            start = str(path).removesuffix("_seg-SCSNet_probseg.nii.gz")
+            maps = {
+                m: read_image(Path(f"{start}_model-tensor_param-{m}_dwimap.nii.gz")).data
+                for m in MAPS
+            }
+            values = measure_maps(maps, read_image(path).data)
+            table = read_table(Path(f"{start}_model-tensor_seg-SCSNet_scalarstats.tsv"))
+            values[WAYS[3]] = _of_cord(table[table["scope"] == "cord"], "unmixed")
+            truth_folder = data / "derivatives" / "phantom" / path.parent.relative_to(out)
+            tissue = read_table(next(truth_folder.glob("*_desc-tissue_scalarstats.tsv")))
+            for way in WAYS:
+                yield way, values[way], _in_order(tissue)[["FA", "MD"]].to_numpy(float)
+
+
+def measure_maps(maps: dict[str, FloatArray], share: FloatArray) -> dict[str, FloatArray]:
+    """Measure maps in the regions in the ways that take them as they are.
+
+    Linear unmixing is the idea of the extraction in SCT (Levy et al., NeuroImage 2015): the map
+    of all slices is the sum of share times region value, solved by least squares.
+
+    Parameters
+    ----------
+    maps : (i, j, k) arrays, FA and MD; nan where there is none
+    share : (i, j, k, 9) float array in [0, 1], background first
+
+    Returns
+    -------
+    dict of (8, 2) float arrays by way
+    """
+    stacked = np.stack([np.where(np.isfinite(maps[m]), maps[m], np.nan) for m in MAPS], axis=-1)
+    known = np.isfinite(stacked).all(axis=-1) & (share[..., 1:].sum(axis=-1) > 0)
+    values, design = stacked[known], np.asarray(share[known], dtype=float)
+    limits = Settings().regional
+    means = {
+        way: np.stack([_mean(values[design[:, r] >= limit]) for r in range(1, N_CLASSES)])
+        for way, limit in ((WAYS[0], limits.inside_share), (WAYS[1], limits.core_share))
+    }
+    solved = np.linalg.lstsq(design, values)[0][1:]
+    return {**means, WAYS[2]: solved}
+
+
+def describe_errors(runs: pd.DataFrame) -> list[str]:
+    """Write the tables: bias and mean absolute error by condition, and what a lesion keeps.
+
+    Parameters
+    ----------
+    runs : one row per person, way and tissue, errors in % of the truth
+
+    Returns
+    -------
+    list of Markdown tables with a line above each
+    """
+    tables = []
+    for shares, part in runs.groupby("shares", sort=False):
+        for metric in ("FA", "MD"):
+            bias = _pivot(part, f"{metric} error %", lambda x: f"{x.mean():+.1f}")
+            size = _pivot(part, f"{metric} error %", lambda x: f"{x.abs().mean():.1f}")
+            for name, table in (("bias", bias), ("mean absolute error", size)):
+                tables.append(f"{metric}, {shares} shares, {name} in %:\n\n{table}")
+    kept = _kept_contrast(runs)
+    return [*tables, kept] if kept else tables
+
+
+def _pivot(runs: pd.DataFrame, column: str, write: Callable[[pd.Series[float]], str]) -> str:
+    """Write one table: conditions and ways down, tissues across."""
+    named = runs.assign(
+        condition=runs["cord"] + ", " + runs["scheme"] + ", SNR " + runs["snr"].map("{:g}".format)
+    )
+    groups = named.groupby(["condition", "way", "tissue"], sort=False)[column]
+    table = groups.agg(write).unstack()
+    flat = table.reset_index()
+    return markdown_table(flat.set_index("condition"))
+
+
+def _kept_contrast(runs: pd.DataFrame) -> str:
+    """Say what part of the loss of FA in a lesion each way still shows; empty if none was asked."""
+    if "lesion" not in set(runs["cord"]):
+        return ""
+    white = runs[(runs["tissue"] != str(Tissue.GRAY_MATTER)) & (runs["scheme"] == USUAL_SCHEME)]
+    lesion = white[white["cord"] == "lesion"]
+    healthy = white[(white["cord"] == "healthy") & white["snr"].isin(lesion["snr"])]
+    index = ["shares", "way", "tissue", "run"]
+    pairs = healthy.merge(lesion, on=index, suffixes=("", " lesion"))
+    kept = (pairs["FA"] - pairs["FA lesion"]) / (pairs["FA true"] - pairs["FA true lesion"])
+    table = (100 * kept).groupby([pairs["shares"], pairs["way"]], sort=False).mean().unstack(0)
+    shown = markdown_table(table.map("{:.0f}".format))
+    return f"Part of a white-matter lesion's loss of FA that is seen, in %:\n\n{shown}"
+
+
+def _errors(values: FloatArray, truth: FloatArray) -> Iterator[dict[str, object]]:
+    """One row per tissue: values of both sides and their errors in %."""
+    for tissue in Tissue:
+        places = [n for n, region in enumerate(REGIONS) if region.tissue is tissue]
+        row: dict[str, object] = {"tissue": str(tissue)}
+        for m, metric in enumerate(("FA", "MD")):
+            relative = 100 * (values[places, m] / truth[places, m] - 1)
+            row[f"{metric} error %"] = _nanmean(relative)
+            row[metric] = _nanmean(values[places, m])
+            row[f"{metric} true"] = float(truth[places, m].mean())
+        yield row
+
+
+def _mean_by_volume(values: FloatArray, volume: FloatArray) -> FloatArray:
+    """(8, 2) mean of (k, 8, 2) values of slices, weighted by (k, 8) volumes; nan left out."""
+    weight = np.where(np.isfinite(values), volume[..., None], 0.0)
+    return np.asarray((np.nan_to_num(values) * weight).sum(axis=0) / weight.sum(axis=0))
+
+
+def _of_cord(table: pd.DataFrame, column: str) -> FloatArray:
+    """(8, 2) FA and MD of a column of the rows of the whole cord."""
+    return np.stack(
+        [_in_order(table[table["metric"] == m])[column].to_numpy(float) for m in ("FA", "MD")],
+        axis=1,
+    )
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the eight regions in the order of their labels."""
+    order = [(str(region.tissue), str(region.side)) for region in REGIONS]
+    return table.set_index(["region", "side"]).loc[order]
+
+
+def _tissue(phantom: Phantom) -> FloatArray:
+    """(8, 2) FA and MD of the regions' tissue."""
+    return np.array([[part.fa, part.md] for part in phantom.tissue])
+
+
+def _mean(values: FloatArray) -> FloatArray:
+    """(2,) mean over voxels; nan if there is none."""
+    return values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
+
+
+def _nanmean(values: FloatArray) -> float:
+    """Mean of what is known; nan if nothing is."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

@@ -1,0 +1,135 @@
+"""What is known to be wrong with the positions of a series, and its correction in one go.
+
+Three things displace what a slice shows: motion, by the same amount all over a slice; eddy
+currents of the diffusion gradients, which stretch and shear each volume differently along the
+phase-encode axis (their shift is part of the motion); and the static field, along the same axis,
+alike in all volumes. The series is interpolated once for all of them. Along the phase-encode axis
+signal is conserved: where the correction pulls apart what the scanner had pressed together, it
+becomes darker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scsnet_bids.eddy import EddyTerms
+from scsnet_bids.images import Grid
+from scsnet_bids.interpolation import sample_lines, sample_moved
+
+FloatArray = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """Where the content of a series must be fetched.
+
+    Attributes
+    ----------
+    shift_mm : (n, k, 2) float array, what must be added to a position (left, posterior) in the
+        original slice to get the position in the reference
+    eddy : terms of the n volumes, or None
+    field_mm : (i, j, k) float array on the grid of the series, or None; what lies at a position is
+        seen displaced by this, toward larger indices of the phase-encode axis
+    phase_axis : inner axis along which the phase is encoded, 0 (left) or 1 (posterior)
+    """
+
+    shift_mm: FloatArray
+    eddy: EddyTerms | None = None
+    field_mm: FloatArray | None = None
+    phase_axis: int = 1
+
+
+def apply_correction(series: FloatArray, correction: Correction, grid: Grid) -> FloatArray:
+    """Bring the content of a series to where it belongs, by one cubic interpolation.
+
+    Outside the image the edge repeats; values below 0, or below the least of the series, are cut.
+    Slices with no displacement stay exactly as they are. Values that are not finite count as 0.
+
+    Parameters
+    ----------
+    series : (i, j, k, n) array in LPS order
+    correction : of the n volumes
+    grid : of the series
+
+    Returns
+    -------
+    (i, j, k, n) float32 array
+    """
+    corrected = np.array(series, dtype=np.float32)
+    lowest = float(np.min(corrected, where=np.isfinite(corrected), initial=0.0))
+    field_mm = _along_lines(correction.field_mm, correction.phase_axis)
+    for volume, shift_mm in enumerate(torch.from_numpy(correction.shift_mm)):
+        distortion_mm = _distortion(correction, field_mm, volume, grid)
+        displaced = shift_mm.any(dim=-1)
+        if distortion_mm is not None:
+            displaced = displaced | distortion_mm.flatten(1).any(dim=-1)
+            distortion_mm = distortion_mm[displaced]
+        slices = np.nan_to_num(corrected[:, :, displaced.numpy(), volume], posinf=0, neginf=0)
+        moved = _fetched(
+            torch.from_numpy(slices).permute(2, 0, 1),
+            shift_mm[displaced],
+            distortion_mm,
+            correction.phase_axis,
+            grid,
+        )
+        corrected[:, :, displaced.numpy(), volume] = (
+            moved.clamp(min=lowest).permute(1, 2, 0).numpy()
+        )
+    return corrected
+
+
+def _along_lines(volume: FloatArray | None, phase_axis: int) -> Tensor | None:
+    """(k, other, phase) tensor of an (i, j, k) array."""
+    if volume is None:
+        return None
+    lines = torch.from_numpy(np.asarray(volume, dtype=np.float64)).permute(2, 0, 1)
+    return lines if phase_axis == 1 else lines.mT
+
+
+def _distortion(
+    correction: Correction, field_mm: Tensor | None, volume: int, grid: Grid
+) -> Tensor | None:
+    """(k, other, phase) displacement along the phase-encode axis, None where there is none."""
+    eddy, phase = correction.eddy, correction.phase_axis
+    if eddy is None:
+        return field_mm
+    along, across = (
+        torch.arange(grid.shape[axis]) * grid.spacing_mm[axis]
+        - torch.from_numpy(eddy.centre_mm[:, axis])[:, None]
+        for axis in (phase, 1 - phase)
+    )  # (k, phase), (k, other)
+    scale, shear = float(eddy.scale[volume]), float(eddy.shear[volume])
+    everywhere = scale * along[:, None, :] + shear * across[:, :, None]
+    return everywhere if field_mm is None else everywhere + field_mm
+
+
+def _fetched(
+    slices: Tensor, shift_mm: Tensor, distortion_mm: Tensor | None, phase_axis: int, grid: Grid
+) -> Tensor:
+    """(m, i, j) slices read where their content was seen."""
+    spacing_mm = torch.tensor(grid.spacing_mm[:2], dtype=torch.float64)
+    shift = -shift_mm / spacing_mm
+    if distortion_mm is None:
+        return sample_moved(slices, shift)
+    # Along the other axis a slice moves as a whole.
+    moved = sample_moved(slices, shift.index_fill(-1, torch.tensor(phase_axis), 0.0))
+    lines = moved if phase_axis == 1 else moved.mT
+    distortion = distortion_mm / spacing_mm[phase_axis]
+    index = torch.arange(lines.shape[-1], dtype=torch.float64)
+    places = index + shift[:, phase_axis, None, None] + distortion
+    jacobian = 1 + _slope(distortion)
+    read = sample_lines(lines, places) * jacobian.clamp(min=0).to(lines)
+    return read if phase_axis == 1 else read.mT
+
+
+def _slope(values: Tensor) -> Tensor:
+    """Slope along the last axis, per voxel."""
+    if values.shape[-1] < 2:
+        return torch.zeros_like(values)
+    slope: Tensor = torch.gradient(values, dim=-1)[0]
+    return slope

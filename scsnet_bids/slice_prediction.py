@@ -1,0 +1,134 @@
+"""What each slice should look like if it had not moved, told by the other volumes.
+
+The plain prediction is the mean of all others. Diffusion makes the columns of the cord brighter in
+some directions than in others, and where one side brightens the mean would read motion. So
+weighted slices are predicted by a ridge regression on the terms of the tensor, linear in b times
+the direction's products, voxel by voxel. How strong the ridge must be is decided in every slice by
+how well volumes that are left out are predicted: with much noise little is left of the terms, and
+the prediction is the mean.
+
+Leaving a volume out of a ridge regression needs no second fit [allen1974].
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from scsnet_bids.gradients import Gradients
+from scsnet_bids.interpolation import sample_moved
+from scsnet_bids.slice_matching import TINY, Match
+from scsnet_bids.slice_patches import SlicePatches, smooth
+
+REFERENCE_SMOOTHING_VOXELS = 0.5
+"""Beyond the patches' own; without it, noise draws displacements to half a voxel."""
+STRENGTHS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Variances tried for the tensor's terms, relative to that of the noise."""
+MEAN_STRENGTH = 100.0
+FEWEST_VOLUMES = 10
+"""Fewer volumes tell nothing about the six terms beside their mean."""
+LEAST_GAIN = 0.01
+
+
+def tensor_terms(gradients: Gradients) -> Tensor:
+    """Write the terms with which diffusion contrast changes between volumes.
+
+    Parameters
+    ----------
+    gradients : of n volumes
+
+    Returns
+    -------
+    (n, 6) float64 tensor, without unit: five anisotropic terms, whose products are the second
+    Legendre polynomial of the angle between directions, and the b-value
+    """
+    b = torch.tensor(gradients.bvals)
+    b = b / b.mean().clamp(min=TINY)
+    x, y, z = torch.tensor(gradients.bvecs).T
+    mixed = [math.sqrt(3) * product for product in (x * y, x * z, y * z)]
+    square = [math.sqrt(3) / 2 * (x**2 - y**2), z**2 - (x**2 + y**2) / 2]
+    return torch.stack([*(b * term for term in mixed + square), b - 1], dim=-1)
+
+
+def predict_slices(
+    patches: SlicePatches,
+    shift_mm: Tensor,
+    match: Match | None,
+    terms: Tensor | None,
+    radius_mm: float,
+) -> Tensor:
+    """Predict every slice at rest from the other volumes, each weighted by its signal.
+
+    A slice that lost its signal has no gain and pulls nothing; nor does a noisy one.
+
+    Parameters
+    ----------
+    patches : of n volumes
+    shift_mm : (n, k, 2) displacements
+    match : gains, offsets and noise found before, if any
+    terms : (n, 6) of the tensor, or None where the volumes have one contrast
+    radius_mm : radius of the window around the cord
+
+    Returns
+    -------
+    (n, k, p, q) float32 tensor
+    """
+    gain, offset, precision = _weights(patches, match)
+    without_offset = patches.intensity - offset[..., None, None]
+    moved = sample_moved(without_offset, -patches.in_voxels(shift_mm))
+    weighted = (gain * precision)[..., None, None] * moved
+    weight = gain**2 * precision
+    total, total_weight = weighted.sum(dim=0), weight.sum(dim=0)
+    others = (total_weight - weight).clamp(min=TINY)
+    predicted = (total - weighted) / others[..., None, None]
+    if match is not None and terms is not None and len(terms) >= FEWEST_VOLUMES:
+        mean = total / total_weight.clamp(min=TINY)[..., None, None]
+        window = patches.window(torch.zeros(1, shift_mm.shape[1], 2), radius_mm)[0]
+        scaled = moved / gain.clamp(min=LEAST_GAIN)[..., None, None] - mean
+        seen = (gain > LEAST_GAIN)[..., None, None]
+        predicted = predicted + _contrast(scaled * seen, weight, terms, window)
+    return smooth(predicted, REFERENCE_SMOOTHING_VOXELS)
+
+
+def _contrast(images: Tensor, weight: Tensor, terms: Tensor, window: Tensor) -> Tensor:
+    """(n, k, p, q) what the tensor's terms add to the prediction from the others' mean."""
+    n, k, *size = images.shape
+    pixels = images.transpose(0, 1).reshape(k, n, -1)
+    precision = (weight / weight.median(dim=0).values.clamp(min=TINY)).T.clamp(TINY, 1.0)
+    plain, _ = _leave_one_out(pixels, precision, terms, 0.0)
+    best, least = torch.zeros_like(pixels), torch.full((k,), torch.inf)
+    for strength in STRENGTHS:
+        predicted, error = _leave_one_out(pixels, precision, terms, strength)
+        error = (error * window.reshape(k, 1, -1)).sum(dim=(-1, -2))
+        better = error < least
+        best = torch.where(better[:, None, None], predicted, best)
+        least = torch.where(better, error, least)
+    return (best - plain).transpose(0, 1).reshape(n, k, *size)
+
+
+def _leave_one_out(
+    pixels: Tensor, precision: Tensor, terms: Tensor, strength: float
+) -> tuple[Tensor, Tensor]:
+    """(k, n, pixels) prediction of each volume from the others, and its squared error in noise."""
+    scales = torch.tensor([strength] * terms.shape[1] + [MEAN_STRENGTH], dtype=torch.float64)
+    design = torch.cat([terms, torch.ones(len(terms), 1, dtype=torch.float64)], dim=1)
+    design = design * scales.sqrt()  # (n, terms)
+    weighted = precision.double()[..., None] * design  # (k, n, terms)
+    normal = torch.eye(len(scales), dtype=torch.float64) + weighted.mT @ design
+    solved = torch.linalg.solve(normal, weighted.mT)  # (k, terms, n)
+    own = (design * solved.mT).sum(dim=-1, keepdim=True).float().clamp(max=1 - 1e-6)
+    fitted = design.float() @ (solved.float() @ pixels)
+    predicted = (fitted - own * pixels) / (1 - own)
+    return predicted, precision[..., None] * (pixels - predicted) ** 2
+
+
+def _weights(patches: SlicePatches, match: Match | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Gain of each slice, relative to the mean of its volumes, its offset and its precision."""
+    if match is None:
+        usable = patches.usable.float()
+        return usable, torch.zeros_like(usable), usable
+    precision = 1 / match.noise_variance
+    gain = match.gain / match.gain.mean(dim=0).clamp(min=TINY)
+    return gain, match.offset, precision / precision.median()

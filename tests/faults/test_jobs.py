@@ -1,0 +1,137 @@
+"""Jobs that are killed, meet each other, or run where little is allowed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from faults.jobs import command, results, run, start, workers_of
+
+from scsnet_bids.locks import claimed
+
+ONLY_FIRST = ("--participant-label", "01", "--nprocs", "1")
+
+
+def results_of(root: Path, participant: str) -> dict[str, bytes]:
+    """Content of everything that is written for one participant."""
+    found = results(root)
+    return {name: found[name] for name in found if name.startswith(f"{participant}/")}
+
+
+def half_written(root: Path) -> list[Path]:
+    """List files under a temporary name, which a killed job may leave."""
+    return list((root / "out").rglob(".*_sub-*"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(two_participants: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the app once without trouble."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    shutil.copytree(two_participants, root / "data")
+    code, said = run(command(root, "--nprocs", "1"))
+    assert code == 0, said
+    return root
+
+
+@pytest.fixture
+def fresh(two_participants: Path, tmp_path: Path) -> Path:
+    """Return a folder with the same data and no results."""
+    shutil.copytree(two_participants, tmp_path / "data")
+    return tmp_path
+
+
+@pytest.fixture
+def resumable(fresh: Path, undisturbed: Path) -> Path:
+    """Return a folder with the same data, intermediate results and no results."""
+    shutil.copytree(undisturbed / "work", fresh / "work")
+    return fresh
+
+
+def wait_for(job: subprocess.Popen[str], step: int) -> None:
+    """Read what a job says until it has finished a number of steps."""
+    for line in job.stdout or ():
+        if line.startswith("[") and int(line[1:].partition("/")[0]) >= step:
+            return
+
+
+def test_after_kills_the_same_command_ends_with_the_same_results(
+    undisturbed: Path, fresh: Path
+) -> None:
+    words = command(fresh, *ONLY_FIRST)
+    for step in (1, 5):
+        with start(words) as job:
+            wait_for(job, step)
+            time.sleep(0.1 * step)
+            job.send_signal(signal.SIGKILL)
+    code, said = run(words)
+    assert code == 0, said
+    assert said.count("reused") >= 4
+    assert results(fresh) == results_of(undisturbed, "sub-01")
+    assert not half_written(fresh)
+
+
+def test_a_killed_worker_ends_the_job_and_the_same_command_repairs_it(
+    undisturbed: Path, fresh: Path
+) -> None:
+    words = command(fresh, "--participant-label", "01", "--nprocs", "2")
+    with start(words) as job:
+        wait_for(job, 1)
+        for worker in workers_of(job.pid):
+            os.kill(worker, signal.SIGKILL)
+        said, _ = job.communicate(timeout=240)
+    assert job.returncode == 1
+    assert "out of memory" in said
+    assert "Failed: " in said.splitlines()[-1]
+    assert list((fresh / "out" / "logs").glob("crash-*.txt"))
+    code, said = run(words)
+    assert code == 0, said
+    assert results(fresh) == results_of(undisturbed, "sub-01")
+
+
+def test_a_run_in_use_by_another_job_is_refused_and_others_go_on(resumable: Path) -> None:
+    (resumable / "out").mkdir()
+    with claimed(resumable / "out", ["sub-01"]):
+        code, said = run(command(resumable, "--nprocs", "1"))
+    assert code == 73
+    assert "another one is processing sub-01" in said
+    assert said.splitlines()[-1].startswith("Failed: sub-01. 1 of 2 runs done.")
+    assert [path.name for path in (resumable / "out").glob("sub-*/")] == ["sub-02"]
+
+
+def test_two_jobs_share_their_folders_and_need_neither_a_home_nor_an_environment(
+    undisturbed: Path, fresh: Path
+) -> None:
+    bare = {"HOME": "/does/not/exist", "OMP_NUM_THREADS": "2"}
+    with (
+        start(command(fresh, "--participant-label", "01"), **bare) as one,
+        start(command(fresh, "--participant-label", "02"), **bare) as two,
+    ):
+        said = [job.communicate(timeout=240)[0] for job in (one, two)]
+    assert [one.returncode, two.returncode] == [0, 0], said
+    assert "arning" not in "".join(said)
+    assert results(fresh) == results(undisturbed)
+    assert not half_written(fresh)
+
+
+def test_results_of_another_user_in_the_work_folder_are_refused(resumable: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give a file away, so nothing is proved")
+    pickle = next((resumable / "work").rglob("sub_01_wf/**/result_*.pklz"))
+    os.chown(pickle, 12345, -1)
+    code, said = run(command(resumable))
+    assert code == 73
+    assert str(pickle) in said
+    assert "--work-dir" in said
+    assert not list((resumable / "out").glob("sub-*"))
+
+
+def test_an_absent_device_is_refused_before_any_work(fresh: Path) -> None:
+    code, said = run(command(fresh, "--device", "cuda:99"))
+    assert code == 2
+    assert "cuda:99 cannot be used" in said
+    assert not list((fresh / "work").glob("scsnet*"))
