@@ -34,7 +34,7 @@ BoolArray = npt.NDArray[np.bool_]
 WINDOW_MM = 20.0
 """Neck around the cord tells twice as surely what scale and shear are as the cord alone."""
 MARGIN_MM = 4.0
-ROUNDS = 4
+ROUNDS = 3
 SETTLED = 5e-4
 UPDATES = 40
 FIRST_SIZE = 0.01
