@@ -76,7 +76,8 @@ def _prepare_process(options: Options) -> None:
 
 def _run_participants(options: Options) -> int:
     """Run the participant level and say what was done and where it lies."""
-    from scsnet_bids import dataset, fsl, prior_results, summary, workspace
+    from scsnet_bids import dataset, prior_results, summary, workspace
+    from scsnet_bids.fsl import tools as fsl
 
     if options.reports_only:
         return _rewrite_reports(options)
@@ -110,7 +111,9 @@ def _run_participants(options: Options) -> int:
 
 def _check(found: list[DwiRun], options: Options) -> tuple[list[DwiRun], dict[DwiRun, ScsnetError]]:
     """Find every fault of every run, and of what is asked for, before any run is processed."""
-    from scsnet_bids import denoising, fsl, level_files, prior_results, runs, slice_marks
+    from scsnet_bids import level_files, prior_results, runs, slice_marks
+    from scsnet_bids.correction import denoising
+    from scsnet_bids.fsl import tools as fsl
 
     settings = options.settings
     marks = slice_marks.read_marks(settings.regional.exclude_slices)

@@ -27,8 +27,8 @@ from scsnet_bids.gradients import (
     list_shells,
     tensor_volumes,
 )
-from scsnet_bids.region_tensor import determined
 from scsnet_bids.settings import GradientSettings
+from scsnet_bids.unmixing.region_tensor import determined
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]

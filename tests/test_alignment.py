@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from scsnet_bids.alignment import B0ToDwi, estimate_b0_to_dwi
+from scsnet_bids.correction.alignment import B0ToDwi, estimate_b0_to_dwi
 from scsnet_bids.images import Grid, read_image
 from scsnet_bids.settings import AlignmentSettings
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, slices_to_volume, volume_to_slices

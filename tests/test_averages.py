@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from scsnet_bids.averages import average_volumes
+from scsnet_bids.correction.averages import average_volumes
 
 FloatArray = npt.NDArray[np.floating]
 

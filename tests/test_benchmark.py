@@ -39,7 +39,7 @@ def moving() -> Case:
 @pytest.fixture(scope="module")
 def by_truth(moving: Case) -> Corrected:
     """The same series corrected by the true displacements."""
-    from scsnet_bids.correction import Correction, apply_correction
+    from scsnet_bids.correction.resampling import Correction, apply_correction
 
     shift_mm = moving.truth.shift_mm
     data = apply_correction(moving.series.data, Correction(shift_mm), moving.series.grid)
@@ -129,7 +129,7 @@ def test_methods_say_where_the_cord_went_and_move_it_there(method):
     case = make_phantom(replace(SMALL, motion_mm=0.0, snr=60.0), 7)
     drift = np.linspace(-1.2, 1.2, case.series.data.shape[3])
     shift_mm = np.stack(np.broadcast_arrays(drift[:, None] * np.ones(4), 0.0), axis=-1)
-    from scsnet_bids.correction import Correction, apply_correction
+    from scsnet_bids.correction.resampling import Correction, apply_correction
 
     series = replace(
         case.series,

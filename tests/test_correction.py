@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from scsnet_bids.correction import Correction, apply_correction
-from scsnet_bids.eddy import EddyTerms
+from scsnet_bids.correction.eddy import EddyTerms
+from scsnet_bids.correction.resampling import Correction, apply_correction
 from scsnet_bids.images import Grid
 
 FloatArray = npt.NDArray[np.floating]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scsnet_bids.denoising import (
+from scsnet_bids.correction.denoising import (
     LEAST_VOLUMES,
     add_removed,
     check_runs,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from scsnet_bids.displacement import (
+from scsnet_bids.correction.displacement import (
     DisplacementPrior,
     Measurement,
     believed_displacement,

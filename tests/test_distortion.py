@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from scsnet_bids.cli import main
-from scsnet_bids.correction import Correction, apply_correction
+from scsnet_bids.correction.distortion import DistortionEstimate, estimate_distortion
+from scsnet_bids.correction.resampling import Correction, apply_correction
 from scsnet_bids.derivatives import read_table
-from scsnet_bids.distortion import DistortionEstimate, estimate_distortion
 from scsnet_bids.phantom import TINY, Phantom, PhantomSettings, simulate, write_dataset
 from scsnet_bids.slices import PlaneGrid
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from scsnet_bids.eddy import EddyTerms, estimate_eddy
+from scsnet_bids.correction.eddy import EddyTerms, estimate_eddy
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
 

@@ -13,9 +13,9 @@ from fsl.utils.image.resample import resample
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from scipy.ndimage import gaussian_filter
 
-from scsnet_bids.correction import Correction, apply_correction
+from scsnet_bids.correction.resampling import Correction, apply_correction
 from scsnet_bids.errors import OutputError
-from scsnet_bids.flirt import flirt_matrices, write_flirt_matrices
+from scsnet_bids.fsl.flirt import flirt_matrices, write_flirt_matrices
 from scsnet_bids.images import Grid, Image, read_image, write_image
 
 TURN = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])

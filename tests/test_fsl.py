@@ -18,8 +18,8 @@ from scsnet_bids.cli import main
 from scsnet_bids.confounds import shifts_from_table, tabulate_shifts
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.errors import InputDataError, MissingToolError, ScsnetError
-from scsnet_bids.fsl import check_fsl, make_mask, run_eddy, run_topup
-from scsnet_bids.fsl_files import Acquisition, read_acquisition, slice_groups, topup_config
+from scsnet_bids.fsl.files import Acquisition, read_acquisition, slice_groups, topup_config
+from scsnet_bids.fsl.tools import check_fsl, make_mask, run_eddy, run_topup
 from scsnet_bids.gradients import Gradients, read_gradients, write_gradients
 from scsnet_bids.images import Grid, Image, read_image, write_image
 from scsnet_bids.interfaces.fsl import RunEddy, RunTopup

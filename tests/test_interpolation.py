@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from scsnet_bids.interpolation import sample_moved, sample_moved_with_slopes
+from scsnet_bids.correction.interpolation import sample_moved, sample_moved_with_slopes
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from scsnet_bids.images import Grid
-from scsnet_bids.mask_fitting import centre_of_mask, fit_regions_to_mask
 from scsnet_bids.regions import REGIONS, Side
-from scsnet_bids.sharpening import PlacedRegions
 from scsnet_bids.slices import PlaneGrid
-from scsnet_bids.transfer import cord_mask
+from scsnet_bids.unmixing.mask_fitting import centre_of_mask, fit_regions_to_mask
+from scsnet_bids.unmixing.sharpening import PlacedRegions
+from scsnet_bids.unmixing.transfer import cord_mask
 
 GRID = Grid((40, 44, 3), np.diag([-0.9, -0.9, 5.0, 1.0]), np.array([[0, 1], [1, 1], [2, 1]]))
 PLANE = PlaneGrid((5.0, 6.0), (60, 60), (0.5, 0.5))

@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from scsnet_bids.correction import Correction, apply_correction
-from scsnet_bids.images import Grid, read_image
-from scsnet_bids.motion import (
+from scsnet_bids.correction.motion import (
     MotionEstimate,
     estimate_motion,
 )
+from scsnet_bids.correction.resampling import Correction, apply_correction
+from scsnet_bids.images import Grid, read_image
 from scsnet_bids.settings import MotionSettings
 
 FloatArray = npt.NDArray[np.floating]

@@ -13,11 +13,11 @@ from scsnet_bids.derivatives import read_table
 from scsnet_bids.errors import UsageError
 from scsnet_bids.files import write_text
 from scsnet_bids.images import Image, write_image
-from scsnet_bids.network import sources, validation
 from scsnet_bids.network.model import ScsNet, standardise
 from scsnet_bids.network.weights import load_network, read_record, save_network
 from scsnet_bids.phantom import PhantomSettings, label_shares, simulate
 from scsnet_bids.settings import read_toml, settings_to_toml
+from scsnet_bids.training import sources, validation
 from scsnet_bids.training.atlas import Atlas
 from scsnet_bids.training.losses import soft_target_loss
 from scsnet_bids.training.settings import (

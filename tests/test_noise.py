@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scsnet_bids.noise import FLAGS, SOURCES, estimate_noise, interpolation_gain
+from scsnet_bids.unmixing.noise import FLAGS, SOURCES, estimate_noise, interpolation_gain
 
 SIGMA = 20.0
 SHAPE = (30, 30, 3)
@@ -100,7 +100,7 @@ def test_residual_is_taken_well_inside_the_cord(clean, cord, rng) -> None:
 
 def test_interpolation_gain_is_that_of_the_correction(rng) -> None:
     torch = pytest.importorskip("torch")
-    from scsnet_bids.interpolation import sample_moved
+    from scsnet_bids.correction.interpolation import sample_moved
 
     noise = torch.from_numpy(rng.normal(0, 1, (40, 48, 48)))
     shift = torch.from_numpy(rng.uniform(-1, 1, (40, 2)))

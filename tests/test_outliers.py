@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from scsnet_bids.correction.outliers import SliceOutliers, find_outliers
+from scsnet_bids.correction.robust_regression import Levels, expect_signals
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.outlier_table import (
@@ -22,9 +24,7 @@ from scsnet_bids.outlier_table import (
     tabulate_slices,
     weight_from_table,
 )
-from scsnet_bids.outliers import SliceOutliers, find_outliers
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
-from scsnet_bids.robust_regression import Levels, expect_signals
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.slices import PlaneGrid
 

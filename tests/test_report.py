@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from lxml import html
 
-from scsnet_bids import levels, noise, quality
+from scsnet_bids import levels, quality
 from scsnet_bids.cli import main
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.errors import BusyError, GradientError, ScsnetError, SkippedSeries
@@ -28,6 +28,7 @@ from scsnet_bids.report.page import report_participants, write_page
 from scsnet_bids.report.record import TABLES, RunRecord, find_records
 from scsnet_bids.report.verdict import RULES, Verdict, judge_run, overall_verdict
 from scsnet_bids.settings import Settings
+from scsnet_bids.unmixing import noise
 
 WEIGHTS = {"version": "1.2.3", "sha256": "0123456789abcdef"}
 HOSTILE = "sub-<img src=x onerror=alert(1)>"

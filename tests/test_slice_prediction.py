@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from scsnet_bids.gradients import Gradients
-from scsnet_bids.images import Grid
-from scsnet_bids.slice_matching import match_slices
-from scsnet_bids.slice_patches import SlicePatches, cut_patches, smooth
-from scsnet_bids.slice_prediction import (
+from scsnet_bids.correction.slice_matching import match_slices
+from scsnet_bids.correction.slice_patches import SlicePatches, cut_patches, smooth
+from scsnet_bids.correction.slice_prediction import (
     REFERENCE_SMOOTHING_VOXELS,
     predict_slices,
     tensor_terms,
 )
+from scsnet_bids.gradients import Gradients
+from scsnet_bids.images import Grid
 
 N, SHAPE = 30, (31, 29, 2)
 GRID = Grid(SHAPE, np.diag([1.0, 1.0, 5.0, 1.0]), np.array([[0, 1], [1, 1], [2, 1]]))

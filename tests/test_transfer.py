@@ -8,7 +8,7 @@ import pytest
 from scsnet_bids.images import Grid
 from scsnet_bids.regions import MIRROR, N_CLASSES
 from scsnet_bids.slices import PlaneGrid
-from scsnet_bids.transfer import cord_mask, label_regions, transfer_regions
+from scsnet_bids.unmixing.transfer import cord_mask, label_regions, transfer_regions
 
 SPACING = 1.0
 N = 20

@@ -11,14 +11,19 @@ import pytest
 from scsnet_bids.errors import ImageError
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
-from scsnet_bids.region_tensor import METRICS, determined, fit_region_tensors
 from scsnet_bids.regional import SliceNotes, measure_regions
 from scsnet_bids.regions import N_CLASSES, REGIONS
 from scsnet_bids.settings import GradientSettings, RegionalSettings, UnmixingSettings
-from scsnet_bids.sharpening import PlacedRegions, fit_outline, sharpen_probability
 from scsnet_bids.slices import PlaneGrid, volume_to_slices
-from scsnet_bids.unmixed_table import UNMIXED_COLUMNS, UNMIXED_FLAGS, add_unmixed
-from scsnet_bids.unmixing import RegionShares, UnmixedValues, change_of_values, unmix_regions
+from scsnet_bids.unmixing.region_tensor import METRICS, determined, fit_region_tensors
+from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_outline, sharpen_probability
+from scsnet_bids.unmixing.signals import (
+    RegionShares,
+    UnmixedValues,
+    change_of_values,
+    unmix_regions,
+)
+from scsnet_bids.unmixing.table import UNMIXED_COLUMNS, UNMIXED_FLAGS, add_unmixed
 
 SETTINGS, GRADIENTS = UnmixingSettings(), GradientSettings()
 SNR = 6.5

@@ -28,7 +28,7 @@ from scsnet_bids.regional import REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.runs import DwiRun, read_metadata
 from scsnet_bids.settings import Settings
-from scsnet_bids.unmixed_table import NOISE_COLUMNS, UNMIXED_COLUMNS
+from scsnet_bids.unmixing.table import NOISE_COLUMNS, UNMIXED_COLUMNS
 
 MODEL = "tensor"
 SEGMENTATION = "SCSNet"

@@ -20,10 +20,10 @@ from scsnet_bids.evaluation.motion_scores import rms_length
 from scsnet_bids.evaluation.scores import means_of_regions
 from scsnet_bids.evaluation.truth import label_truth, shift_slices
 from scsnet_bids.gradients import Gradients
-from scsnet_bids.region_tensor import fit_region_tensors
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.tensor import fit_tensor
+from scsnet_bids.unmixing.region_tensor import fit_region_tensors
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]

@@ -81,9 +81,9 @@ def leave(series: Series) -> Corrected:
 
 def _prepare_ours() -> Method:
     """Locate the cord, estimate and correct, as the app does."""
-    from scsnet_bids.correction import Correction, apply_correction
-    from scsnet_bids.eddy import estimate_eddy
-    from scsnet_bids.motion import estimate_motion
+    from scsnet_bids.correction.eddy import estimate_eddy
+    from scsnet_bids.correction.motion import estimate_motion
+    from scsnet_bids.correction.resampling import Correction, apply_correction
     from scsnet_bids.network.inference import locate_cord
     from scsnet_bids.network.weights import load_network
 

@@ -23,12 +23,12 @@ from scsnet_bids.derivatives import read_table
 from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import read_image
-from scsnet_bids.noise import estimate_noise
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate, write_dataset
 from scsnet_bids.regions import N_CLASSES, REGIONS, Tissue
 from scsnet_bids.settings import Settings
 from scsnet_bids.tensor import fit_tensor
-from scsnet_bids.unmixing import RegionShares, unmix_regions
+from scsnet_bids.unmixing.noise import estimate_noise
+from scsnet_bids.unmixing.signals import RegionShares, unmix_regions
 
 FloatArray = npt.NDArray[np.floating]
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 from scsnet_bids.benchmark.motion_cases import mask_centre_mm
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
-from scsnet_bids.region_tensor import tensor_design
+from scsnet_bids.unmixing.region_tensor import tensor_design
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]

@@ -26,7 +26,7 @@ from scsnet_bids.manual_masks import (
 from scsnet_bids.network.inference import RegionSegmentation, locate_cord, segment_regions
 from scsnet_bids.network.model import PIXEL_MM, ScsNet
 from scsnet_bids.regions import REGION_GROUPS, REGIONS, Side, Tissue
-from scsnet_bids.transfer import cord_mask, label_regions, transfer_regions
+from scsnet_bids.unmixing.transfer import cord_mask, label_regions, transfer_regions
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -24,7 +24,7 @@ from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
 from scsnet_bids.regional import FEW_VOXELS, FULL_COVERAGE, PLAUSIBLE, REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGION_GROUPS, REGIONS
 from scsnet_bids.slice_marks import EXCLUDED, Marks, refuse_absent_slices, refuse_unknown_run
-from scsnet_bids.unmixed_table import UNMIXED_COLUMNS, combine_values
+from scsnet_bids.unmixing.table import UNMIXED_COLUMNS, combine_values
 
 FloatArray = npt.NDArray[np.floating]
 

@@ -30,7 +30,7 @@ from scsnet_bids.group.wide import describe_wide, widen
 from scsnet_bids.levels import SHAPE_COLUMNS
 from scsnet_bids.quality import QUALITY_COLUMNS
 from scsnet_bids.regional import REGION_TABLE_COLUMNS
-from scsnet_bids.unmixed_table import NOISE_COLUMNS, UNMIXED_COLUMNS
+from scsnet_bids.unmixing.table import NOISE_COLUMNS, UNMIXED_COLUMNS
 
 GAP_COLUMNS: dict[str, dict[str, Any]] = {
     "participant_id": RUN_COLUMNS["participant_id"],

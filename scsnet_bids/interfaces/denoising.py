@@ -37,7 +37,7 @@ class DenoiseSeries(SeriesInterface):
     }
 
     def _write(self, denoised_dwi: Path, removed_noise: Path) -> None:  # type: ignore[override]
-        from scsnet_bids.denoising import denoise, removed_deviation
+        from scsnet_bids.correction.denoising import denoise, removed_deviation
 
         series = read_image(Path(self.inputs.dwi))
         is_b0 = self._b0_volumes(self._read_gradients().bvals)

@@ -42,7 +42,7 @@ class EstimateDistortion(SeriesInterface):
     _files: ClassVar[dict[str, str]] = {"field": "field.nii.gz"}
 
     def _write(self, field: Path) -> None:  # type: ignore[override]
-        from scsnet_bids.distortion import estimate_distortion
+        from scsnet_bids.correction.distortion import estimate_distortion
 
         series = read_image(Path(self.inputs.dwi))
         centre_mm = confounds.shifts_from_table(read_table(Path(self.inputs.cord_centre)))
@@ -64,7 +64,7 @@ class EstimateDistortion(SeriesInterface):
 
     def _motion_of(self, volumes: Any, centre_mm: Any, image: Image) -> Any:
         """(m, k, 2) motion of the reversed volumes against each other."""
-        from scsnet_bids.motion import estimate_motion
+        from scsnet_bids.correction.motion import estimate_motion
 
         everyone = np.ones(volumes.shape[3], dtype=bool)
         settings = self.inputs.motion_settings
@@ -73,8 +73,8 @@ class EstimateDistortion(SeriesInterface):
 
 def _mean_still(volumes: Any, shift_mm: Any, image: Image) -> Any:
     """(i, j, k) mean of volumes without their motion."""
-    from scsnet_bids.averages import average_volumes
-    from scsnet_bids.correction import Correction, apply_correction
+    from scsnet_bids.correction.averages import average_volumes
+    from scsnet_bids.correction.resampling import Correction, apply_correction
 
     corrected = apply_correction(volumes, Correction(shift_mm), image.grid)
     n, k = shift_mm.shape[:2]

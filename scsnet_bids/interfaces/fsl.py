@@ -20,7 +20,7 @@ from nipype.interfaces.base import (
 
 from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table, write_table
-from scsnet_bids.fsl_files import Acquisition, read_acquisition
+from scsnet_bids.fsl.files import Acquisition, read_acquisition
 from scsnet_bids.gradients import write_gradients
 from scsnet_bids.images import Image, read_grid, read_image, write_image
 from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface
@@ -55,7 +55,7 @@ class RunTopup(SeriesInterface):
     _files: ClassVar[dict[str, str]] = {"field": "field.nii.gz", "fieldcoef": FIELDCOEF}
 
     def _write(self, field: Path, fieldcoef: Path) -> None:  # type: ignore[override]
-        from scsnet_bids.fsl import run_topup
+        from scsnet_bids.fsl.tools import run_topup
 
         series = read_image(Path(self.inputs.dwi))
         b0 = series.data[..., self._b0_volumes(self._read_gradients().bvals)]
@@ -82,7 +82,7 @@ def _as_distortion(
 
     Which way topup counts is not documented: the sign is the one that makes both images agree.
     """
-    from scsnet_bids.correction import Correction, apply_correction
+    from scsnet_bids.correction.resampling import Correction, apply_correction
 
     first, second = acquisitions
     signs = (1.0, -second.readout_s / first.readout_s)
@@ -135,7 +135,7 @@ class RunEddy(SeriesInterface):
     }
 
     def _write(self, **paths: Path) -> None:
-        from scsnet_bids.fsl import make_mask, run_eddy
+        from scsnet_bids.fsl.tools import make_mask, run_eddy
 
         series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
         grid = series.grid
@@ -163,7 +163,7 @@ def _as_displacement(translation_mm: Any, before: Image, after: Any, mask: Any) 
     Which way eddy counts is not documented: the sign is the one that brings the series nearer to
     what eddy has made of it.
     """
-    from scsnet_bids.correction import Correction, apply_correction
+    from scsnet_bids.correction.resampling import Correction, apply_correction
 
     n_slices = before.grid.shape[2]
     shift_mm = np.repeat(np.asarray(translation_mm, dtype=float)[:, None], n_slices, axis=1)
@@ -197,7 +197,7 @@ class WriteFlirtMatrices(BaseInterface):  # type: ignore[misc]
     _always_run = True
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from scsnet_bids.flirt import write_flirt_matrices
+        from scsnet_bids.fsl.flirt import write_flirt_matrices
 
         shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwiref)))
         grid, _ = read_grid(Path(self.inputs.dwi))

@@ -14,9 +14,9 @@ from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.gradients import write_gradients
 from scsnet_bids.images import Image, read_image, write_image
 from scsnet_bids.interfaces.base import NetworkInputSpec, SeriesInputSpec, SeriesInterface
-from scsnet_bids.mask_fitting import centre_of_mask
 from scsnet_bids.prior_results import read_cord_mask
 from scsnet_bids.settings import MotionSettings
+from scsnet_bids.unmixing.mask_fitting import centre_of_mask
 
 EDDY_COLUMNS = ["eddy_scale", "eddy_shear"]
 
@@ -83,8 +83,8 @@ class EstimateMotion(SeriesInterface):
     }
 
     def _write(self, orig_to_dwiref: Path, motion_by_volume: Path) -> None:  # type: ignore[override]
-        from scsnet_bids.eddy import estimate_eddy
-        from scsnet_bids.motion import estimate_motion
+        from scsnet_bids.correction.eddy import estimate_eddy
+        from scsnet_bids.correction.motion import estimate_motion
 
         series = read_image(Path(self.inputs.dwi))
         gradients = self._read_gradients()
@@ -144,7 +144,7 @@ class ApplyCorrection(SeriesInterface):
     }
 
     def _write(self, **paths: Path) -> None:
-        from scsnet_bids.correction import apply_correction
+        from scsnet_bids.correction.resampling import apply_correction
 
         gradients = self._read_gradients()
         series = read_image(Path(self.inputs.dwi))
@@ -159,7 +159,7 @@ class ApplyCorrection(SeriesInterface):
 
     def _read_correction(self) -> Any:
         """Gather what was estimated in the steps before."""
-        from scsnet_bids.correction import Correction
+        from scsnet_bids.correction.resampling import Correction
 
         shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwiref)))
         field = self.inputs.field
@@ -172,7 +172,7 @@ class ApplyCorrection(SeriesInterface):
 
     def _read_eddy(self) -> Any:
         """Read the terms of eddy currents, if there are any."""
-        from scsnet_bids.eddy import EddyTerms
+        from scsnet_bids.correction.eddy import EddyTerms
 
         terms = read_table(Path(self.inputs.motion_by_volume)).reindex(columns=EDDY_COLUMNS)
         scale, shear = terms.fillna(0.0).to_numpy(float).T

@@ -43,8 +43,8 @@ class FindOutliers(SeriesInterface):
     }
 
     def _write(self, **paths: Path) -> None:
-        from scsnet_bids.averages import average_volumes
-        from scsnet_bids.outliers import find_outliers
+        from scsnet_bids.correction.averages import average_volumes
+        from scsnet_bids.correction.outliers import find_outliers
 
         series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
         settings = self.inputs.gradient_settings

@@ -117,8 +117,8 @@ class UnmixRegions(SeriesInterface):
     }
 
     def _write(self, region_table: Path, noise_table: Path) -> None:  # type: ignore[override]
-        from scsnet_bids.unmixed_table import add_unmixed, tabulate_noise
-        from scsnet_bids.unmixing import RegionShares, change_of_values, unmix_regions
+        from scsnet_bids.unmixing.signals import RegionShares, change_of_values, unmix_regions
+        from scsnet_bids.unmixing.table import add_unmixed, tabulate_noise
 
         series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
         weighted, b0 = (
@@ -139,8 +139,8 @@ class UnmixRegions(SeriesInterface):
 
     def _estimate_noise(self, is_b0: Any, cord_share: Any) -> Any:
         """Estimate the noise level from the series as acquired and the tensor's residual."""
-        from scsnet_bids.denoising import add_removed
-        from scsnet_bids.noise import estimate_noise, interpolation_gain
+        from scsnet_bids.correction.denoising import add_removed
+        from scsnet_bids.unmixing.noise import estimate_noise, interpolation_gain
 
         raw = read_image(Path(self.inputs.raw_dwi))
         shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwiref)))
@@ -186,7 +186,7 @@ class SummariseQuality(StageInterface):
     def _write(self, quality_table: Path) -> None:  # type: ignore[override]
         from scsnet_bids.compression import tabulate_compression
         from scsnet_bids.quality import summarise_quality
-        from scsnet_bids.unmixed_table import summarise_outline
+        from scsnet_bids.unmixing.table import summarise_outline
 
         motion, b0_to_dwi, shape, regions = (
             read_table(Path(getattr(self.inputs, name)))

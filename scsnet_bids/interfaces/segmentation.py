@@ -18,14 +18,14 @@ from scsnet_bids.interfaces.base import (
     SeriesInterface,
     StageInterface,
 )
-from scsnet_bids.mask_fitting import fit_regions_to_mask
 from scsnet_bids.outlier_table import counted_slices
 from scsnet_bids.prior_results import read_cord_mask
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.settings import AlignmentSettings, UnmixingSettings
-from scsnet_bids.sharpening import Outline, PlacedRegions, fit_outline
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
-from scsnet_bids.unmixing import RegionShares
+from scsnet_bids.unmixing.mask_fitting import fit_regions_to_mask
+from scsnet_bids.unmixing.sharpening import Outline, PlacedRegions, fit_outline
+from scsnet_bids.unmixing.signals import RegionShares
 
 
 class SegmentRegionsInputSpec(NetworkInputSpec):
@@ -106,7 +106,7 @@ class AlignB0ToDwi(StageInterface):
     _files: ClassVar[dict[str, str]] = {"dwiref_to_dwi": "dwiref_to_dwi.tsv"}
 
     def _write(self, dwiref_to_dwi: Path) -> None:  # type: ignore[override]
-        from scsnet_bids.alignment import estimate_b0_to_dwi
+        from scsnet_bids.correction.alignment import estimate_b0_to_dwi
 
         mean_dwi = read_image(Path(self.inputs.mean_dwi))
         probability, plane = _read_probability(Path(self.inputs.region_probability), mean_dwi.grid)
@@ -142,7 +142,7 @@ def read_placed_regions(inputs: Any, grid: Grid) -> PlacedRegions:
 
 def read_alternatives(inputs: Any, grid: Grid) -> list[RegionShares]:
     """Place the regions of :class:`AlternativesInputSpec` in every other way they may lie."""
-    from scsnet_bids.borders import alternative_shares
+    from scsnet_bids.unmixing.borders import alternative_shares
 
     withdrawal = read_table(Path(inputs.outline_table))["withdrawal"].to_numpy(float)
     return alternative_shares(read_placed_regions(inputs, grid), withdrawal)
@@ -203,7 +203,7 @@ class TransferRegions(SeriesInterface):
     }
 
     def _write(self, **paths: Path) -> None:
-        from scsnet_bids.transfer import cord_mask, label_regions
+        from scsnet_bids.unmixing.transfer import cord_mask, label_regions
 
         series = read_image(Path(self.inputs.dwi))
         grid = series.grid

@@ -16,7 +16,6 @@ import pandas as pd
 
 from scsnet_bids.compression import STANDS_OUT
 from scsnet_bids.figures import PICTURES
-from scsnet_bids.noise import SOURCES
 from scsnet_bids.report.numbers import (
     Number,
     describe_glance,
@@ -27,6 +26,7 @@ from scsnet_bids.report.numbers import (
 from scsnet_bids.report.record import TABLES, RunRecord
 from scsnet_bids.report.verdict import judge_run, overall_verdict, reason_for
 from scsnet_bids.slice_marks import EXCLUDED
+from scsnet_bids.unmixing.noise import SOURCES
 
 CARD = {"b0regions": "b=0", "dwiregions": "mean DWI", "faregions": "FA"}
 MOTION = {

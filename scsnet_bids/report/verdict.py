@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scsnet_bids import levels, noise, quality
+from scsnet_bids import levels, quality
 from scsnet_bids.compression import COMPRESSION_COLUMNS
 from scsnet_bids.slice_marks import EXCLUDED
+from scsnet_bids.unmixing import noise
 
 
 class Verdict(IntEnum):

@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from scsnet_bids.alignment import estimate_b0_to_dwi
-from scsnet_bids.borders import alternative_shares
+from scsnet_bids.correction.alignment import estimate_b0_to_dwi
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients
 from scsnet_bids.images import Image, read_image
@@ -30,8 +29,9 @@ from scsnet_bids.network.inference import locate_cord, segment_regions
 from scsnet_bids.network.weights import load_network
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.settings import Settings
-from scsnet_bids.sharpening import PlacedRegions, fit_outline
-from scsnet_bids.unmixing import change_of_values, unmix_regions
+from scsnet_bids.unmixing.borders import alternative_shares
+from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_outline
+from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
 
 FloatArray = npt.NDArray[np.floating]
 SETTINGS = Settings()

@@ -21,13 +21,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from scsnet_bids.denoising import add_removed, denoise, removed_deviation
-from scsnet_bids.noise import estimate_noise
+from scsnet_bids.correction.denoising import add_removed, denoise, removed_deviation
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 from scsnet_bids.phantom.signals import WHITE_SIGNAL
 from scsnet_bids.settings import DenoisingSettings, Settings
 from scsnet_bids.tensor import fit_tensor
-from scsnet_bids.unmixing import RegionShares, unmix_regions
+from scsnet_bids.unmixing.noise import estimate_noise
+from scsnet_bids.unmixing.signals import RegionShares, unmix_regions
 
 STILL = PhantomSettings(motion_mm=0, b0_to_dwi_mm=0, matrix=(96, 96))
 FIELDS = {

@@ -43,7 +43,7 @@ from scsnet_bids.phantom import PhantomSettings, label_shares, simulate
 from scsnet_bids.phantom.anatomy import LEVELS, CrossSection, cross_section, label_points
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.slices import PlaneGrid
-from scsnet_bids.transfer import label_regions, transfer_regions
+from scsnet_bids.unmixing.transfer import label_regions, transfer_regions
 
 SUB_PIXELS = (np.arange(4) + 0.5) / 4 - 0.5
 SMOOTH_MM = 7.5

@@ -3,7 +3,7 @@
 Swallowing and pulsation take the signal of single slices while the gradients are on. The cord of a
 slice is looked at as one number per volume, a mean around the cord that follows its brightness.
 Weighted volumes are held against a tensor, b=0 volumes against their own level, in a fit that
-survives the loss of half of a slice's volumes (:mod:`scsnet_bids.robust_regression`). The direction
+survives the loss of half of a slice's volumes (``robust_regression``). The direction
 of a gradient is part of what is expected, so its contrast is not read as loss.
 
 An outlier is farther from what is expected than noise and the usual unrest of the series allow. It
@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from scsnet_bids.correction.robust_regression import Levels, expect_signals
 from scsnet_bids.gradients import Gradients, b0_volumes, tensor_volumes
 from scsnet_bids.images import Grid
-from scsnet_bids.region_tensor import tensor_design
-from scsnet_bids.robust_regression import Levels, expect_signals
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.slices import PlaneGrid
+from scsnet_bids.unmixing.region_tensor import tensor_design
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]

@@ -1,7 +1,7 @@
 """FSL's eddy and topup, where FSL is installed: what they are given, and what they give back.
 
-Their command lines are composed by fslpy (:mod:`scsnet_bids.fsl_programs`); what FSL's files look
-like is known by :mod:`scsnet_bids.fsl_files` alone.
+Their command lines are composed by fslpy (:mod:`scsnet_bids.fsl.programs`); what FSL's files look
+like is known by :mod:`scsnet_bids.fsl.files` alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from scsnet_bids.errors import InputDataError, ScsnetError
 from scsnet_bids.files import write_text
-from scsnet_bids.fsl_files import (
+from scsnet_bids.fsl.files import (
     STORED_AS_LAS,
     Acquisition,
     acquisition_row,
@@ -28,7 +28,7 @@ from scsnet_bids.fsl_files import (
     topup_config,
     unexpected,
 )
-from scsnet_bids.fsl_programs import find_program, find_programs, run_program
+from scsnet_bids.fsl.programs import find_program, find_programs, run_program
 from scsnet_bids.gradients import Gradients, read_gradients, write_gradients
 from scsnet_bids.images import Grid, Image, read_grid, write_image
 from scsnet_bids.prior_results import settings_of_run

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scsnet_bids.eddy import EddyTerms
+from scsnet_bids.correction.eddy import EddyTerms
+from scsnet_bids.correction.interpolation import sample_lines, sample_moved
 from scsnet_bids.images import Grid
-from scsnet_bids.interpolation import sample_lines, sample_moved
 
 FloatArray = npt.NDArray[np.floating]
 

@@ -24,7 +24,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from scsnet_bids.interpolation import sample_lines, sample_moved
+from scsnet_bids.correction.interpolation import sample_lines, sample_moved
 
 FloatArray = npt.NDArray[np.floating]
 

@@ -21,9 +21,9 @@ from scipy import special
 
 from scsnet_bids.errors import ImageError
 from scsnet_bids.gradients import Gradients, b0_volumes, tensor_volumes
-from scsnet_bids.region_tensor import determined, fit_region_tensors
 from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.settings import GradientSettings, UnmixingSettings
+from scsnet_bids.unmixing.region_tensor import determined, fit_region_tensors
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]

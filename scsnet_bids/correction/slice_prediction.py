@@ -17,10 +17,10 @@ import math
 import torch
 from torch import Tensor
 
+from scsnet_bids.correction.interpolation import sample_moved
+from scsnet_bids.correction.slice_matching import TINY, Match
+from scsnet_bids.correction.slice_patches import SlicePatches, smooth
 from scsnet_bids.gradients import Gradients
-from scsnet_bids.interpolation import sample_moved
-from scsnet_bids.slice_matching import TINY, Match
-from scsnet_bids.slice_patches import SlicePatches, smooth
 
 REFERENCE_SMOOTHING_VOXELS = 0.5
 """Beyond the patches' own; without it, noise draws displacements to half a voxel."""

@@ -4,7 +4,7 @@ Eddy currents, and motion between the b=0 and the weighted volumes, leave the co
 up to about a millimetre off the cord of the weighted volumes, mostly front to back and slowly
 varying along z. In the mean weighted image the cord is bright and alone: the cord found on the B0
 image is moved, averaged over the voxels and matched with it, slice by slice, beside a background
-that may slope. The slices are then believed together (:mod:`scsnet_bids.displacement`).
+that may slope. The slices are then believed together (:mod:`scsnet_bids.correction.displacement`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from scsnet_bids.displacement import DisplacementPrior, Measurement, believed_displacement
+from scsnet_bids.correction.displacement import (
+    DisplacementPrior,
+    Measurement,
+    believed_displacement,
+)
 from scsnet_bids.images import Grid
 from scsnet_bids.settings import AlignmentSettings
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, volume_to_slices

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from scsnet_bids.sharpening import PlacedRegions
-from scsnet_bids.unmixing import RegionShares
+from scsnet_bids.unmixing.sharpening import PlacedRegions
+from scsnet_bids.unmixing.signals import RegionShares
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -37,7 +37,7 @@ def alternative_shares(regions: PlacedRegions, withdrawal: FloatArray) -> list[R
     Parameters
     ----------
     regions : as the network gave them
-    withdrawal : (k,) of :func:`scsnet_bids.sharpening.fit_outline`
+    withdrawal : (k,) of :func:`scsnet_bids.unmixing.sharpening.fit_outline`
 
     Returns
     -------

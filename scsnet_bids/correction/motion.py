@@ -1,12 +1,11 @@
 """Slice-wise in-plane motion of a diffusion series of the cord.
 
 Weighted slices are too noisy to be registered one by one, and whole volumes follow the neck, not
-the cord. So every slice measures its displacement around the cord
-(:mod:`scsnet_bids.slice_matching`) against what all other volumes of its kind predict
-(:mod:`scsnet_bids.slice_prediction`), and all slices are believed together
-(:mod:`scsnet_bids.displacement`). The prediction is then made anew from the corrected volumes, and
-so on. b=0 and weighted volumes are corrected each to their own kind. The reference of a slice is
-the median position of its volumes, so nothing as a whole moves away from where it was.
+the cord. So every slice measures its displacement around the cord (``slice_matching``) against what
+all other volumes of its kind predict (``slice_prediction``), and all slices are believed together
+(``displacement``). The prediction is then made anew from the corrected volumes, and so on. b=0 and
+weighted volumes are corrected each to their own kind. The reference of a slice is the median
+position of its volumes, so nothing as a whole moves away from where it was.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scsnet_bids.displacement import (
+from scsnet_bids.correction.displacement import (
     DisplacementPrior,
     Measurement,
     believed_displacement,
     learn_prior,
     looseness_of,
 )
+from scsnet_bids.correction.slice_matching import Match, match_slices, search_displacements
+from scsnet_bids.correction.slice_patches import SlicePatches, cut_patches
+from scsnet_bids.correction.slice_prediction import predict_slices, tensor_terms
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
 from scsnet_bids.settings import MotionSettings
-from scsnet_bids.slice_matching import Match, match_slices, search_displacements
-from scsnet_bids.slice_patches import SlicePatches, cut_patches
-from scsnet_bids.slice_prediction import predict_slices, tensor_terms
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from scsnet_bids.sharpening import PlacedRegions
 from scsnet_bids.slices import PlaneGrid, interpolate_linearly, volume_to_slices
+from scsnet_bids.unmixing.sharpening import PlacedRegions
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]

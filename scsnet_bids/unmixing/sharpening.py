@@ -17,8 +17,8 @@ import numpy.typing as npt
 from scsnet_bids.images import Grid
 from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.slices import PlaneGrid
-from scsnet_bids.transfer import transfer_regions
-from scsnet_bids.unmixing import RegionShares
+from scsnet_bids.unmixing.signals import RegionShares
+from scsnet_bids.unmixing.transfer import transfer_regions
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]

@@ -1,6 +1,6 @@
 """Unmixed region values as columns of the region table.
 
-A slice's eight regions are measured by :mod:`scsnet_bids.unmixing`. Every other row, of several
+A slice's eight regions are measured by ``signals``. Every other row, of several
 regions, several slices or both, is the mean of those values by volume. What has no value is left
 out of such a mean; where that is more than a little, the row says so or has no value either.
 """
@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scsnet_bids.noise import FLAGS, SOURCES, NoiseLevel
-from scsnet_bids.region_tensor import METRICS
 from scsnet_bids.regional import PLAUSIBLE, add_flag
 from scsnet_bids.regions import REGION_GROUPS
 from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
-from scsnet_bids.unmixing import UnmixedValues
+from scsnet_bids.unmixing.noise import FLAGS, SOURCES, NoiseLevel
+from scsnet_bids.unmixing.region_tensor import METRICS
+from scsnet_bids.unmixing.signals import UnmixedValues
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scsnet_bids.displacement import Measurement
-from scsnet_bids.interpolation import sample_moved_with_slopes
-from scsnet_bids.slice_patches import SMOOTHING_VOXELS, SlicePatches, noise_left, smooth
+from scsnet_bids.correction.displacement import Measurement
+from scsnet_bids.correction.interpolation import sample_moved_with_slopes
+from scsnet_bids.correction.slice_patches import SMOOTHING_VOXELS, SlicePatches, noise_left, smooth
 
 EDGE_VOXELS = 1.0
 """Scale of an edge: a residual that is alike over this width passes for a displacement."""

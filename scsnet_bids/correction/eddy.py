@@ -20,13 +20,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scsnet_bids.displacement import Measurement
+from scsnet_bids.correction.displacement import Measurement
+from scsnet_bids.correction.interpolation import (
+    sample_lines,
+    sample_moved,
+    sample_moved_with_slopes,
+)
+from scsnet_bids.correction.slice_matching import TINY, Match, match_slices
+from scsnet_bids.correction.slice_patches import SlicePatches, cut_patches
+from scsnet_bids.correction.slice_prediction import predict_slices, tensor_terms
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
-from scsnet_bids.interpolation import sample_lines, sample_moved, sample_moved_with_slopes
-from scsnet_bids.slice_matching import TINY, Match, match_slices
-from scsnet_bids.slice_patches import SlicePatches, cut_patches
-from scsnet_bids.slice_prediction import predict_slices, tensor_terms
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
