@@ -8,13 +8,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from scsnet_bids.correction.motion import (
-    MotionEstimate,
-    estimate_motion,
-)
+from scsnet_bids.correction.jumps import find_jumps, undo_jumps
+from scsnet_bids.correction.motion import MotionEstimate, estimate_motion
+from scsnet_bids.correction.outliers import find_outliers
 from scsnet_bids.correction.resampling import Correction, apply_correction
 from scsnet_bids.images import Grid, read_image
-from scsnet_bids.settings import MotionSettings
+from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
+from scsnet_bids.settings import GradientSettings, MotionSettings
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -222,6 +222,86 @@ def test_correction_that_is_switched_off_moves_and_trusts_nothing(
     found = estimate_motion(series, B0, CENTRE_MM, GRID, MotionSettings(method="none"))
     assert not found.shift_mm.any()
     assert not found.trusted.any()
+
+
+JUMP_VOXELS = 11
+
+
+@pytest.fixture(scope="module")
+def neck() -> Phantom:
+    return simulate(
+        PhantomSettings(directions=12, b0_volumes=3, slices=5, snr=7.0, motion_mm=0.5), 4
+    )
+
+
+def jumping(neck: Phantom, volumes: slice, axis: int) -> tuple[FloatArray, npt.NDArray[np.intp]]:
+    """Let some volumes of a neck jump by 10 mm; also their jumps."""
+    jumps = np.zeros((neck.series.shape[3], 2), dtype=np.intp)
+    jumps[volumes, axis] = JUMP_VOXELS
+    return undo_jumps(neck.series, jumps), jumps
+
+
+def cord_centre(neck: Phantom) -> FloatArray:
+    cord = neck.region_share[..., 1:].sum(axis=-1)
+    inside = [np.argwhere(cord[:, :, k] > 0.5).mean(axis=0) for k in range(cord.shape[2])]
+    return np.array(inside) * neck.grid.spacing_mm[:2]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("volumes", [slice(8, None), slice(10, None), slice(0, 5), slice(6, 7)])
+def test_a_jump_of_whole_volumes_is_found_from_where_most_volumes_lie(
+    neck: Phantom, volumes: slice, axis: int
+) -> None:
+    series, jumps = jumping(neck, volumes, axis)
+    is_b0 = neck.gradients.bvals == 0
+    most = np.median(jumps, axis=0).astype(int)
+    found = find_jumps(series, is_b0, neck.grid)
+    assert np.abs(found - (most - jumps)).max() <= 1
+    assert not found[(jumps == most).all(axis=1)].any()
+
+
+def test_of_two_equal_halves_the_one_with_the_first_b0_is_the_reference(neck: Phantom) -> None:
+    half = slice(1, None)  # 7 and 7 of 14 volumes
+    series, jumps = jumping(neck, slice(8, None), 1)
+    found = find_jumps(series[..., half], neck.gradients.bvals[half] == 0, neck.grid)
+    first = int(np.argmax(neck.gradients.bvals[half] == 0))
+    assert not found[first].any()
+    assert np.abs(found + jumps[half] - jumps[half][first]).max() <= 1
+
+
+def test_groups_of_b0_and_of_weighted_volumes_are_told_apart_whatever_their_order(
+    neck: Phantom, rng: np.random.Generator
+) -> None:
+    series, jumps = jumping(neck, slice(10, None), 1)
+    order = rng.permutation(series.shape[3])
+    found = find_jumps(series[..., order], neck.gradients.bvals[order] == 0, neck.grid)
+    assert np.abs(found + jumps[order]).max() <= 1
+
+
+def test_an_ordinary_series_has_no_jumps_though_volumes_lost_their_signal(
+    neck: Phantom, rng: np.random.Generator
+) -> None:
+    series = np.array(neck.series)
+    series[..., 5] = np.abs(rng.normal(0, series[..., 5].std(), series.shape[:3]))
+    series[..., 7] = np.nan
+    assert not find_jumps(series, neck.gradients.bvals == 0, neck.grid).any()
+    assert undo_jumps(series, np.zeros((series.shape[3], 2), np.intp)) is series
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_jump_in_the_middle_changes_nothing_but_the_shifts(neck: Phantom, axis: int) -> None:
+    is_b0, centre_mm, settings = neck.gradients.bvals == 0, cord_centre(neck), MotionSettings()
+    series, jumps = jumping(neck, slice(8, None), axis)
+    before, after = (
+        estimate_motion(volumes, is_b0, centre_mm, neck.grid, settings, neck.gradients)
+        for volumes in (neck.series, series)
+    )
+    jumps_mm = jumps[:, None] * np.array(neck.grid.spacing_mm[:2])
+    assert after.trusted.mean() > 0.95
+    assert rms(after.shift_mm + jumps_mm - before.shift_mm) < 0.1
+    corrected = apply_correction(series, Correction(after.shift_mm), neck.grid)
+    found = find_outliers(corrected, neck.gradients, centre_mm, neck.grid, GradientSettings())
+    assert found.weight.mean() > 0.95
 
 
 @pytest.mark.data

@@ -219,7 +219,7 @@ def test_a_length_in_minutes_follows_the_clock_and_one_in_steps_the_steps():
         (["--minutes", "3", "--iterations", "3"], "one length"),
         (["--iterations", "3"], "needs data: give --atlas"),
         (["--atlas", "nowhere"], "PAM50"),
-        (["--labels", "nowhere"], "holds no sub-"),
+        (["--labels", "nowhere"], "none in nowhere"),
         (["--labels", "nowhere", "--manual-share", "1.5"], "between 0 and 1"),
         (["--atlas", "nowhere", "--device", "quantum"], "quantum cannot be used"),
         (["--atlas", "nowhere", "--held-out", "09"], "no sub-09"),

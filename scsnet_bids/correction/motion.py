@@ -5,7 +5,8 @@ the cord. So every slice measures its displacement around the cord (``slice_matc
 all other volumes of its kind predict (``slice_prediction``), and all slices are believed together
 (``displacement``). The prediction is then made anew from the corrected volumes, and so on. b=0 and
 weighted volumes are corrected each to their own kind. The reference of a slice is the median
-position of its volumes, so nothing as a whole moves away from where it was.
+position of its volumes, so nothing as a whole moves away from where it was. Jumps of whole volumes
+that are longer than a slice is searched for are undone before all that (``jumps``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from scsnet_bids.correction.displacement import (
     learn_prior,
     looseness_of,
 )
+from scsnet_bids.correction.jumps import find_jumps, undo_jumps
 from scsnet_bids.correction.slice_matching import Match, match_slices, search_displacements
 from scsnet_bids.correction.slice_patches import SlicePatches, cut_patches
 from scsnet_bids.correction.slice_prediction import predict_slices, tensor_terms
@@ -95,7 +97,8 @@ def estimate_motion(
     if settings.method == "none":
         return estimate
     reach_mm = settings.window_radius_mm + settings.max_shift_mm + MARGIN_MM
-    patches = cut_patches(series, centre_mm, grid, reach_mm)
+    jumps = find_jumps(series, b0_mask, grid)
+    patches = cut_patches(undo_jumps(series, jumps), centre_mm, grid, reach_mm)
     for kind, weighting in ((b0_mask, None), (~b0_mask, gradients)):
         volumes = np.flatnonzero(kind)
         if len(volumes):
@@ -103,6 +106,8 @@ def estimate_motion(
             part = _estimate_kind(patches.of_volumes(volumes), terms, settings)
             for name, values in vars(part).items():
                 getattr(estimate, name)[volumes] = values
+    if jumps.any():
+        estimate.shift_mm[:] += jumps[:, None] * np.array(grid.spacing_mm[:2])
     return estimate
 
 

@@ -34,13 +34,17 @@ class LocateCordOutputSpec(TraitedSpec):  # type: ignore[misc]
 
 
 class LocateCord(SeriesInterface):
-    """Find the cord in the uncorrected mean b=0 image, or take the middle of a given mask."""
+    """Find the cord in the mean b=0 image, or take the middle of a given mask.
+
+    Only jumps of whole volumes are undone in that image, which would else show several cords.
+    """
 
     input_spec = LocateCordInputSpec
     output_spec = LocateCordOutputSpec
     _files: ClassVar[dict[str, str]] = {"cord_centre": "cord_centre.tsv"}
 
     def _write(self, cord_centre: Path) -> None:  # type: ignore[override]
+        from scsnet_bids.correction.jumps import find_jumps, undo_jumps
         from scsnet_bids.network.inference import locate_cord
         from scsnet_bids.network.weights import load_network, weights_path
 
@@ -50,7 +54,9 @@ class LocateCord(SeriesInterface):
             centre_mm = centre_of_mask(mask, series.grid.spacing_mm)
             write_table(cord_centre, confounds.tabulate_shifts(centre_mm))
             return
-        b0 = series.data[..., self._b0_volumes(self._read_gradients().bvals)].mean(axis=-1)
+        is_b0 = self._b0_volumes(self._read_gradients().bvals)
+        still = undo_jumps(series.data, find_jumps(series.data, is_b0, series.grid))
+        b0 = still[..., is_b0].mean(axis=-1)
         settings = self.inputs.segmentation_settings
         network = load_network(settings.device, weights_path(settings.weights))
         centre_mm = locate_cord(b0, series.grid, network)
