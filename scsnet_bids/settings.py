@@ -90,7 +90,9 @@ class MotionSettings:
         ("slicewise", "fsl", "none"),
     )
     window_radius_mm: float = setting(11.0, "mm", "Radius of the window around the cord.")
-    max_shift_mm: float = setting(4.0, "mm", "Largest displacement that is believed.")
+    max_shift_mm: float = setting(
+        4.0, "mm", "Largest displacement that is believed, beside jumps of whole volumes."
+    )
     eddy_radius_mm: float = setting(22.0, "mm", "Radius around the cord that FSL eddy looks at.")
     flirt_matrices: bool = setting(
         False,

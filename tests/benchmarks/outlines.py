@@ -4,13 +4,13 @@
 
 On phantoms without noise and motion: area that the network draws, relative to the truth. On the
 T2*-weighted scans: how far outside the manual mask the signal is half way between cord and fluid,
-along rays that reach fluid at least 1.3 times as bright as the cord, and by how much a mask with its
-edge there would be larger.
+along rays that reach fluid at least 1.3 times as bright as the cord, and by how much a mask with
+its edge there would be larger.
 
 Result with the weights 0.1.0::
 
-    phantoms: area 1.05 of the truth (quartiles 1.02 to 1.13, 24 slices)
-    T2*: edge 0.20 mm outside the masks (quartiles 0.15 to 0.29), area 1.08 of theirs (82 slices)
+    phantoms: area 1.01 of the truth (quartiles 0.98 to 1.06, 24 slices)
+    T2*: edge 0.15 mm outside the masks (quartiles 0.15 to 0.25), area 1.06 of theirs (111 slices)
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ FloatArray = npt.NDArray[np.floating]
 SEED, PEOPLE = 900, 3
 FINE = 4
 RAYS = 24
-STEPS_MM = np.arange(-1.6, 2.6, 0.1)
-INSIDE_MM, FLUID_MM = -0.9, (0.0, 2.0)
+STEP_MM = 0.1
+STEPS_MM = np.arange(-1.6, 2.6, STEP_MM)
+IN_CORD = STEPS_MM < -0.9
+NEAR_FLUID = (STEPS_MM > 0.0) & (STEPS_MM < 2.0)
 BRIGHTER = 1.3
 LEAST_RAYS = 6
 LEAST_VOXELS = 50
@@ -103,10 +105,10 @@ def _ray_offsets(image: FloatArray, inside: FloatArray, pixel_mm: float) -> Iter
     for number in range(RAYS):
         chosen = seen & (ray == number)
         level = ndimage.median(signal, np.where(chosen, step, -1), np.arange(STEPS_MM.size))
-        cord = np.median(level[STEPS_MM < INSIDE_MM])
-        fluid = level[(STEPS_MM > FLUID_MM[0]) & (STEPS_MM < FLUID_MM[1])].max()
+        cord = np.median(level[IN_CORD])
+        fluid = level[NEAR_FLUID].max()
         if fluid > BRIGHTER * cord:
-            yield float(STEPS_MM[np.argmax(level > (cord + fluid) / 2)])
+            yield float(STEPS_MM[np.argmax(level > (cord + fluid) / 2)]) + STEP_MM / 2
 
 
 def _around(place: npt.NDArray[np.intp]) -> tuple[int, int]:
