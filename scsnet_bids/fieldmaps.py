@@ -19,7 +19,7 @@ from scsnet_bids.files import read_json
 from scsnet_bids.gradient_files import read_bvals
 from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import Grid, read_grid
-from scsnet_bids.runs import DwiRun, phase_encoding, read_metadata
+from scsnet_bids.runs import DwiRun, phase_encoding, read_entities, read_metadata
 from scsnet_bids.settings import DistortionSettings, Settings
 
 OPPOSITE = {"AP": "PA", "PA": "AP", "LR": "RL", "RL": "LR"}
@@ -111,13 +111,13 @@ def find_fieldmaps(run: DwiRun, settings: DistortionSettings) -> list[Path]:
     metadata = read_series_metadata(run, settings)
     folder = run.image.parent.parent / "fmap"
     named = [path for path in sorted(folder.glob("*.nii*")) if _is_for(path, run, metadata)]
-    own = set(_entities(run.image).items())
+    own = set(read_entities(run.image).items())
     beside = [
         path
         for path in sorted(run.image.parent.glob("*_dwi.nii*"))
         if path != run.image and _looks_reversed(path, run, metadata)
     ]
-    return named + sorted(beside, key=lambda path: len(own ^ set(_entities(path).items())))
+    return named + sorted(beside, key=lambda path: len(own ^ set(read_entities(path).items())))
 
 
 def read_series_metadata(run: DwiRun, settings: DistortionSettings) -> dict[str, Any]:
@@ -157,8 +157,8 @@ def _read_pair(path: Path, run: DwiRun, settings: Settings) -> ReversedPair:
     other, n_volumes = read_grid(path)
     if not grid.matches(other):
         raise InputDataError(
-            f"{path.name} must have the voxels of the series: it has {_size(other)}, the series "
-            f"{_size(grid)}, or they lie elsewhere."
+            f"{path.name} must have the voxels of the series: it has {other.describe()}, the "
+            f"series {grid.describe()}, or they lie elsewhere."
         )
     metadata = read_series_metadata(run, settings.distortion)
     reverse = _reverse(settings.distortion.phase_encoding) or "sidecar"
@@ -192,7 +192,7 @@ def _refuse_same_direction(
             f"the series along {own[0].get('PhaseEncodingDirection')}: they must be opposite."
         )
     # Which of the two is which matters to nobody but FSL.
-    labels = [_entities(name).get("dir", "").upper() for name in (run.image, path)]
+    labels = [read_entities(name).get("dir", "").upper() for name in (run.image, path)]
     if OPPOSITE.get(labels[0]) == labels[1] and one.axis == LABEL_AXIS[labels[0]]:
         return
     lacking = path.name if one.sign else run.image.name
@@ -272,7 +272,7 @@ def _looks_reversed(path: Path, run: DwiRun, metadata: Mapping[str, Any]) -> boo
     direction = metadata.get("PhaseEncodingDirection")
     if direction and said:
         return bool(said == _reverse(direction))
-    one, two = (_entities(name).get("dir", "").upper() for name in (run.image, path))
+    one, two = (read_entities(name).get("dir", "").upper() for name in (run.image, path))
     return OPPOSITE.get(one, "none") == two
 
 
@@ -297,11 +297,11 @@ def _read_inherited(path: Path) -> dict[str, Any]:
 def _list_inherited(path: Path, extension: str) -> list[Path]:
     """List the files that apply to an image, the most general first."""
     suffix = path.name.split(".")[0].rpartition("_")[2]
-    own = _entities(path).items()
+    own = read_entities(path).items()
     applying: list[Path] = []
     for folder in _folders_above(path):
-        files = [f for f in folder.glob(f"*{suffix}{extension}") if _entities(f).items() <= own]
-        applying += sorted(files, key=lambda file: (len(_entities(file)), file.name))
+        files = [f for f in folder.glob(f"*{suffix}{extension}") if read_entities(f).items() <= own]
+        applying += sorted(files, key=lambda file: (len(read_entities(file)), file.name))
     return applying
 
 
@@ -310,18 +310,6 @@ def _folders_above(path: Path) -> Iterator[Path]:
     parents = list(path.parents)
     levels = [n for n, folder in enumerate(parents) if folder.name.startswith("sub-")]
     yield from reversed(parents[: max(levels, default=0) + 2])
-
-
-def _entities(path: Path) -> dict[str, str]:
-    """Read the entities of a file name."""
-    pairs = (part.partition("-") for part in path.name.split(".")[0].split("_"))
-    return {key: value for key, dash, value in pairs if dash}
-
-
-def _size(grid: Grid) -> str:
-    """Write the size of a grid for a sentence."""
-    spacing = " x ".join(f"{size:.3g}" for size in grid.spacing_mm)
-    return f"{' x '.join(map(str, grid.shape))} voxels of {spacing} mm"
 
 
 def _listed(value: Any) -> Sequence[Any]:

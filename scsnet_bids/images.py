@@ -81,6 +81,11 @@ class Grid:
             matrix[inner_axis, int(file_axis)] = sign
         return matrix
 
+    def describe(self) -> str:
+        """Write shape and voxel size for a sentence."""
+        spacing = " x ".join(f"{size:.3g}" for size in self.spacing_mm)
+        return f"{' x '.join(map(str, self.shape))} voxels of {spacing} mm"
+
     def matches(self, other: Grid) -> bool:
         """Tell whether two images share shape and position to a thousandth of a mm."""
         return self.shape == other.shape and bool(

@@ -20,7 +20,7 @@ import pandas as pd
 from scsnet_bids.errors import ImageError, InputDataError, ScsnetError, UsageError
 from scsnet_bids.files import read_text
 from scsnet_bids.images import Grid, read_grid, read_image
-from scsnet_bids.runs import DwiRun
+from scsnet_bids.runs import DwiRun, leave_out
 from scsnet_bids.vertebrae import HIGHEST, SHORT_LEVEL_MM, Labels, level_name, levels_of_slices
 
 FloatArray = npt.NDArray[np.floating]
@@ -87,21 +87,20 @@ def check_levels(
     UsageError
         If the source cannot be used, or speaks of none of the runs.
     """
-    faults: dict[DwiRun, ScsnetError] = {}
     found = {run: find_levels(run, source) for run in good}
-    for run, path in found.items():
-        try:
-            if path is not None:
-                _check_source(run, path)
-        except InputDataError as error:
-            faults[run] = error
     if source and good and not any(found.values()):
         raise UsageError(
             f"--levels must lead to the levels of the chosen series: {source} has none of "
             f"{', '.join(run.prefix for run in good[:8])}. Check its names, or leave the option "
             "out."
         )
-    return [run for run in good if run not in faults], {**left_out, **faults}
+
+    def check(run: DwiRun) -> None:
+        path = found[run]
+        if path is not None:
+            _check_source(run, path)
+
+    return leave_out(good, left_out, check)
 
 
 def describe_levels(run: DwiRun, source: str) -> str:

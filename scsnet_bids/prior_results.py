@@ -12,7 +12,7 @@ Other derivative datasets are searched for files of the same participant, sessio
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scsnet_bids.errors import ImageError, InputDataError, ScsnetError, UsageError
 from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.level_files import check_levels, find_levels
-from scsnet_bids.runs import DwiRun
+from scsnet_bids.runs import DwiRun, leave_out, read_entities
 from scsnet_bids.settings import Settings
 
 SERIES = re.compile(r"_desc-preproc_dwi\.nii(?:\.gz)?$")
@@ -191,19 +191,17 @@ def check_prior(
             f" or dwi/*_seg.nii.gz), nor levels of {', '.join(run.prefix for run in good[:8])} in "
             f"{', '.join(folders)}. Check their names, or leave the option out."
         )
-    faults: dict[DwiRun, ScsnetError] = {}
-    for run, prior in found.items():
-        try:
-            if prior.cord_mask is not None:
-                read_cord_mask(prior.cord_mask, read_grid(run.image)[0])
-        except InputDataError as error:
-            faults[run] = error
-        if prior.levels is not None and not settings.regional.levels:
-            faults = {
-                **check_levels([run], {}, str(_dataset_of(prior.levels, folders)))[1],
-                **faults,
-            }
-    return [run for run in good if run not in faults], {**left_out, **faults}
+
+    def check(run: DwiRun) -> None:
+        prior = found.get(run)
+        if prior is not None and prior.cord_mask is not None:
+            read_cord_mask(prior.cord_mask, read_grid(run.image)[0])
+        if prior is not None and prior.levels is not None and not settings.regional.levels:
+            _, faults = check_levels([run], {}, str(_dataset_of(prior.levels, folders)))
+            if run in faults:
+                raise faults[run]
+
+    return leave_out(good, left_out, check)
 
 
 def level_source(run: DwiRun, settings: Settings) -> str:
@@ -266,8 +264,8 @@ def read_cord_mask(path: Path, grid: Grid) -> npt.NDArray[np.float64]:
     if mask.data.ndim != 3 or not _same_voxels(mask.grid, grid):
         raise ImageError(
             f"A mask of the cord must have the voxels of its series: {path} has "
-            f"{_size(mask.grid)}, the series {_size(grid)}, or they lie elsewhere. Bring the mask "
-            "to the series, or leave its folder out of --derivatives."
+            f"{mask.grid.describe()}, the series {grid.describe()}, or they lie elsewhere. Bring "
+            "the mask to the series, or leave its folder out of --derivatives."
         )
     least = 0 if "_dseg." in path.name else 0.5 * np.nanmax(mask.data)
     cord = np.nan_to_num(mask.data) > least
@@ -312,17 +310,9 @@ def _raw_entities(path: Path, run: DwiRun) -> tuple[tuple[str, str], ...]:
     """Entities of a file name that a series as acquired may have."""
     return tuple(
         (key, value)
-        for key, value in _entities(path)
+        for key, value in read_entities(path).items()
         if key in ("sub", "ses", "acq", "rec", "dir", "run", "part", "chunk")
     )
-
-
-def _entities(path: Path) -> Iterator[tuple[str, str]]:
-    """Read the entities of a file name in their order."""
-    for part in path.name.split(".")[0].split("_"):
-        key, dash, value = part.partition("-")
-        if dash:
-            yield key, value
 
 
 def _with_series(run: DwiRun, series: Path | None) -> DwiRun:
@@ -344,9 +334,3 @@ def _same_voxels(one: Grid, other: Grid) -> bool:
     corners = np.array([(0, 0, 0, 1), (*np.array(one.shape) - 1, 1)], dtype=float).T
     apart_mm = np.abs(one.affine @ corners - other.affine @ corners).max()
     return one.shape == other.shape and bool(apart_mm < NEAR_MM)
-
-
-def _size(grid: Grid) -> str:
-    """Write the size of a grid for a sentence."""
-    spacing = " x ".join(f"{size:.3g}" for size in grid.spacing_mm)
-    return f"{' x '.join(map(str, grid.shape))} voxels of {spacing} mm"

@@ -78,6 +78,41 @@ class DwiRun:
         return Path(*levels, "dwi")
 
 
+def read_entities(path: Path) -> dict[str, str]:
+    """Read the entities of a file name, in their order.
+
+    >>> read_entities(Path("sub-01_dir-AP_dwi.nii.gz"))
+    {'sub': '01', 'dir': 'AP'}
+    """
+    pairs = (part.partition("-") for part in path.name.split(".")[0].split("_"))
+    return {key: value for key, dash, value in pairs if dash}
+
+
+def leave_out(
+    good: Sequence[DwiRun],
+    left_out: Mapping[DwiRun, ScsnetError],
+    check: Callable[[DwiRun], object],
+) -> tuple[list[DwiRun], dict[DwiRun, ScsnetError]]:
+    """Leave out the runs that a check refuses.
+
+    Parameters
+    ----------
+    good, left_out : runs as :func:`check_runs` sorts them
+    check : raises InputDataError for a run that cannot be processed
+
+    Returns
+    -------
+    The same, with the runs that are refused among those left out
+    """
+    faulty: dict[DwiRun, ScsnetError] = {}
+    for run in good:
+        try:
+            check(run)
+        except InputDataError as error:
+            faulty[run] = error
+    return [run for run in good if run not in faulty], {**left_out, **faulty}
+
+
 def read_metadata(run: DwiRun) -> dict[str, Any]:
     """Merge the JSON sidecars of a run; the more specific file wins.
 

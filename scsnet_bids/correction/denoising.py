@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scsnet_bids.errors import InputDataError, ScsnetError
 from scsnet_bids.images import read_grid
 from scsnet_bids.prior_results import settings_of_run
-from scsnet_bids.runs import DwiRun
+from scsnet_bids.runs import DwiRun, leave_out
 from scsnet_bids.settings import DenoisingSettings, Settings
 
 FloatArray = npt.NDArray[np.floating]
@@ -128,15 +128,13 @@ def check_runs(
     -------
     list of DwiRun and dict of ScsnetError by DwiRun, as they were given
     """
-    faulty: dict[DwiRun, ScsnetError] = {}
-    for run in good:
-        try:
-            own = settings_of_run(run, settings).denoising
-            if own.method != "none":
-                check_volumes(read_grid(run.image)[1], own, str(run.image))
-        except InputDataError as error:
-            faulty[run] = error
-    return [run for run in good if run not in faulty], {**left_out, **faulty}
+
+    def check(run: DwiRun) -> None:
+        own = settings_of_run(run, settings).denoising
+        if own.method != "none":
+            check_volumes(read_grid(run.image)[1], own, str(run.image))
+
+    return leave_out(good, left_out, check)
 
 
 def _denoise_mppca(series: FloatArray, _: BoolArray) -> FloatArray:

@@ -256,7 +256,7 @@ def _weighed(measurement: Measurement, drive: Tensor, variance: Tensor) -> _Post
     coefficients = prior * pull_on_drive
     along = torch.einsum("nab,ni->nabi", strength, drive).flatten(2)  # (n, 2, 6)
     pull = seen - along @ coefficients
-    spread = torch.einsum("nax,xy,nay->a", along, prior[:, None] * shrunk, along)
+    spread = torch.einsum("nau,uv,nav->a", along, prior[:, None] * shrunk, along)
     on_axes = (shrunk @ normal).diagonal().reshape(2, 3).sum(dim=1)
     rest = (weighted * variance[1] * seen).sum()
     volume = torch.logdet(with_rest).sum() + torch.linalg.slogdet(shrunk).logabsdet.neg()

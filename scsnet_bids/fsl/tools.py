@@ -32,7 +32,7 @@ from scsnet_bids.fsl.programs import find_program, find_programs, run_program
 from scsnet_bids.gradients import Gradients, read_gradients, write_gradients
 from scsnet_bids.images import Grid, Image, read_grid, write_image
 from scsnet_bids.prior_results import settings_of_run
-from scsnet_bids.runs import DwiRun, read_metadata
+from scsnet_bids.runs import DwiRun, leave_out, read_metadata
 from scsnet_bids.settings import Settings
 
 FloatArray = npt.NDArray[np.floating]
@@ -123,15 +123,16 @@ def check_runs(
     -------
     list of DwiRun and dict of ScsnetError by DwiRun, as they were given
     """
-    faulty: dict[DwiRun, ScsnetError] = {}
-    for run in good:
+
+    def check(run: DwiRun) -> None:
         own = settings_of_run(run, settings)
         if "fsl" in (own.motion.method, own.distortion.method):
             try:
                 read_acquisition(read_metadata(run), read_grid(run.image)[0])
             except InputDataError as error:
-                faulty[run] = InputDataError(f"{run.image}: {error}")
-    return [run for run in good if run not in faulty], {**left_out, **faulty}
+                raise InputDataError(f"{run.image}: {error}") from error
+
+    return leave_out(good, left_out, check)
 
 
 def make_mask(centre_mm: FloatArray, grid: Grid, radius_mm: float) -> BoolArray:
