@@ -29,7 +29,8 @@ def draw_motion(summary: pd.DataFrame) -> str:
         columns = figure.subplots(1, 3, sharey=True)
         for axes, (name, words) in zip(columns, _PANELS.items(), strict=True):
             _draw_marks(axes, known, series, name)
-            axes.set(xlabel=words, xscale="log" if name == "cpu_s" else "linear")
+            axes.set_title(words, fontsize=8)
+            axes.set_xscale("symlog", linthresh=LINEAR_BELOW[name])
         columns[0].set(yticks=range(len(series)), yticklabels=series)
         columns[0].invert_yaxis()
         handles, labels = columns[0].get_legend_handles_labels()
@@ -38,10 +39,12 @@ def draw_motion(summary: pd.DataFrame) -> str:
 
 
 _PANELS = {
-    "error_dwi_mm": "error, weighted (mm)",
-    "fa_error_pct": "error of region FA (%)",
-    "cpu_s": "processor time (s)",
+    "error_dwi_mm": "shift (mm)",
+    "fa_error_pct": "region FA (%)",
+    "cpu_s": "CPU time (s)",
 }
+LINEAR_BELOW = {"error_dwi_mm": 0.5, "fa_error_pct": 5.0, "cpu_s": 1.0}
+"""Axes are logarithmic above this, so that nothing far off squeezes the rest together."""
 
 
 def _draw_marks(axes: Axes, known: pd.DataFrame, series: list[str], name: str) -> None:
