@@ -262,9 +262,18 @@ def process_runs(
         # Nipype ends by raising the first failure again; each has been reported to `progress`.
         if not progress.failed_nodes:
             raise
-    crashes = [path for path in log_dir.glob("crash-*.txt") if path.stat().st_mtime >= started - 1]
+    crashes = _crash_files(log_dir, started)
     failed = {run: _describe_crash(node, crashes) for run, node in progress.failed_nodes.items()}
     return failed | {run: ScsnetError(STOPPED) for run in progress.unfinished()}
+
+
+def _crash_files(log_dir: Path, started: float) -> list[Path]:
+    """List the crash files since a time; those that a full disk has left empty are removed."""
+    recent = [path for path in log_dir.glob("crash-*.txt") if path.stat().st_mtime >= started - 1]
+    for path in recent:
+        if path.stat().st_size == 0:
+            path.unlink()
+    return [path for path in recent if path.exists()]
 
 
 def _run_of(place: str, names: Mapping[str, str]) -> str:
