@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from scsnet_bids.errors import (
     InvalidDatasetError,
     NoDwiError,
     UsageError,
+    listed,
 )
 from scsnet_bids.files import read_json
 from scsnet_bids.runs import DwiRun
@@ -88,7 +89,7 @@ def find_runs(
     if not chosen:
         raise EmptySelectionError(
             f"The filters must choose a diffusion series: {dict(filters)} leaves none of "
-            f"{_listed(path.name for path in images)}. Change the filters."
+            f"{listed(path.name for path in images)}. Change the filters."
         )
     inheritable = _find_inheritable(layout)
     return _distinct([_describe_run(path, inheritable) for path in chosen])
@@ -121,7 +122,7 @@ def read_filters(path: Path) -> Filters:
     if set(content) - {"dwi"}:
         raise UsageError(
             f'A filter file may hold conditions for "dwi" only: {path} names '
-            f"{_listed(sorted(content))}. Remove the others."
+            f"{listed(sorted(content))}. Remove the others."
         )
     filters: Filters = content.get("dwi", {})
     _refuse_unknown_filters(filters)
@@ -156,8 +157,8 @@ def _refuse_unknown_filters(filters: Filters) -> None:
     unknown = sorted(set(filters) - set(ENTITIES.values()))
     if unknown:
         raise UsageError(
-            f"A filter must name an entity of diffusion series: {_listed(unknown)} is none; "
-            f"known are {_listed(ENTITIES.values())}."
+            f"A filter must name an entity of diffusion series: {listed(unknown)} is none; "
+            f"known are {listed(ENTITIES.values())}."
         )
     for name, wanted in filters.items():
         values = wanted if isinstance(wanted, list) else [wanted]
@@ -175,7 +176,7 @@ def _choose_folders(parents: Sequence[Path], key: str, labels: Sequence[str]) ->
     known = {path.name for path in folders}
     if wanted - known:
         raise EmptySelectionError(
-            f"Every chosen {ENTITIES[key]} must exist: {_listed(sorted(wanted - known))} does not; "
+            f"Every chosen {ENTITIES[key]} must exist: {listed(sorted(wanted - known))} does not; "
             f"there are {', '.join(sorted(known)) or 'none'}. Correct the labels."
         )
     return [path for path in folders if path.name in wanted or not wanted]
@@ -224,7 +225,7 @@ def _without_misnamed(images: Sequence[Path]) -> list[Path]:
         _log.warning(
             "Left out: the standard names a diffusion series sub-<label>[_ses-<label>]..._dwi, "
             "labels of letters and digits, in the folders of its sub- and ses-: not so %s.",
-            _listed(misnamed),
+            listed(misnamed),
         )
     return named
 
@@ -259,10 +260,10 @@ def _report_absent(folders: Sequence[Path], images: Sequence[Path]) -> None:
     if not images:
         raise NoDwiError(
             "A dataset needs diffusion series: there is no dwi/*_dwi.nii.gz in "
-            f"{_listed(absent) or 'any sub-* folder'}. Check the input folder and its file names."
+            f"{listed(absent) or 'any sub-* folder'}. Check the input folder and its file names."
         )
     if absent:
-        _log.warning("No diffusion series in %s.", _listed(absent))
+        _log.warning("No diffusion series in %s.", listed(absent))
 
 
 def _describe_run(image: Path, inheritable: Mapping[Path, Sequence[Path]]) -> DwiRun:
@@ -304,9 +305,3 @@ def _entities(path: Path) -> dict[str, str]:
     """Read the entities of a file name as they are written."""
     pairs = (part.partition("-") for part in path.name.split("_")[:-1])
     return {key: value for key, _, value in pairs}
-
-
-def _listed(items: Iterable[object]) -> str:
-    """Join items for a sentence, at most eight of them; control characters are shown as codes."""
-    words = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(x)) for x in items]
-    return ", ".join(words[:8] + ["..."] * (len(words) > 8))

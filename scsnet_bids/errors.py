@@ -23,6 +23,10 @@ A message says what must hold, what was found, in which file, and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+MOST_LISTED = 8
+
 
 class ScsnetError(Exception):
     """Root of every error this package raises on purpose."""
@@ -102,3 +106,14 @@ class WeightsError(ScsnetError):
 
 class WiringError(ScsnetError):
     """A workflow graph connects fields that nobody declared, reads or feeds."""
+
+
+def listed(items: Iterable[object]) -> str:
+    r"""Join items for a sentence, at most eight of them; control characters are shown as codes.
+
+    >>> listed(["a\n", 0.50, *range(7)])
+    'a\\n, 0.5, 0, 1, 2, 3, 4, 5, ...'
+    """
+    words = [f"{x:g}" if isinstance(x, float) else str(x) for x in items]
+    shown = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in word) for word in words]
+    return ", ".join(shown[:MOST_LISTED] + ["..."] * (len(shown) > MOST_LISTED))

@@ -1,4 +1,4 @@
-"""b-values and b-vectors: read, check, choose volumes, write.
+"""b-values and b-vectors: read, choose volumes, write.
 
 On disk they follow FSL: a b-vector is given along the voxel axes of the image as stored, its first
 component negated if the determinant of the affine is positive. Inside the package a b-vector is a
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from scsnet_bids.errors import GradientError
+from scsnet_bids.errors import GradientError, listed
 from scsnet_bids.files import write_text
 from scsnet_bids.gradient_files import read_bvals, read_bvecs
 from scsnet_bids.images import Grid
@@ -30,9 +30,6 @@ from scsnet_bids.settings import GradientSettings
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
-MIN_DIRECTIONS = 6
-SAME_DIRECTION_DEG = 2.0
-MAX_CONDITION = 50.0
 B_JITTER = 50.0
 """Scanners scatter the b-values of one shell by less than this, s/mm2."""
 SHORTEST_VECTOR = 1e-3
@@ -100,7 +97,7 @@ def read_gradients(
 
     b-vectors may lie in three rows or three columns, be separated by blanks, tabs or commas, and
     share any length. A vector that is zero or not a number becomes zero: whether its volume needs
-    a direction is for ``check_gradients`` to say.
+    a direction is for ``gradient_checks`` to say.
 
     Parameters
     ----------
@@ -130,7 +127,7 @@ def read_gradients(
     if wrong.any():
         raise GradientError(
             f"b-values must lie between 0 and {LARGEST_B:g} s/mm2: {bval_path} has "
-            f"{_listed(bvals[wrong])} in {list_numbers(wrong)}. Convert the series again, or "
+            f"{listed(bvals[wrong])} in {list_numbers(wrong)}. Convert the series again, or "
             "correct the file."
         )
     return Gradients(bvals, fsl_to_ras_bvecs(_unit_vectors(bvecs, bvals, bvec_path), grid))
@@ -233,46 +230,6 @@ def list_shells(bvals: FloatArray, b0_max: float) -> list[Shell]:
     return [Shell(0 if m.max() <= b0_max else round(m.mean() / 10) * 10, m.size) for m in members]
 
 
-def check_gradients(gradients: Gradients, image_path: Path, settings: GradientSettings) -> None:
-    """Make sure that a tensor can be fitted.
-
-    Parameters
-    ----------
-    gradients : of all volumes
-    image_path : the series, for messages
-    settings : limits
-
-    Raises
-    ------
-    GradientError
-        If there is no b=0 volume or no other, if a weighted volume has no direction, or if the
-        tensor's shells hold fewer than six directions or directions that leave it undetermined.
-    """
-    is_b0 = b0_volumes(gradients.bvals, settings.b0_max)
-    shells = _listed(list_shells(gradients.bvals, settings.b0_max))
-    if not is_b0.any():
-        raise GradientError(
-            f"A tensor needs a volume with b <= {settings.b0_max:g}: {image_path} has {shells}. "
-            "Raise the limit for b=0 if its lowest shell is meant as b=0; otherwise the series "
-            "cannot be used."
-        )
-    if is_b0.all():
-        raise GradientError(
-            f"A tensor needs diffusion-weighted volumes, b > {settings.b0_max:g} s/mm2: the "
-            f"largest b-value of {image_path} is {gradients.bvals.max():g}. Multiply the bval file "
-            "by 1000 if it is in ms/um2; otherwise the series cannot be used."
-        )
-    undirected = ~is_b0 & ~gradients.bvecs.any(axis=1)
-    if undirected.any():
-        raise GradientError(
-            "A diffusion-weighted volume needs a b-vector: in the gradients of "
-            f"{image_path} it is zero or not a number for {list_numbers(undirected)}. "
-            "Remove averaged (trace) volumes from the series, or correct the file."
-        )
-    weighted = tensor_volumes(gradients.bvals, settings) & ~is_b0
-    _check_spread(gradients.bvecs[weighted], shells, image_path, settings)
-
-
 def list_numbers(volumes: BoolArray) -> str:
     """Name volumes by number, for a sentence.
 
@@ -280,7 +237,7 @@ def list_numbers(volumes: BoolArray) -> str:
     'volumes 1, 2 (counted from 0)'
     """
     numbers = np.flatnonzero(volumes)
-    return f"volume{'s' if numbers.size > 1 else ''} {_listed(numbers)} (counted from 0)"
+    return f"volume{'s' if numbers.size > 1 else ''} {listed(numbers)} (counted from 0)"
 
 
 def gradient_table(gradients: Gradients, b0_max: float) -> Any:
@@ -330,64 +287,6 @@ def _shell_of(bvals: FloatArray, b0_max: float) -> npt.NDArray[np.intp]:
     values = np.unique(np.where(bvals <= b0_max, 0.0, bvals))
     starts = (np.diff(values, prepend=0.0) > B_JITTER) | ((values > 0) & (np.roll(values, 1) == 0))
     return np.cumsum(starts, dtype=np.intp)[np.searchsorted(values, bvals * (bvals > b0_max))]
-
-
-def _check_spread(
-    bvecs: FloatArray, shells: str, image_path: Path, settings: GradientSettings
-) -> None:
-    """Make sure that directions are enough, and far enough apart, for six tensor elements."""
-    n_directions = count_directions(bvecs)
-    if n_directions < MIN_DIRECTIONS:
-        raise GradientError(
-            f"A tensor needs {MIN_DIRECTIONS} different directions with b <= "
-            f"{settings.tensor_b_max:g}: {image_path} has {n_directions} there; its shells are "
-            f"{shells}. Raise the tensor's b-value limit if it cuts off a shell; otherwise the "
-            "series cannot be used."
-        )
-    condition = _tensor_condition(bvecs)
-    if condition > MAX_CONDITION:
-        raise GradientError(
-            f"A tensor needs directions spread over the sphere: those of {image_path} leave it "
-            f"undetermined (condition number {condition:.0f}, at most {MAX_CONDITION:g} is "
-            "usable). Check that the b-vectors belong to this series."
-        )
-
-
-def count_directions(bvecs: FloatArray) -> int:
-    """Count directions; opposite vectors and those within two degrees are one.
-
-    Parameters
-    ----------
-    bvecs : (n, 3) unit vectors
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> count_directions(np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0]]))
-    2
-    """
-    same = np.abs(bvecs @ bvecs.T) > np.cos(np.deg2rad(SAME_DIRECTION_DEG))
-    return int((~np.tril(same, -1).any(axis=1)).sum())
-
-
-def _tensor_condition(bvecs: FloatArray) -> float:
-    """Condition number of the (n, 6) system that six tensor elements are solved from."""
-    x, y, z = bvecs.T
-    root2 = np.sqrt(2)
-    return float(
-        np.linalg.cond(
-            np.stack([x * x, y * y, z * z, root2 * x * y, root2 * x * z, root2 * y * z], axis=1)
-        )
-    )
-
-
-def _listed(items: Any) -> str:
-    """Join items for a sentence, at most eight of them."""
-    words = [f"{item:g}" if isinstance(item, float) else str(item) for item in items]
-    return ", ".join(words[:8] + ["..."] * (len(words) > 8))
 
 
 def _as_line(values: FloatArray) -> str:

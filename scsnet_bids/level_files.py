@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scsnet_bids.errors import ImageError, InputDataError, ScsnetError, UsageError
-from scsnet_bids.files import read_text
+from scsnet_bids.errors import ImageError, InputDataError, ScsnetError, UsageError, listed
 from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.runs import DwiRun, leave_out
 from scsnet_bids.vertebrae import HIGHEST, SHORT_LEVEL_MM, Labels, level_name, levels_of_slices
+from scsnet_bids.word_tables import read_word_table
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -91,7 +90,7 @@ def check_levels(
     if source and good and not any(found.values()):
         raise UsageError(
             f"--levels must lead to the levels of the chosen series: {source} has none of "
-            f"{', '.join(run.prefix for run in good[:8])}. Check its names, or leave the option "
+            f"{listed(run.prefix for run in good)}. Check its names, or leave the option "
             "out."
         )
 
@@ -219,21 +218,11 @@ def _read_labels(path: Path) -> Labels:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Read a table of levels, all of it as words."""
-    try:
-        table = pd.read_csv(StringIO(read_text(path)), sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"--levels must name a folder of label images, or a table: {path} cannot be read "
-            f"({error}). Correct the path."
-        ) from error
-    absent = [name for name in ("slice", "level") if name not in table]
-    if absent or path.suffix != ".tsv":
-        raise UsageError(
-            "A table of levels must end in .tsv and have the columns slice and level, with tabs "
-            f"between them: {path} has {', '.join(map(str, table.columns)) or 'none'}. Correct it."
-        )
-    stripped: pd.DataFrame = table.apply(lambda column: column.str.strip())
-    return stripped
+    wanted = "--levels must name a folder of label images, or a table"
+    table = read_word_table(path, ("slice", "level"), "levels", wanted)
+    if path.suffix != ".tsv":
+        raise UsageError(f"A table of levels must end in .tsv: found {path}. Rename it.")
+    return table
 
 
 def _rows_of(run_name: str, table: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,8 @@ import pandas as pd
 
 from scsnet_bids import __version__
 from scsnet_bids.files import write_text
-from scsnet_bids.gradients import b0_volumes, count_directions, list_shells
+from scsnet_bids.gradient_checks import count_directions
+from scsnet_bids.gradients import b0_volumes, list_shells
 from scsnet_bids.settings import Settings
 
 STAGES = (

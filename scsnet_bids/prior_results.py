@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scsnet_bids.errors import ImageError, InputDataError, ScsnetError, UsageError
+from scsnet_bids.errors import ImageError, InputDataError, ScsnetError, UsageError, listed
 from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.level_files import check_levels, find_levels
 from scsnet_bids.runs import DwiRun, leave_out, read_entities
@@ -188,7 +188,7 @@ def check_prior(
         raise UsageError(
             "--derivatives must lead to results of the chosen series: there is neither a corrected "
             "series (*_desc-preproc_dwi.nii.gz), nor a mask of the cord (dwi/*_label-SC_mask.nii.gz"
-            f" or dwi/*_seg.nii.gz), nor levels of {', '.join(run.prefix for run in good[:8])} in "
+            f" or dwi/*_seg.nii.gz), nor levels of {listed(run.prefix for run in good)} in "
             f"{', '.join(folders)}. Check their names, or leave the option out."
         )
 

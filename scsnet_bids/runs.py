@@ -22,8 +22,9 @@ from scsnet_bids.errors import (
     SkippedSeries,
 )
 from scsnet_bids.files import read_json
+from scsnet_bids.gradient_checks import check_gradients
 from scsnet_bids.gradient_files import read_bvals
-from scsnet_bids.gradients import check_gradients, list_numbers, read_gradients
+from scsnet_bids.gradients import list_numbers, read_gradients
 from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.nifti import find_affine_conflict
 from scsnet_bids.settings import GradientSettings

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 
 from scsnet_bids.errors import UsageError
-from scsnet_bids.files import read_text
 from scsnet_bids.images import read_grid
 from scsnet_bids.runs import DwiRun
+from scsnet_bids.word_tables import read_word_table
 
 EXCLUDED = "excluded_by_reader"
 """Flag of a slice that was left out, in every table."""
@@ -119,7 +118,8 @@ def _list_tables(source: Path) -> list[Path]:
 
 def _failed_slices(path: Path) -> list[tuple[str, int]]:
     """List run and slice of the failed rows of a table."""
-    table = _read_table(path)
+    wanted = "--exclude-slices must name tables of marks, or a folder of them"
+    table = read_word_table(path, ("run", "slice"), "marks", wanted)
     words = table["mark"].str.lower() if "mark" in table else pd.Series(FAIL, table.index)
     for place, word in zip(table.index + 2, words, strict=True):
         if word not in (FAIL, PASS):
@@ -135,22 +135,3 @@ def _failed_slices(path: Path) -> list[tuple[str, int]]:
                 "Correct the table of --exclude-slices."
             )
     return [(str(run), int(number)) for run, number in failed[["run", "slice"]].to_numpy()]
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """Read a table of marks, all of it as words."""
-    try:
-        table = pd.read_csv(StringIO(read_text(path)), sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"--exclude-slices must name tables of marks, or a folder of them: {path} cannot be "
-            f"read ({error}). Correct the path."
-        ) from error
-    absent = [name for name in ("run", "slice") if name not in table]
-    if absent:
-        raise UsageError(
-            "A table of marks must have the columns run and slice, with tabs between them: "
-            f"{path} has {', '.join(map(str, table.columns)) or 'none'}. Correct it."
-        )
-    stripped: pd.DataFrame = table.apply(lambda column: column.str.strip())
-    return stripped

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from scsnet_bids.errors import ScsnetError, SkippedSeries
 from scsnet_bids.fieldmaps import DistortionPlan, plan_distortion
+from scsnet_bids.gradient_checks import count_directions
 from scsnet_bids.gradients import (
     Shell,
     b0_volumes,
-    count_directions,
     list_shells,
     read_gradients,
     tensor_volumes,

@@ -12,11 +12,11 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from scipy.linalg import polar
 
 from scsnet_bids.errors import GradientError
+from scsnet_bids.gradient_checks import check_gradients
 from scsnet_bids.gradients import (
     Gradients,
     Shell,
     b0_volumes,
-    check_gradients,
     fsl_to_ras_bvecs,
     gradient_table,
     list_shells,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from scsnet_bids.errors import GradientError, ImageError, InputDataError
 from scsnet_bids.files import read_json
-from scsnet_bids.gradients import check_gradients, list_shells, read_gradients
+from scsnet_bids.gradient_checks import check_gradients
+from scsnet_bids.gradients import list_shells, read_gradients
 from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.nifti import find_affine_conflict
 from scsnet_bids.runs import DwiRun, check_run, read_metadata

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from scsnet_bids.benchmark.drawn_cords import read_drawn_cords
 from scsnet_bids.errors import UsageError
 from scsnet_bids.images import Grid, Image, write_image
 from scsnet_bids.training.shapes import SCALE_TO_PAM50, read_shapes, symmetric_anatomies
@@ -158,3 +159,16 @@ def test_a_real_drawing_gives_symmetric_cords_of_a_plausible_make_up(
     share = seen.maps.sum(dim=(0, 2, 3)) / seen.maps.sum()
     assert 0.1 < share[GRAY] < 0.25
     assert share[LATERAL] > share[DORSAL] > share[VENTRAL] > 0.08
+
+
+def test_cords_for_phantoms_are_those_of_the_people_that_are_named(tmp_path):
+    for label in ("08", "09"):
+        write_pair(tmp_path, label)
+    assert len(read_drawn_cords(tmp_path, [])) == 4
+    left, right = read_drawn_cords(tmp_path, ["09"])
+    cord, _ = draw_masks()
+    for drawn in (left, right):
+        area_mm2 = drawn.tissue_share.sum(axis=(1, 2, 3)) * drawn.pixel_mm**2
+        np.testing.assert_allclose(area_mm2, cord.sum() * SPACING_MM.prod(), rtol=0.02)
+    with pytest.raises(UsageError, match="carl"):
+        read_drawn_cords(tmp_path, ["carl"])

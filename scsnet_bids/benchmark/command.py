@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, metavar="N", help="runs of everything")
     parser.add_argument("--data", type=Path, metavar="DS", help="dataset with real series as well")
     parser.add_argument("--cord-masks", type=Path, metavar="DIR", help="the cords in them")
+    parser.add_argument("--shapes", type=Path, metavar="DIR", help="masks of cords: more shapes")
+    parser.add_argument("--held-out", nargs="+", default=[], metavar="LABEL", help="only of these")
     return parser
 
 
@@ -88,9 +90,12 @@ def _growth(options: argparse.Namespace) -> str:
 
 def _values(options: argparse.Namespace) -> str:
     """Compare ways to measure a region."""
+    from scsnet_bids.benchmark.drawn_cords import read_drawn_cords
     from scsnet_bids.benchmark.region_values import compare_values
 
-    return compare_values(options.out, options.effort, _repeats(options))
+    shapes = options.shapes
+    drawn = [] if shapes is None else read_drawn_cords(shapes, options.held_out)
+    return compare_values(options.out, options.effort, _repeats(options), drawn)
 
 
 def _repeats(options: argparse.Namespace) -> int:

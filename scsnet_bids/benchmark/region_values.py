@@ -1,13 +1,14 @@
 """Compare ways to measure a region: how far FA and MD lie from those of its tissue.
 
 With true shares, on still phantoms, only partial volume and noise are at work. With SCS-Net's own
-shares the whole app runs on series with motion: misplaced borders come in as well.
+shares the whole app runs on series with motion: misplaced borders come in as well. Cords that
+people drew, if there are any, have shapes that no curve of the phantom and no training made.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from scsnet_bids.derivatives import read_table
 from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import read_image
-from scsnet_bids.phantom import Phantom, PhantomSettings, simulate, write_dataset
+from scsnet_bids.phantom import DrawnCord, Phantom, PhantomSettings, simulate, write_dataset
 from scsnet_bids.regions import N_CLASSES, REGIONS, Tissue
 from scsnet_bids.settings import Settings
 from scsnet_bids.tensor import fit_tensor
@@ -46,7 +47,13 @@ CORDS: dict[str, dict[str, Any]] = {
     "healthy": {},
     "lesion": {"fa_drop": 0.3},
     "compressed": {"compression": 0.4},
+    "drawn": {},
+    "drawn, lesion": {"fa_drop": 0.3},
+    "drawn, compressed": {"compression": 0.4},
 }
+DRAWN = "drawn"
+WITHOUT_LESION = {"lesion": "healthy", "drawn, lesion": DRAWN}
+"""The same people without their lesion."""
 MOTION_MM = 0.9
 WAYS = ("plain mean", "core mean", "linear unmixing of the map", "unmixed signals")
 MAPS = ("fa", "md")
@@ -61,6 +68,11 @@ class Condition:
     scheme: str
     snr: float
 
+    @property
+    def is_drawn(self) -> bool:
+        """Tell whether the cord's shape is one that somebody drew."""
+        return self.cord.startswith(DRAWN)
+
     def settings(self, motion_mm: float) -> PhantomSettings:
         """Give the phantom's settings; without motion B0 and DWI coincide."""
         scanned = PhantomSettings(snr=self.snr, motion_mm=motion_mm)
@@ -69,7 +81,7 @@ class Condition:
         return replace(scanned, **CORDS[self.cord], **SCHEMES[self.scheme])
 
 
-def compare_values(out: Path, effort: str, people: int) -> str:
+def compare_values(out: Path, effort: str, people: int, drawn: Sequence[DrawnCord] = ()) -> str:
     """Run the comparison, and write its tables.
 
     Parameters
@@ -77,6 +89,7 @@ def compare_values(out: Path, effort: str, people: int) -> str:
     out : folder for ``values_runs.tsv``, ``values.tsv``, ``values_machine.json``
     effort : ``quick`` (two conditions), ``default`` or ``full`` (all with all)
     people : phantoms per condition
+    drawn : cords that people drew, taken in turn; without, there are no such conditions
 
     Returns
     -------
@@ -84,9 +97,12 @@ def compare_values(out: Path, effort: str, people: int) -> str:
     """
     rows = []
     for condition in list_conditions(effort):
+        if condition.is_drawn and not drawn:
+            continue
+        cords = drawn if condition.is_drawn else ()
         for shares, measured in (
-            ("true", measure_true(condition, people)),
-            ("SCS-Net", measure_app(condition, people)),
+            ("true", measure_true(condition, people, cords)),
+            ("SCS-Net", measure_app(condition, people, cords)),
         ):
             for person, (way, values, truth) in enumerate(measured):
                 where = {"shares": shares, **vars(condition), "way": way, "run": person}
@@ -101,7 +117,8 @@ def compare_values(out: Path, effort: str, people: int) -> str:
 def list_conditions(effort: str) -> list[Condition]:
     """List what to measure: one thing changed at a time, or everything with everything."""
     if effort == "quick":
-        return [Condition("healthy", USUAL_SCHEME, snr) for snr in (LOW_SNR, USUAL_SNR)]
+        usual = [Condition("healthy", USUAL_SCHEME, snr) for snr in (LOW_SNR, USUAL_SNR)]
+        return [*usual, Condition(DRAWN, USUAL_SCHEME, LOW_SNR)]
     if effort == "full":
         return [Condition(cord, way, snr) for cord in CORDS for way in SCHEMES for snr in SNRS]
     by_snr = [Condition("healthy", USUAL_SCHEME, snr) for snr in SNRS]
@@ -110,7 +127,9 @@ def list_conditions(effort: str) -> list[Condition]:
     return by_snr + by_scheme + others
 
 
-def measure_true(condition: Condition, people: int) -> Iterator[tuple[str, FloatArray, FloatArray]]:
+def measure_true(
+    condition: Condition, people: int, drawn: Sequence[DrawnCord] = ()
+) -> Iterator[tuple[str, FloatArray, FloatArray]]:
     """Measure still phantoms in their true regions.
 
     Yields
@@ -119,7 +138,8 @@ def measure_true(condition: Condition, people: int) -> Iterator[tuple[str, Float
     """
     settings = Settings()
     for person in range(people):
-        phantom = simulate(condition.settings(0.0), (SEED, person))
+        own = drawn[person % len(drawn)] if drawn else None
+        phantom = simulate(condition.settings(0.0), (SEED, person), own)
         maps = fit_tensor(phantom.series, phantom.gradients, None, settings.gradients)
         is_b0 = b0_volumes(phantom.gradients.bvals, settings.gradients.b0_max)
         cord = 1 - phantom.region_share[..., 0]
@@ -138,7 +158,9 @@ def measure_true(condition: Condition, people: int) -> Iterator[tuple[str, Float
             yield way, values[way], _tissue(phantom)
 
 
-def measure_app(condition: Condition, people: int) -> Iterator[tuple[str, FloatArray, FloatArray]]:
+def measure_app(
+    condition: Condition, people: int, drawn: Sequence[DrawnCord] = ()
+) -> Iterator[tuple[str, FloatArray, FloatArray]]:
     """Run the app on moving phantoms and read its tables and maps.
 
     Yields
@@ -147,7 +169,7 @@ def measure_app(condition: Condition, people: int) -> Iterator[tuple[str, FloatA
     """
     with tempfile.TemporaryDirectory() as folder:
         data, out, work = (Path(folder) / name for name in ("data", "out", "work"))
-        write_dataset(data, condition.settings(MOTION_MM), people, SEED)
+        write_dataset(data, condition.settings(MOTION_MM), people, SEED, drawn=drawn)
         words = (str(data), str(out), "participant", "--work-dir", str(work), "--nprocs", "1")
         run_child(app_command(*words), Path(folder) / "log")
         for path in sorted(out.glob("sub-*/**/*_seg-SCSNet_probseg.nii.gz")):
@@ -227,15 +249,16 @@ def _pivot(runs: pd.DataFrame, column: str, write: Callable[[pd.Series[float]], 
 
 def _kept_contrast(runs: pd.DataFrame) -> str:
     """Say what part of the loss of FA in a lesion each way still shows; empty if none was asked."""
-    if "lesion" not in set(runs["cord"]):
-        return ""
     white = runs[(runs["tissue"] != str(Tissue.GRAY_MATTER)) & (runs["scheme"] == USUAL_SCHEME)]
-    lesion = white[white["cord"] == "lesion"]
-    healthy = white[(white["cord"] == "healthy") & white["snr"].isin(lesion["snr"])]
-    index = ["shares", "way", "tissue", "run"]
-    pairs = healthy.merge(lesion, on=index, suffixes=("", " lesion"))
+    lesion = white[white["cord"].isin(WITHOUT_LESION)]
+    if lesion.empty:
+        return ""
+    index = ["shares", "way", "tissue", "run", "cord", "snr"]
+    lesion = lesion.assign(cord=lesion["cord"].map(WITHOUT_LESION))
+    pairs = white.merge(lesion, on=index, suffixes=("", " lesion"))
     kept = (pairs["FA"] - pairs["FA lesion"]) / (pairs["FA true"] - pairs["FA true lesion"])
-    table = (100 * kept).groupby([pairs["shares"], pairs["way"]], sort=False).mean().unstack(0)
+    column = pairs["cord"] + " cord, " + pairs["shares"] + " shares"
+    table = (100 * kept).groupby([column.rename(None), pairs["way"]], sort=False).mean().unstack(0)
     shown = markdown_table(table.map("{:.0f}".format))
     return f"Part of a white-matter lesion's loss of FA that is seen, in %:\n\n{shown}"
 

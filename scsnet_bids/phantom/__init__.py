@@ -1,8 +1,9 @@
 """A synthetic cervical cord dataset with known truth: for the demo, the tests and benchmarks.
 
-``anatomy`` and ``surroundings`` say what a neck looks like, ``scene`` draws one, ``signals`` gives
-its tissues their diffusion, ``movement`` and ``distortion`` displace it, ``acquisition`` is the
-scanner, ``simulation`` puts it all together, and ``dataset`` writes participants as BIDS.
+``anatomy`` (or ``drawn``) and ``surroundings`` say what a neck looks like, ``scene`` draws one,
+``signals`` gives its tissues their diffusion, ``movement`` and ``distortion`` displace it,
+``acquisition`` is the scanner, ``simulation`` puts it all together, and ``dataset`` writes
+participants as BIDS.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from pathlib import Path
 
 from scsnet_bids.errors import ScsnetError
 from scsnet_bids.phantom.dataset import label_shares, write_dataset
+from scsnet_bids.phantom.drawn import DrawnCord
 from scsnet_bids.phantom.settings import LIMITS, PhantomSettings
 from scsnet_bids.phantom.signals import RegionTensor
 from scsnet_bids.phantom.simulation import Phantom, simulate
 
 __all__ = [
+    "DrawnCord",
     "Phantom",
     "PhantomSettings",
     "RegionTensor",

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial.polynomial import polyder, polyval
 
+from scsnet_bids.phantom.drawn import DrawnCord
 from scsnet_bids.regions import REGIONS, Side, Tissue
 
 FloatArray = npt.NDArray[np.floating]
@@ -107,6 +108,7 @@ class Pose:
     level : vertebral level, 5.0 in the middle of C5
     width_scale, depth_scale : size relative to ``SHAPE``
     indentation_mm : how far the front is pushed in at the midline
+    drawn : cross-sections to take in the place of ``SHAPE``
     """
 
     centre_mm: tuple[float, float]
@@ -115,6 +117,7 @@ class Pose:
     width_scale: float = 1.0
     depth_scale: float = 1.0
     indentation_mm: float = 0.0
+    drawn: DrawnCord | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +134,7 @@ class Neck:
     centre_mm : (n, 2) course of the (left, posterior) position in the image plane
     rotation_rad : (m,) course of the rotation
     compression : loss of depth in the middle of ``COMPRESSION_LEVEL``, 0 to 0.6
+    drawn : cross-sections to take in the place of ``SHAPE``; the sizes stay relative to it
     """
 
     width_scale: float
@@ -140,6 +144,7 @@ class Neck:
     centre_mm: FloatArray
     rotation_rad: FloatArray
     compression: float = 0.0
+    drawn: DrawnCord | None = None
 
     def level_at(self, height_mm: FloatArray) -> FloatArray:
         """Tell the vertebral level at each height (lower slices have higher levels)."""
@@ -158,6 +163,7 @@ class Neck:
             self.width_scale * (1 + 0.25 * squeeze),
             self.depth_scale * (1 - squeeze),
             INDENTATION_MM * squeeze,
+            self.drawn,
         )
 
     def direction_at(self, height_mm: FloatArray) -> FloatArray:
@@ -169,7 +175,10 @@ class Neck:
 
 
 def random_neck(
-    rng: np.random.Generator, centre_mm: tuple[float, float], compression: float
+    rng: np.random.Generator,
+    centre_mm: tuple[float, float],
+    compression: float,
+    drawn: DrawnCord | None = None,
 ) -> Neck:
     """Draw a person: 4 % of size and of flatness, some degrees of rotation, a slow bend.
 
@@ -178,6 +187,7 @@ def random_neck(
     rng : source of the person's randomness
     centre_mm : (left, posterior) middle of the image plane; the cord lies within 3 mm of it
     compression : loss of depth where the cord is compressed, 0 to 0.6
+    drawn : the person's cross-sections, if somebody drew them
 
     Returns
     -------
@@ -194,6 +204,7 @@ def random_neck(
         centre_mm=course,
         rotation_rad=np.deg2rad(rng.normal(0, [3.0, 1.5])),
         compression=compression,
+        drawn=drawn,
     )
 
 
@@ -263,6 +274,9 @@ def label_cord(left_mm: FloatArray, posterior_mm: FloatArray, pose: Pose) -> Lab
     # line from front to back it is a shift and a scaling, and can be undone exactly.
     push = pose.indentation_mm * np.exp(-0.5 * (left / (0.4 * section.half_width)) ** 2)
     back = (back - push / 2) / (pose.depth_scale - push / section.depth)
+    if pose.drawn is not None:
+        drawn_at = left * TYPICAL_WIDTH, back * TYPICAL_DEPTH  # drawings have a living cord's size
+        return pose.drawn.label_points(*drawn_at, pose.level)
     return label_points(left, back, section)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from scsnet_bids.errors import OutputError, UsageError
 from scsnet_bids.files import write_text
 from scsnet_bids.gradients import write_gradients
 from scsnet_bids.images import Image, write_image
+from scsnet_bids.phantom.drawn import DrawnCord
 from scsnet_bids.phantom.settings import PhantomSettings
 from scsnet_bids.phantom.signals import RegionTensor
 from scsnet_bids.phantom.simulation import (
@@ -92,6 +94,7 @@ def write_dataset(
     participants: int,
     seed: int,
     compressed: int | None = None,
+    drawn: Sequence[DrawnCord] = (),
 ) -> None:
     """Write a dataset of simulated participants, ``sub-01`` onward.
 
@@ -104,6 +107,7 @@ def write_dataset(
     participants : how many, 1 to 99
     seed : determines all of them
     compressed : how many, the last ones, have the compression of the settings; None for all
+    drawn : cords to take in turn; none takes the curves of ``anatomy``
 
     Raises
     ------
@@ -128,7 +132,8 @@ def write_dataset(
     scanned = [*healthy, *[settings] * compressed]
     _write_descriptions(out, names, [one.compression for one in scanned])
     for number, (name, one) in enumerate(zip(names, scanned, strict=True), start=1):
-        phantom = simulate(one, (seed, number))
+        cord = drawn[(number - 1) % len(drawn)] if drawn else None
+        phantom = simulate(one, (seed, number), cord)
         _write_series(out / name / "dwi" / f"{name}_dwi", phantom)
         if one.reversed_b0:
             _write_reversed(out / name / "fmap" / f"{name}_dir-PA_epi", name, phantom)

@@ -24,6 +24,7 @@ from scsnet_bids.phantom.acquisition import (
 )
 from scsnet_bids.phantom.anatomy import Neck, random_neck
 from scsnet_bids.phantom.distortion import Bend, SusceptibilityField, bend, draw_eddy, draw_field
+from scsnet_bids.phantom.drawn import DrawnCord
 from scsnet_bids.phantom.movement import draw_b0_to_dwi, draw_later_motion, draw_motion
 from scsnet_bids.phantom.scene import (
     N_TILTS,
@@ -132,7 +133,9 @@ class _Scan:
         return bend(self.eddy[volume], self.field, k, _middle_mm(self.grid))
 
 
-def simulate(settings: PhantomSettings, seed: int | tuple[int, ...]) -> Phantom:
+def simulate(
+    settings: PhantomSettings, seed: int | tuple[int, ...], drawn: DrawnCord | None = None
+) -> Phantom:
     """Simulate one participant.
 
     Body, tissue, motion, flow and noise have random streams of their own: the same seed with
@@ -142,6 +145,7 @@ def simulate(settings: PhantomSettings, seed: int | tuple[int, ...]) -> Phantom:
     ----------
     settings : what is scanned, and how well
     seed : one number, or several, that determine the participant
+    drawn : cross-sections of the participant's cord; without, the curves of ``anatomy``
 
     Returns
     -------
@@ -149,7 +153,7 @@ def simulate(settings: PhantomSettings, seed: int | tuple[int, ...]) -> Phantom:
     """
     body, values, moving, losing, flow, noise, bending, later = np.random.default_rng(seed).spawn(8)
     grid = _lay_slices(settings, body)
-    neck = random_neck(body, _middle_mm(grid), settings.compression)
+    neck = random_neck(body, _middle_mm(grid), settings.compression, drawn)
     scene = draw_scene(neck, grid, body)
     share = region_share(scene, grid)
     sensitivity = draw_receive_field(share, body)
