@@ -1,10 +1,11 @@
 # One image for laptops and clusters: everything inside, no network when it runs, any user.
 #
-#     docker build -t scsnet-bids .
+#     docker build -t scsnet-bids --build-arg PIP_EXTRA_INDEX_URL=ADDRESS .
 #     docker run --rm -u "$(id -u):$(id -g)" -v /data:/data:ro -v /out:/out -v /scratch:/work \
 #         scsnet-bids /data /out participant -w /work
 #
-# docs/installation.md says which build of PyTorch pip takes, and how to choose it.
+# ADDRESS is that of PyTorch's index of CPU builds; docs/installation.md says which build pip takes, and
+# how to choose the one for GPUs.
 
 ARG BASE=debian:bookworm-slim
 

@@ -40,7 +40,9 @@ evaluate: $(VENV)/.installed
 BENCHMARK ?= --full
 benchmark: $(VENV)/.installed
 	$(BIN)/scsnet-bids-benchmark all $(BENCHMARK) --out demo/benchmark \
-		$(if $(wildcard $(DS_CORD)),--data $(DS_CORD) --cord-masks $(DS_CORD)/derivatives/meandwi)
+		$(if $(wildcard $(DS_CORD)),--data $(DS_CORD) --cord-masks $(DS_CORD)/derivatives/meandwi) \
+		$(if $(wildcard $(GM_CHALLENGE)),--shapes $(GM_CHALLENGE)/derivatives/labels \
+		--held-out $(GM_HELD_OUT))
 	$(BIN)/python docs/write_benchmarks.py demo/benchmark
 
 test: $(VENV)/.installed-test

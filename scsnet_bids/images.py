@@ -12,6 +12,7 @@ With ``nifti``, which opens the files, this is the only module that uses nibabel
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +44,10 @@ FloatArray = npt.NDArray[np.floating]
 
 INNER_AXES = ("L", "P", "S")
 AFFINE_TOLERANCE_MM = 1e-3
+SIGNIFICANT_BITS = 16
+"""Of every real number that is written: one part in 65,000, far below the noise of any image."""
+FINE_STEPS = 2048
+"""The strongest hundredth of a series must span as many steps for 16-bit integers to hold it."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,8 @@ def read_image(path: Path, dtype: npt.DTypeLike = np.float32) -> Image:
 def write_image(path: Path, image: Image) -> Path:
     """Write an image in the storage order of its grid, whole or not at all.
 
+    Real numbers keep 16 significant bits: what follows is noise, which does not compress.
+
     Parameters
     ----------
     path : file to write, ``.nii.gz``; it appears under its name only when complete
@@ -183,16 +190,61 @@ def write_image(path: Path, image: Image) -> Path:
     -------
     Path of the file
     """
-    stored = apply_orientation(image.data, image.grid.storage)
-    nifti = nib.Nifti1Image(stored, image.grid.storage_affine, dtype=stored.dtype)
-    nifti.set_qform(image.grid.storage_affine, code=1)
-    nifti.set_sform(image.grid.storage_affine, code=1)
+    values = image.data
+    return _write(path, _rounded(values) if values.dtype.kind == "f" else values, image.grid)
+
+
+def write_series(path: Path, image: Image) -> Path:
+    """Write a diffusion series as 16-bit integers, as scanners do, half as large as real numbers.
+
+    The step between two integers is the least power of two that takes in the whole series, so
+    that the integers of most scanners are kept as they are. Where a few voxels are so bright that
+    this is too coarse, or some are not finite, the series is written as real numbers.
+
+    Parameters
+    ----------
+    path : file to write, as for :func:`write_image`
+    image : (i, j, k, n) float array in inner order
+
+    Returns
+    -------
+    Path of the file
+    """
+    step = _step_of(image.data)
+    if step is None:
+        return write_image(path, image)
+    return _write(path, np.rint(image.data / step).astype(np.int16), image.grid, step)
+
+
+def _write(path: Path, values: npt.NDArray[Any], grid: Grid, step: float | None = None) -> Path:
+    """Write values as they are; a step is what one of them stands for."""
+    stored = apply_orientation(values, grid.storage)
+    nifti = nib.Nifti1Image(stored, grid.storage_affine, dtype=stored.dtype)
+    nifti.set_qform(grid.storage_affine, code=1)
+    nifti.set_sform(grid.storage_affine, code=1)
     nifti.header.set_xyzt_units("mm", "sec")
-    if stored.ndim == 4 and image.grid.repetition_time_s > 0:
-        nifti.header["pixdim"][4] = image.grid.repetition_time_s
+    nifti.header.set_slope_inter(step, None if step is None else 0.0)
+    if stored.ndim == 4 and grid.repetition_time_s > 0:
+        nifti.header["pixdim"][4] = grid.repetition_time_s
     with written_whole(path) as partial:
         nib.save(nifti, partial)
     return path
+
+
+def _rounded(values: FloatArray) -> FloatArray:
+    """Keep the significant bits of real numbers."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.rint(mantissa * 2.0**SIGNIFICANT_BITS) / 2.0**SIGNIFICANT_BITS, exponent)
+
+
+def _step_of(series: FloatArray) -> float | None:
+    """Choose the step of 16-bit integers, None where they are too coarse."""
+    largest = float(max(series.max(), -series.min()))
+    if not (math.isfinite(largest) and largest > 0):
+        return None
+    step = 2.0 ** math.ceil(math.log2(largest / np.iinfo(np.int16).max))
+    n_fine = np.count_nonzero(series >= FINE_STEPS * step)
+    return step if 100 * n_fine >= series.size else None
 
 
 def _storage_to_inner(affine: FloatArray) -> FloatArray:

@@ -22,6 +22,8 @@ from scsnet_bids.errors import OutputError
 LOCK_NAME = ".scsnet-bids.lock"
 
 _log = logging.getLogger(__name__)
+_opened: dict[Path, IO[str]] = {}
+"""Lock files that this process has open, once each: closing a file ends all its locks on it."""
 
 
 @contextmanager
@@ -42,8 +44,10 @@ def claimed(folder: Path, names: Collection[str]) -> Iterator[set[str]]:
     OutputError
         If the lock file cannot be written.
     """
-    with _open(folder / LOCK_NAME) as file:
-        yield _claim(file.fileno(), folder, names)
+    with _opened_once(folder / LOCK_NAME) as descriptor:
+        taken = _claim(descriptor, folder, names)
+        yield taken
+        _release(descriptor, set(names) - taken)
 
 
 @contextmanager
@@ -60,15 +64,30 @@ def alone(folder: Path, name: str) -> Iterator[None]:
     OutputError
         If the lock file cannot be written.
     """
-    # Of another name than that of `claimed`: closing a file ends all locks on it.
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    with _open(folder / f"{LOCK_NAME}-short") as file:
+    with _opened_once(folder / LOCK_NAME) as descriptor:
+        done = f"alone: {name}"  # not the byte of a run that has the same name
         try:
-            fcntl.lockf(file.fileno(), fcntl.LOCK_EX, 1, _byte_of(name))
+            fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, _byte_of(done))
         except OSError as error:
             _warn_without_locks(folder, error)
         yield
+        _release(descriptor, [done])
+
+
+@contextmanager
+def _opened_once(path: Path) -> Iterator[int]:
+    """Open a file to be locked, or lend the one that is open already."""
+    if path in _opened:
+        yield _opened[path].fileno()
+        return
+    with _open(path) as file:
+        _opened[path] = file
+        try:
+            yield file.fileno()
+        finally:
+            del _opened[path]
 
 
 def _open(path: Path) -> IO[str]:
@@ -94,6 +113,13 @@ def _claim(descriptor: int, folder: Path, names: Collection[str]) -> set[str]:
                 return set()
             taken.add(name)
     return taken
+
+
+def _release(descriptor: int, names: Collection[str]) -> None:
+    """Unlock the bytes of names; after an error, the end of the file's use does so."""
+    with suppress(OSError):
+        for name in names:
+            fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _byte_of(name))
 
 
 def _warn_without_locks(folder: Path, error: OSError) -> None:

@@ -2,7 +2,8 @@
 
 A table has the columns ``run`` (as the page names it), ``slice`` (from 0 for the lowest) and
 ``mark``: ``fail`` leaves the slice out, ``pass`` does not. Without the column ``mark`` every row
-leaves its slice out. A slice that one reader fails and another passes is left out.
+leaves its slice out. A slice that one reader fails and another passes is left out. The word ``all``
+in place of a number fails the whole run. A column ``comment`` tells why.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -24,11 +26,22 @@ EXCLUDED_MEANS = "a reader failed the slice (--exclude-slices): no level and no 
 FAIL, PASS = "fail", "pass"
 NAME = re.compile(r"sub-[a-zA-Z0-9+]+(_[a-z]+-[a-zA-Z0-9+]+)*")
 
-Marks = Mapping[str, Mapping[int, Path]]
-"""By run: its failed slices, each with the table that says so."""
+ALL, WHOLE_RUN = "all", -1
+"""The word that fails a whole run, and its place among the slices."""
 
 
-def read_marks(sources: Sequence[str]) -> dict[str, dict[int, Path]]:
+class Mark(NamedTuple):
+    """A failed slice: the table that says so, and why, empty if it does not say."""
+
+    table: Path
+    comment: str = ""
+
+
+Marks = Mapping[str, Mapping[int, Mark]]
+"""By run: its failed slices; a failed run has the slice ``WHOLE_RUN``."""
+
+
+def read_marks(sources: Sequence[str]) -> dict[str, dict[int, Mark]]:
     """Read which slices of which runs are failed.
 
     Parameters
@@ -37,7 +50,7 @@ def read_marks(sources: Sequence[str]) -> dict[str, dict[int, Path]]:
 
     Returns
     -------
-    dict by run, of the failed slices in rising order, each with the table that says so
+    dict by run, of the failed slices in rising order; of several marks the first with a comment
 
     Raises
     ------
@@ -45,14 +58,32 @@ def read_marks(sources: Sequence[str]) -> dict[str, dict[int, Path]]:
         If a source does not exist, holds no table, or a table cannot be used.
     """
     failed = [
-        (run, number, path)
+        (run, number, not comment, path, comment)
         for path in (path for source in sources for path in _list_tables(Path(source)))
-        for run, number in _failed_slices(path)
+        for run, number, comment in _failed_slices(path)
     ]
-    marks: dict[str, dict[int, Path]] = {}
-    for run, number, path in sorted(failed):
-        marks.setdefault(run, {}).setdefault(number, path)
+    marks: dict[str, dict[int, Mark]] = {}
+    for run, number, _, path, comment in sorted(failed):
+        marks.setdefault(run, {}).setdefault(number, Mark(path, comment))
     return marks
+
+
+def failed_slices(marks: Marks, run: str, n_slices: int) -> dict[int, Mark]:
+    """List the failed slices of a run: all of them where the run itself is failed.
+
+    Parameters
+    ----------
+    marks : as :func:`read_marks` gives them
+    run : its name
+    n_slices : that it has
+
+    Returns
+    -------
+    dict by slice
+    """
+    own = dict(marks.get(run, {}))
+    whole = own.pop(WHOLE_RUN, None)
+    return own if whole is None else {k: own.get(k, whole) for k in range(n_slices)}
 
 
 def check_marks(marks: Marks, runs: Iterable[DwiRun], bids_dir: Path) -> None:
@@ -77,21 +108,21 @@ def check_marks(marks: Marks, runs: Iterable[DwiRun], bids_dir: Path) -> None:
             refuse_unknown_run(name, failed, f"{bids_dir} has no such series")
 
 
-def refuse_absent_slices(run: str, failed: Mapping[int, Path], n_slices: int) -> None:
+def refuse_absent_slices(run: str, failed: Mapping[int, Mark], n_slices: int) -> None:
     """Raise for a slice that a run does not have."""
     absent = [number for number in failed if number >= n_slices]
     if absent:
         raise UsageError(
-            f"Slices count from 0 for the lowest: {failed[absent[0]]} fails slice {absent[0]} of "
-            f"{run}, which has {n_slices}. Correct the table of --exclude-slices."
+            f"Slices count from 0 for the lowest: {failed[absent[0]].table} fails slice "
+            f"{absent[0]} of {run}, which has {n_slices}. Correct the table of --exclude-slices."
         )
 
 
-def refuse_unknown_run(run: str, failed: Mapping[int, Path], why: str) -> None:
+def refuse_unknown_run(run: str, failed: Mapping[int, Mark], why: str) -> None:
     """Raise for a run that does not exist."""
     raise UsageError(
         "--exclude-slices must name runs as their pages do, such as sub-01_run-1: "
-        f"{next(iter(failed.values()))} names {run!r}, and {why}. Correct the table."
+        f"{next(iter(failed.values())).table} names {run!r}, and {why}. Correct the table."
     )
 
 
@@ -116,8 +147,8 @@ def _list_tables(source: Path) -> list[Path]:
     return tables
 
 
-def _failed_slices(path: Path) -> list[tuple[str, int]]:
-    """List run and slice of the failed rows of a table."""
+def _failed_slices(path: Path) -> list[tuple[str, int, str]]:
+    """List run, slice and comment of the failed rows of a table."""
     wanted = "--exclude-slices must name tables of marks, or a folder of them"
     table = read_word_table(path, ("run", "slice"), "marks", wanted)
     words = table["mark"].str.lower() if "mark" in table else pd.Series(FAIL, table.index)
@@ -129,9 +160,11 @@ def _failed_slices(path: Path) -> list[tuple[str, int]]:
             )
     failed = table[words == FAIL]
     for word in failed["slice"]:
-        if not re.fullmatch(r"[0-9]{1,5}", word):
+        if not re.fullmatch(rf"[0-9]{{1,5}}|{ALL}", word):
             raise UsageError(
-                f"A slice must be a number from 0 for the lowest: found {word!r} in {path}. "
-                "Correct the table of --exclude-slices."
+                f"A slice must be a number from 0 for the lowest, or {ALL}: found {word!r} in "
+                f"{path}. Correct the table of --exclude-slices."
             )
-    return [(str(run), int(number)) for run, number in failed[["run", "slice"]].to_numpy()]
+    numbers = failed["slice"].replace(ALL, str(WHOLE_RUN)).astype(int)
+    comments = failed["comment"].replace("n/a", "") if "comment" in failed else [""] * len(failed)
+    return list(zip(failed["run"], numbers, comments, strict=True))

@@ -274,11 +274,13 @@ def _choose_tasks(given: argparse.Namespace, app: Options) -> tuple[list[Task], 
     found = find_tasks(app.bids_dir, given.by == "session", *labels)
     excluded = {f"sub-{label.removeprefix('sub-')}" for label in app.exclude_participant_label}
     wanted = {task: runs for task, runs in found.items() if task.participant not in excluded}
+    if given.again:
+        return list(wanted), "whether they are complete or not"
     filtered = app.bids_filter_file is not None
     tasks = [
         task
         for task, runs in wanted.items()
-        if given.again or not is_complete(app.output_dir, task, runs, filtered)
+        if not is_complete(app.output_dir, task, runs, filtered)
     ]
     return tasks, f"{len(wanted) - len(tasks)} of {len(wanted)} complete"
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from scsnet_bids.errors import ScsnetError, SkippedSeries
-from scsnet_bids.fieldmaps import DistortionPlan, plan_distortion
+from scsnet_bids.fieldmaps import DistortionPlan, plan_distortion, read_series_metadata
 from scsnet_bids.gradient_checks import count_directions
 from scsnet_bids.gradients import (
     Shell,
@@ -19,7 +19,7 @@ from scsnet_bids.gradients import (
 from scsnet_bids.images import read_grid
 from scsnet_bids.level_files import describe_levels
 from scsnet_bids.prior_results import describe_prior, level_source, settings_of_run
-from scsnet_bids.runs import DwiRun, read_metadata
+from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
 
 WIDTH = 96
@@ -109,15 +109,15 @@ def _describe_run(run: DwiRun, plan: DistortionPlan, settings: Settings) -> dict
         "dirs": str(count_directions(gradients.bvecs[weighted])),
         "voxels (mm)": "x".join(f"{size:.3g}" for size in grid.spacing_mm),
         "slices": str(grid.shape[2]),
-        "phase": _phase_encoding(run),
+        "phase": _phase_encoding(run, settings),
         "levels": describe_levels(run, level_source(run, settings)),
         "fieldmap": "used" if plan.pair else "not used" if plan.found else "-",
     }
 
 
-def _phase_encoding(run: DwiRun) -> str:
-    """Say along which axis of the file a run is phase-encoded, if its sidecar says so."""
-    found = read_metadata(run).get("PhaseEncodingDirection")
+def _phase_encoding(run: DwiRun, settings: Settings) -> str:
+    """Say along which axis of the file a run is phase-encoded, by the user or its sidecar."""
+    found = read_series_metadata(run, settings.distortion).get("PhaseEncodingDirection")
     return str(found) if found in PHASE_ENCODINGS else "n/a"
 
 

@@ -20,7 +20,8 @@ from scsnet_bids.benchmark.cpu_kinds import KINDS, cpu_by_kind
 from scsnet_bids.benchmark.figures_of_runs import show, summarise, with_ratio
 from scsnet_bids.benchmark.growth import fit_line, grow, repeat_participant, tell_faster
 from scsnet_bids.benchmark.motion_cases import Case, list_phantoms, make_phantom
-from scsnet_bids.benchmark.motion_measures import judge, shift_errors_mm
+from scsnet_bids.benchmark.motion_growth import Size, list_sizes, make_series
+from scsnet_bids.benchmark.motion_measures import judge, outliers_pct, shift_errors_mm
 from scsnet_bids.benchmark.motion_methods import METHODS, Corrected, leave, prepare
 from scsnet_bids.benchmark.sharpness import edge_mm, residual_lag1
 from scsnet_bids.benchmark.shift_search import find_shifts
@@ -174,7 +175,39 @@ def test_the_grids_have_motion_noise_directions_lost_slices_and_eddy_currents():
     assert {s.snr for s in full} == {7.0, 12.0, 25.0}
     assert {s.directions for s in full} == {30, 60}
     assert {bool(s.lost_slices) for s in full} == {bool(s.eddy_mm) for s in full} == {False, True}
-    assert len(list_phantoms("quick")) < len(list_phantoms("default")) < len(full)
+    assert len(full) == 48
+    usual = list(list_phantoms("default").values())
+    assert {s.directions for s in usual} == {30, 60}
+    assert sum(s.lost_slices > 0 for s in usual) == sum(s.eddy_mm > 0 for s in usual) == 1
+    assert len(list_phantoms("quick")) < len(usual) < len(full)
+
+
+def test_lost_slices_are_counted_and_left_out_of_the_fit():
+    case = make_phantom(replace(SMALL, motion_mm=0.0, lost_slices=0.2, directions=20), 8)
+    found = np.where(case.truth.lost, 0.0, 1.0)
+    told, untold = (
+        judge(case, leave(case.series)._replace(weight=weight)) for weight in (found, None)
+    )
+    assert (told.outliers_found_pct, told.false_alarms_pct) == (100, 0)
+    assert np.isnan([untold.outliers_found_pct, untold.false_alarms_pct]).all()
+    assert told.fa_error_pct < 0.5 * untold.fa_error_pct
+    assert told.unmixed_fa_error_pct < untold.unmixed_fa_error_pct
+    some = found.copy()
+    some[case.truth.lost] = np.arange(case.truth.lost.sum()) % 2
+    assert outliers_pct(some, case.truth.lost)[0] == pytest.approx(50, abs=5)
+
+
+def test_series_of_any_size_are_made_for_the_growth_of_motion_correction():
+    series = make_series(Size(70, 9, 45), 0)
+    assert series.data.shape == (70, 70, 9, 45)
+    assert len(series.gradients.bvals) == 45
+    # Mirrored along z, with noise of its own in volumes and slices that show the same.
+    first, repeated = series.data[..., 2, 0], series.data[..., 2, 35]
+    assert np.abs(first - repeated).mean() > 20
+    assert np.corrcoef(first.ravel(), repeated.ravel())[0, 1] > 0.9
+    assert np.corrcoef(series.data[..., 4, 0].ravel(), series.data[..., 6, 0].ravel())[0, 1] > 0.9
+    sizes = list_sizes("full")
+    assert {"96 x 96 x 15 x 35", "128 x 128 x 40 x 300"} == set(map(str, sizes["asked for"]))
 
 
 def test_medians_spreads_and_ratios_are_of_the_same_run():

@@ -40,12 +40,12 @@ def regions() -> PlacedRegions:
 
 @pytest.fixture(scope="module")
 def alternatives(regions):
-    return [shares.weighted for shares in alternative_shares(regions, CERTAIN)]
+    return alternative_shares(regions, CERTAIN)
 
 
 @pytest.fixture(scope="module")
 def first(regions):
-    return regions.shares().weighted
+    return regions.shares()
 
 
 def centre_mm(share: np.ndarray, labels: slice) -> np.ndarray:

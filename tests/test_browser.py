@@ -18,7 +18,7 @@ from cohorts import write_cohort
 from scsnet_bids.group.collect import collect_group
 from scsnet_bids.group.page import write_group_page
 from scsnet_bids.group.tables import analyse_group, write_group
-from scsnet_bids.slice_marks import read_marks
+from scsnet_bids.slice_marks import Mark, read_marks
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here")
 
@@ -158,7 +158,7 @@ def test_marks_are_made_kept_and_saved_as_a_table_that_the_app_reads(browser, pa
         ["sub-01", 0, "pass", "n/a"],
         ["sub-01", 2, "fail", "folded over"],
     ]
-    assert read_marks([str(saved)]) == {"sub-01": {2: saved}}
+    assert read_marks([str(saved)]) == {"sub-01": {2: Mark(saved, "folded over")}}
 
 
 def test_a_table_is_sorted_by_keyboard_and_saved_as_it_stands(browser, pages, tmp_path):

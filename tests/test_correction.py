@@ -6,7 +6,12 @@ import pytest
 from scipy import ndimage
 
 from scsnet_bids.correction.eddy import EddyTerms
-from scsnet_bids.correction.resampling import Correction, apply_correction
+from scsnet_bids.correction.resampling import (
+    Correction,
+    apply_correction,
+    to_dti_space,
+    undistorted_centre,
+)
 from scsnet_bids.images import Grid
 
 FloatArray = npt.NDArray[np.floating]
@@ -118,3 +123,23 @@ def test_only_volumes_with_eddy_currents_change(rng: np.random.Generator) -> Non
     corrected = apply_correction(series, Correction(np.zeros((3, 6, 2)), eddy), GRID)
     np.testing.assert_array_equal(corrected[..., [0, 2]], series[..., [0, 2]])
     assert not np.array_equal(corrected[..., 1], series[..., 1])
+
+
+def test_only_b0_volumes_are_moved_on_to_the_weighted_ones(rng: np.random.Generator) -> None:
+    shift_mm, b0_to_dwi_mm = rng.normal(size=(3, 6, 2)), rng.normal(size=(6, 2))
+    total_mm = to_dti_space(shift_mm, np.array([True, False, True]), b0_to_dwi_mm)
+    np.testing.assert_array_equal(total_mm[1], shift_mm[1])
+    np.testing.assert_allclose(total_mm[[0, 2]] - shift_mm[[0, 2]], [b0_to_dwi_mm] * 2)
+
+
+@pytest.mark.parametrize("phase_axis", [0, 1])
+def test_the_centre_of_a_distorted_cord_is_found_where_it_truly_lies(phase_axis: int) -> None:
+    along = POSTERIOR if phase_axis else LEFT
+    field_mm = np.repeat((3 + 1.5 * np.sin(along / 5))[..., None], 6, axis=2)
+    true_mm = np.tile([13.0, 11.0], (6, 1))
+    seen_mm = true_mm.copy()
+    seen_mm[:, phase_axis] += 3 + 1.5 * np.sin(true_mm[:, phase_axis] / 5)
+    seen_mm[2] = np.nan
+    found_mm = undistorted_centre(seen_mm, field_mm, phase_axis, GRID)
+    np.testing.assert_allclose(np.delete(found_mm, 2, 0), np.delete(true_mm, 2, 0), atol=0.03)
+    assert np.isnan(found_mm[2]).all()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from scsnet_bids.correction.displacement import (
@@ -24,6 +25,46 @@ def measure(true_mm: np.ndarray, noise_mm: float, rng: np.random.Generator) -> M
 def prior(common: float, smooth: float, own: float, n: int = N) -> DisplacementPrior:
     size_mm = torch.tensor([common, smooth, own], dtype=torch.float64)[:, None].expand(3, 2)
     return DisplacementPrior(size_mm**2, torch.ones(n, K, dtype=torch.float64))
+
+
+def dense(measurement: Measurement, sizes: DisplacementPrior) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same posterior with whole matrices: slower, and nothing to get wrong."""
+    n, k = measurement.weighted_mm.shape[:2]
+    alike = torch.exp(-(measurement.z_mm[:, None] - measurement.z_mm).abs() / 15.0)
+    mean, deviation = torch.zeros(n, 2 * k, dtype=torch.float64), []
+    for volume in range(n):
+        parts = [torch.ones(k, k, dtype=torch.float64), alike, torch.diag(sizes.looseness[volume])]
+        covariance = sum(
+            torch.kron(part, torch.diag(variance))
+            for part, variance in zip(parts, sizes.variance_mm2, strict=True)
+        )
+        information = torch.block_diag(*measurement.information[volume])
+        posterior = (
+            torch.linalg.inv(torch.eye(2 * k, dtype=torch.float64) + covariance @ information)
+            @ covariance
+        )
+        mean[volume] = posterior @ measurement.weighted_mm[volume].flatten()
+        deviation.append(posterior.diagonal().sqrt())
+    return mean.reshape(n, k, 2), torch.stack(deviation).reshape(n, k, 2)
+
+
+@pytest.mark.parametrize("slices", [1, 2, K])
+def test_a_chain_of_slices_is_solved_as_whole_matrices_would_be(
+    rng: np.random.Generator, slices: int
+) -> None:
+    root = torch.from_numpy(rng.normal(0, 3, (5, slices, 2, 2)))
+    information = root @ root.mT
+    information[1] = 0
+    information[2, -1, 0] = information[2, -1, :, 0] = 0
+    measured = torch.from_numpy(rng.normal(0, 0.5, (5, slices, 2, 1)))
+    measurement = Measurement(information, (information @ measured)[..., 0], Z_MM[:slices])
+    sizes = torch.tensor([[0.5, 0.01], [0.2, 0.6], [0.3, 1e-4]], dtype=torch.float64)
+    looseness = torch.from_numpy(rng.uniform(0.4, 9, (5, slices)))
+    guess = DisplacementPrior(sizes**2, looseness)
+    for found, expected in zip(
+        believed_displacement(measurement, guess), dense(measurement, guess), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def rms(values: np.ndarray) -> float:

@@ -135,7 +135,9 @@ def test_the_brightness_of_the_two_scans_may_differ():
     phantom = scan(3.0, 25.0)
     pair = b0_of(phantom), 7.5 * phantom.reversed_b0[..., 0]
     found = estimate_distortion(*pair, centre_mm(phantom), phantom.grid.spacing_mm)
-    np.testing.assert_allclose(found.field_mm, estimate(phantom).field_mm, atol=0.03)
+    difference_mm = found.field_mm - estimate(phantom).field_mm
+    assert np.abs(difference_mm[phantom.region_share[..., 0] < 0.5]).max() < 0.005
+    assert np.abs(difference_mm).max() < 0.06  # in the corners, where nothing is seen
 
 
 def test_odd_images_give_finite_fields():

@@ -38,6 +38,20 @@ def test_every_exit_code_of_an_error_is_explained():
     assert codes <= set(re.findall(r"^\| (\d+)", page, flags=re.MULTILINE))
 
 
+def test_every_file_that_the_checklist_names_exists():
+    page = (ROOT / "docs/cluster-checklist.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Za-z][\w/-]*(?:\.(?:py|md|json)|/)|Dockerfile)`", page))
+    homes = [ROOT, ROOT / "scsnet_bids", ROOT / "tests", ROOT / "docs"]
+    assert len(named) > 50
+    assert not [name for name in sorted(named) if not any((home / name).exists() for home in homes)]
+
+
+def test_the_checklist_has_every_wish_once():
+    page = (ROOT / "docs/cluster-checklist.md").read_text(encoding="utf-8")
+    numbers = re.findall(r"^\| (\d+) \|", page, flags=re.MULTILINE)
+    assert numbers == [str(number) for number in range(1, 47)]
+
+
 def test_the_citation_names_this_version():
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {scsnet_bids.__version__}\n" in text

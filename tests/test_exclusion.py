@@ -17,7 +17,7 @@ from scsnet_bids.errors import UsageError
 from scsnet_bids.group.collect import collect_group
 from scsnet_bids.group.exclusion import exclude_slices
 from scsnet_bids.report.record import RunRecord
-from scsnet_bids.slice_marks import EXCLUDED, read_marks
+from scsnet_bids.slice_marks import EXCLUDED, Mark, failed_slices, read_marks
 
 KEY = ["scope", "level", "region", "side", "metric"]
 EXACT = ["n_voxels", "volume_mm3", "mean", "std", "weighted_mean", "coverage", "confidence"]
@@ -116,7 +116,7 @@ def test_the_group_level_tells_the_same_as_far_as_its_tables_do(both):
 
 def test_what_the_participant_level_left_out_stays_exact_in_the_group(both):
     tables = collect_group(both["participant"])
-    group = exclude_slices(tables, {"sub-01": {1: Path("marks.tsv")}})
+    group = exclude_slices(tables, {"sub-01": {1: Mark(Path("marks.tsv"))}})
     assert group.excluded["slice"].tolist() == [1]
     wide = tables.scalarstats[tables.scalarstats["scope"] != "slice"].reset_index(drop=True)
     kept = group.scalarstats[group.scalarstats["scope"] != "slice"].reset_index(drop=True)
@@ -124,7 +124,7 @@ def test_what_the_participant_level_left_out_stays_exact_in_the_group(both):
 
 
 def test_a_level_without_any_slice_left_has_no_value(phantom_run):
-    marks = {"sub-01": {n: Path("marks.tsv") for n in (0, 1)}}
+    marks = {"sub-01": {n: Mark(Path("marks.tsv")) for n in (0, 1)}}
     rows = exclude_slices(collect_group(phantom_run["out"]), marks).scalarstats
     lost = rows[(rows["scope"] == "level") & (rows["level"] == "C6")]
     assert (lost["flag"] == EXCLUDED).all()
@@ -152,8 +152,43 @@ def test_several_tables_and_folders_are_united_and_fail_wins(tmp_path):
         "sub-1": [2, 3],
         "sub-2_run-1": [7],
     }
-    assert found["sub-1"][3].name == "a_marks.tsv"
+    assert found["sub-1"][3].table.name == "a_marks.tsv"
     assert read_marks([]) == {}
+
+
+def test_a_run_is_left_out_with_its_reason(phantom_run, tmp_path):
+    marks = marks_file(tmp_path, "run\tslice\tcomment\nsub-01\tall\tneck out of view\n")
+    out = Path(shutil.copytree(phantom_run["out"], tmp_path / "out"))
+    data = phantom_run["arguments"][0]
+    assert main([data, str(out), "group", "--exclude-slices", marks]) == 0
+    listed = read_table(out / "group_excluded.tsv")
+    assert listed[["run", "slice", "reason"]].to_numpy().tolist() == [
+        ["sub-01", k, "neck out of view"] for k in range(4)
+    ]
+    wide = read_table(out / "group_wide_scalarstats.tsv")
+    assert wide.filter(regex="^FA_.*(column|matter|cord)$").isna().all(axis=None)
+    page = html.parse(out / "group.html").getroot().text_content()
+    assert "neck out of view" in page
+
+
+def test_a_failed_run_has_no_value_at_the_participant_level_either(phantom_run, tmp_path):
+    marks = marks_file(tmp_path, "run\tslice\nsub-01\tall\n")
+    data, _, *others = phantom_run["arguments"]
+    main([data, str(tmp_path / "out"), *others, "--exclude-slices", marks])
+    regions = regions_of(tmp_path / "out")
+    assert regions.loc[regions["scope"] != "slice", ["mean", "unmixed"]].isna().all(axis=None)
+    flags = regions.loc[regions["scope"] == "slice", "flag"]
+    assert flags.str.contains(EXCLUDED).all()
+
+
+def test_of_several_marks_the_first_with_a_reason_counts(tmp_path):
+    first = marks_file(tmp_path, "run\tslice\tcomment\nsub-1\t2\tn/a\n", "a.tsv")
+    second = marks_file(tmp_path, "run\tslice\tcomment\nsub-1\t2\tfolded\nsub-1\tall\tshort\n")
+    found = failed_slices(read_marks([first, second]), "sub-1", 4)
+    assert {k: mark.comment for k, mark in found.items()} == {
+        0: "short", 1: "short", 2: "folded", 3: "short",
+    }  # fmt: skip
+    assert failed_slices({}, "sub-1", 4) == {}
 
 
 @pytest.mark.parametrize(

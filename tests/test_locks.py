@@ -92,3 +92,14 @@ def test_being_alone_does_not_end_what_is_claimed(tmp_path):
             pass
         with hold(tmp_path, "sub-01") as other:
             assert other.communicate("")[0] == "sub-01\n"
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
+
+
+def test_what_was_done_alone_keeps_nobody_waiting_while_something_is_claimed(tmp_path):
+    (tmp_path / "counter").write_text("0")
+    (tmp_path / "logs").mkdir()
+    with claimed(tmp_path / "logs", ["sub-02"]):
+        with alone(tmp_path / "logs", "sub-01"):
+            pass
+        subprocess.run([sys.executable, "-c", COUNT, str(tmp_path)], check=True, timeout=60)
+    assert (tmp_path / "counter").read_text() == "20"

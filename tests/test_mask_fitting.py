@@ -41,7 +41,7 @@ def ellipse(left_mm: float, back_mm: float, a_mm: float, b_mm: float) -> np.ndar
 
 def shares(mask: np.ndarray, regions: PlacedRegions) -> np.ndarray:
     """Return the shares (i, j, k, 9) of regions that fill a mask."""
-    return fit_regions_to_mask(regions, mask).regions.sharpened(0.0).shares().weighted
+    return fit_regions_to_mask(regions, mask).regions.sharpened(0.0).shares()
 
 
 @pytest.mark.parametrize("place", [(20, 21, 5, 4), (17, 23, 6.5, 3.5), (22, 20, 3, 3)])
@@ -66,11 +66,14 @@ def test_regions_keep_their_part_and_their_side_of_a_cord_that_lies_elsewhere():
         assert (middle > 17) == (region.side is Side.LEFT)
 
 
-def test_a_mask_in_the_weighted_volumes_is_moved_to_the_b0_volumes():
+def test_a_mask_in_the_weighted_volumes_is_moved_to_the_b0_image():
     regions = replace(network_regions(), b0_to_dwi_mm=np.tile([0.9, -0.9], (3, 1)))
     mask = ellipse(20, 21, 5, 4)
-    placed = fit_regions_to_mask(regions, mask).regions.sharpened(0.0).shares()
-    weighted, b0 = (centre_of_mask(1 - s[..., 0], GRID.spacing_mm) for s in placed)
+    placed = fit_regions_to_mask(regions, mask).regions.sharpened(0.0)
+    there = replace(placed, b0_to_dwi_mm=np.zeros((3, 2)))
+    weighted, b0 = (
+        centre_of_mask(1 - regions.shares()[..., 0], GRID.spacing_mm) for regions in (placed, there)
+    )
     assert weighted - b0 == pytest.approx(np.tile([0.9, -0.9], (3, 1)), abs=0.05)
     assert weighted == pytest.approx(centre_of_mask(mask, GRID.spacing_mm), abs=0.1)
 

@@ -16,6 +16,7 @@ from scsnet_bids.cli import main
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.errors import BusyError, GradientError, ScsnetError, SkippedSeries
 from scsnet_bids.figures import PICTURES
+from scsnet_bids.report import wording
 from scsnet_bids.report.content import describe_compression
 from scsnet_bids.report.outcomes import (
     Outcome,
@@ -27,8 +28,10 @@ from scsnet_bids.report.outcomes import (
 from scsnet_bids.report.page import report_participants, write_page
 from scsnet_bids.report.record import TABLES, RunRecord, find_records
 from scsnet_bids.report.verdict import RULES, Verdict, judge_run, overall_verdict
+from scsnet_bids.report.wording import FIGURES
 from scsnet_bids.settings import Settings
 from scsnet_bids.unmixing import noise
+from scsnet_bids.unmixing.table import NOISE_COLUMNS
 
 WEIGHTS = {"version": "1.2.3", "sha256": "0123456789abcdef"}
 HOSTILE = "sub-<img src=x onerror=alert(1)>"
@@ -174,7 +177,7 @@ def test_pictures_that_cannot_be_saved_do_not_take_the_tables_along(run_once, tm
     assert record.is_complete
     page = page_of(tmp_path / "out")
     words = words_of(page)
-    assert f"no picture: {', '.join(PICTURES)}" in words
+    assert f"no picture: {', '.join(wording.PICTURES.values())}" in words
     assert "2 diffusion series found: 1 failed, 1 left out." in words
     assert "Traceback" in words_of(page.xpath('//section[@id="problems"]//pre')[0])
 
@@ -350,10 +353,24 @@ def test_every_flag_of_the_tables_has_a_rule():
     assert known <= set(RULES)
 
 
+def test_every_figure_and_picture_has_words_for_a_reader():
+    columns = {*quality.QUALITY_COLUMNS, *NOISE_COLUMNS} - {"flag", "noise_flag"}
+    assert columns == set(FIGURES)
+    assert set(PICTURES) == set(wording.PICTURES)
+
+
+def test_no_reason_shows_the_name_of_a_flag_or_column():
+    figures = dict.fromkeys(FIGURES, 9.0) | {"fa_gray_matter": np.nan}
+    flags = {"flag": ";".join([*quality.FLAGS, "of_tomorrow"]), "noise_flag": "unknown"}
+    reasons = judged(shape_table(*levels.FLAGS), known=0.1, **figures, **flags)
+    assert len(reasons) > len(quality.FLAGS)
+    assert not [reason.found for reason in reasons if "_" in reason.found.replace("low_conf", "")]
+
+
 def test_the_worst_reason_comes_first_and_names_what_was_found():
     reasons = judged(flag="low_snr;no_contrast", snr_b0=3.21)
     assert [reason.verdict for reason in reasons] == [Verdict.FAIL, Verdict.LOOK]
-    assert reasons[1].found == "snr_b0 is below 4 (found 3.21)"
+    assert reasons[1].found == "signal-to-noise ratio (b=0, one volume) is below 4 (found 3.21)"
 
 
 def test_flagged_slices_are_named():
@@ -364,7 +381,7 @@ def test_flagged_slices_are_named():
 def test_a_picture_that_is_missing_is_a_reason_to_look(out_dir):
     RunRecord(out_dir, "sub-01").figure_path("faregions").unlink()
     text = write_page(out_dir, "sub-01", Settings(), WEIGHTS).read_text()
-    assert "no picture: faregions" in text
+    assert "no picture: regions on FA" in text
 
 
 def test_the_flattest_slice_is_named_with_how_far_it_stands_out():

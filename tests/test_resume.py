@@ -6,6 +6,7 @@ import gzip
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,11 +71,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def job(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Job:
-    """Return a copy of the finished job, at another place."""
+def job(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Job]:
+    """Lend a copy of the finished job at another place, the first one out of reach."""
     for name in ("data", "out", "work"):
         shutil.copytree(finished / name, tmp_path / name, symlinks=True)
-    return Job(tmp_path, capsys)
+    away = finished.rename(finished.with_name("away"))
+    yield Job(tmp_path, capsys)
+    away.rename(finished)
 
 
 @pytest.mark.parametrize("n_procs", [1, 2])
@@ -122,7 +125,8 @@ def test_a_changed_setting_starts_from_the_steps_that_have_it(job, setting, comp
     assert computed <= found
     assert not found & {"locate cord", "segment regions", "fit tensor"} - AFTER_MOTION
     if "motion" not in setting:
-        assert not found & {"estimate motion", "locate cord", "segment regions", "fit tensor"}
+        assert not found & {"estimate motion", "locate cord", "find outliers", "segment regions"}
+        assert "alignment" in setting or "fit tensor" not in found
     assert job("--config-file", str(config)) == set()
 
 
@@ -171,6 +175,16 @@ def test_the_settings_beside_the_results_reproduce_them(job):
     job.out = job.root / "again"
     assert job("--config-file", str(written)) == set()
     assert job.table() == expected
+
+
+@pytest.mark.data
+def test_the_work_folder_of_a_real_series_stays_under_three_times_the_input(shared_data, tmp_path):
+    words = [str(shared_data / "ds-cord"), str(tmp_path / "out"), "participant"]
+    words += ["--participant-label", "01", "-w", str(tmp_path / "work"), "--nprocs", "1"]
+    assert main(words) == 0
+    sizes = [path.stat().st_size for path in (tmp_path / "work").rglob("*") if path.is_file()]
+    (series,) = (shared_data / "ds-cord" / "sub-01").rglob("*_dwi.nii.gz")
+    assert sum(sizes) < 3 * series.stat().st_size
 
 
 def test_intermediate_results_go_only_when_every_run_has_succeeded(job, capsys):

@@ -13,7 +13,7 @@ from scsnet_bids.bids import find_runs
 from scsnet_bids.cli import main
 from scsnet_bids.errors import InputDataError, ScsnetError, SkippedSeries
 from scsnet_bids.runs import check_runs
-from scsnet_bids.settings import GradientSettings, Settings
+from scsnet_bids.settings import GradientSettings, Settings, change_settings
 from scsnet_bids.summary import WIDTH, describe_plan, describe_result, exit_code
 
 BVALS = [0, 0, *[800] * 6, *[1500] * 6]
@@ -55,6 +55,13 @@ def test_the_plan_shows_how_every_series_was_acquired(tmp_path):
     assert " ".join(first.split()) == "01 pre run-1 2 b0, 6 b800, 6 b1500 6 0.9x0.9x5 4 j- -"
     assert second.split()[:3] == ["02", "pre", "-"]
     assert "n/a" in second.split()
+
+
+def test_what_the_user_says_of_the_phase_stands_in_the_plan(tmp_path):
+    write_series(tmp_path, "sub-01", BVALS)
+    settings = change_settings(Settings(), {("distortion", "phase_encoding"): "j"})
+    found = check_runs(find_runs(tmp_path), settings.gradients)
+    assert describe_plan(*found, settings).splitlines()[2].split()[-2:] == ["j", "-"]
 
 
 def test_columns_that_say_nothing_are_left_out(tmp_path):

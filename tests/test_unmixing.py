@@ -18,7 +18,6 @@ from scsnet_bids.slices import PlaneGrid, volume_to_slices
 from scsnet_bids.unmixing.region_tensor import METRICS, determined, fit_region_tensors
 from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_outline, sharpen_probability
 from scsnet_bids.unmixing.signals import (
-    RegionShares,
     UnmixedValues,
     change_of_values,
     unmix_regions,
@@ -47,8 +46,7 @@ def noisy(series: np.ndarray, rng: np.random.Generator, sigma: float = SIGMA) ->
 
 
 def unmix(phantom: Phantom, series: np.ndarray, sigma: float, **changed: object) -> UnmixedValues:
-    shares = RegionShares(phantom.region_share, phantom.region_share)
-    given = {"shares": shares, "settings": SETTINGS} | changed
+    given = {"shares": phantom.region_share, "settings": SETTINGS} | changed
     return unmix_regions(
         series,
         given["shares"],
@@ -165,7 +163,7 @@ def test_a_nan_voxel_is_left_out(phantom) -> None:
 def test_regions_in_fixed_proportion_are_not_separated(phantom) -> None:
     share = phantom.region_share.copy()
     share[..., 1:3] = share[..., 1:3].sum(axis=-1, keepdims=True) / 2
-    unmixed = unmix(phantom, phantom.series, 0.0, shares=RegionShares(share, share))
+    unmixed = unmix(phantom, phantom.series, 0.0, shares=share)
     assert np.isnan(unmixed.value[:, :2]).all()
     assert (unmixed.n_effective[:, :2] == 0).all()
     assert np.isfinite(unmixed.value[:, 2:4]).all()
@@ -178,7 +176,7 @@ def test_a_region_of_one_voxel_has_no_value(phantom) -> None:
     for k in range(share.shape[2]):
         place = np.unravel_index(np.argmax(share[..., k, 5]), share.shape[:2])
         share[(*place, k)] = np.eye(N_CLASSES)[1]
-    unmixed = unmix(phantom, phantom.series, 0.0, shares=RegionShares(share, share))
+    unmixed = unmix(phantom, phantom.series, 0.0, shares=share)
     assert np.isnan(unmixed.value[:, 0]).all()
     assert np.isfinite(unmixed.value[:, 4]).all()
 
@@ -186,26 +184,15 @@ def test_a_region_of_one_voxel_has_no_value(phantom) -> None:
 def test_hard_labels_do_not_need_fluid(phantom) -> None:
     label = phantom.region_share.argmax(axis=-1)
     share = np.eye(N_CLASSES)[label]
-    unmixed = unmix(phantom, phantom.series, 0.0, shares=RegionShares(share, share))
+    unmixed = unmix(phantom, phantom.series, 0.0, shares=share)
     assert np.isfinite(unmixed.value[:, 0]).all()
     assert np.isfinite(unmixed.uncertainty[:, 0]).all()
-
-
-def test_shares_may_lie_elsewhere_in_b0_volumes(phantom) -> None:
-    is_b0 = phantom.gradients.bvals == 0
-    series = np.where(is_b0, np.roll(phantom.series, 1, axis=1), phantom.series)
-    moved = np.roll(phantom.region_share, 1, axis=1)
-    both = unmix(phantom, series, 0.0, shares=RegionShares(phantom.region_share, moved))
-    still = unmix(phantom, phantom.series, 0.0)
-    wrong = unmix(phantom, series, 0.0)
-    assert both.value == pytest.approx(still.value, rel=1e-6, nan_ok=True)
-    assert np.nanmax(np.abs(wrong.value[..., 1] / still.value[..., 1] - 1)) > 0.1
 
 
 def test_one_slice_without_cord_is_empty_and_the_others_are_not(phantom) -> None:
     share = phantom.region_share.copy()
     share[..., 1, :] = np.eye(N_CLASSES)[0]
-    unmixed = unmix(phantom, phantom.series, SIGMA, shares=RegionShares(share, share))
+    unmixed = unmix(phantom, phantom.series, SIGMA, shares=share)
     assert np.isnan(unmixed.value[1]).all()
     assert (unmixed.volume[1] == 0).all()
     assert np.isfinite(unmixed.value[[0, 2, 3, 4], 0]).all()
@@ -213,7 +200,7 @@ def test_one_slice_without_cord_is_empty_and_the_others_are_not(phantom) -> None
 
 def test_no_cord_at_all_is_no_error(phantom) -> None:
     share = np.broadcast_to(np.eye(N_CLASSES)[0], phantom.region_share.shape)
-    unmixed = unmix(phantom, phantom.series, SIGMA, shares=RegionShares(share, share))
+    unmixed = unmix(phantom, phantom.series, SIGMA, shares=share)
     assert np.isnan(unmixed.value).all()
 
 
@@ -232,8 +219,7 @@ def test_only_the_tensors_shells_are_used(phantom) -> None:
         np.append(phantom.gradients.bvecs, [[1.0, 0.0, 0.0]], axis=0),
     )
     series = np.append(phantom.series, np.full((*phantom.series.shape[:3], 1), 1e5), axis=-1)
-    shares = RegionShares(phantom.region_share, phantom.region_share)
-    more = unmix_regions(series, shares, gradients, 0.0, SETTINGS, GRADIENTS)
+    more = unmix_regions(series, phantom.region_share, gradients, 0.0, SETTINGS, GRADIENTS)
     assert more.value == pytest.approx(unmix(phantom, series[..., :n], 0.0).value, nan_ok=True)
 
 
@@ -387,12 +373,10 @@ def placed(phantom: Phantom, withdrawal: float | np.ndarray) -> PlacedRegions:
 
 def test_every_slice_finds_its_own_outline(phantom, rng) -> None:
     regions = placed(phantom, np.array([-0.8, 0.8, 0.0, 0.8, -0.8])[:, None, None])
-    series, is_b0 = noisy(phantom.series, rng, 1000 / 15), phantom.gradients.bvals == 0
-    outline = fit_outline(series, is_b0, regions)
+    outline = fit_outline(noisy(phantom.series, rng, 1000 / 15), regions)
     shares = regions.sharpened(outline.withdrawal[:, None, None]).shares()
     given, found, true = (
-        x[..., 1:].sum(axis=(0, 1, 3))
-        for x in (regions.shares().weighted, shares.weighted, phantom.region_share)
+        x[..., 1:].sum(axis=(0, 1, 3)) for x in (regions.shares(), shares, phantom.region_share)
     )
     assert np.abs(given / true - 1).max() > 0.06
     assert np.abs(found / true - 1).max() < 0.05
@@ -402,17 +386,17 @@ def test_every_slice_finds_its_own_outline(phantom, rng) -> None:
 
 
 def test_volumes_that_do_not_count_have_no_say_in_the_outline(phantom, rng) -> None:
-    series, is_b0 = noisy(phantom.series, rng, 1000 / 15), phantom.gradients.bvals == 0
-    counted = np.ones((is_b0.size, 5), dtype=bool)
+    series = noisy(phantom.series, rng, 1000 / 15)
+    counted = np.ones((series.shape[3], 5), dtype=bool)
     counted[9::3, 2] = False
     spoilt = np.where(counted.T, series, 50.0)
-    found = fit_outline(spoilt, is_b0, placed(phantom, 0.0), counted)
-    again = fit_outline(np.where(counted.T, series, 3e3), is_b0, placed(phantom, 0.0), counted)
+    found = fit_outline(spoilt, placed(phantom, 0.0), counted)
+    again = fit_outline(np.where(counted.T, series, 3e3), placed(phantom, 0.0), counted)
     np.testing.assert_array_equal(found.withdrawal, again.withdrawal)
 
 
 def test_an_outline_far_off_is_at_its_limit(phantom) -> None:
-    outline = fit_outline(phantom.series, phantom.gradients.bvals == 0, placed(phantom, 2.5))
+    outline = fit_outline(phantom.series, placed(phantom, 2.5))
     assert outline.at_limit.all()
 
 
@@ -421,20 +405,23 @@ def test_no_cord_has_no_outline(phantom) -> None:
     empty = np.zeros_like(regions.probability)
     empty[:, 0] = 1
     regions = replace(regions, probability=empty)
-    outline = fit_outline(phantom.series, phantom.gradients.bvals == 0, regions)
-    assert (regions.sharpened(outline.withdrawal[:, None, None]).shares().b0[..., 1:] == 0).all()
+    outline = fit_outline(phantom.series, regions)
+    assert (regions.sharpened(outline.withdrawal[:, None, None]).shares()[..., 1:] == 0).all()
     assert np.isnan(outline.area_ratio).all()
     assert not outline.at_limit.any()
 
 
-def test_b0_shares_lie_where_the_b0_volumes_do(phantom) -> None:
-    regions = replace(placed(phantom, 0.0), b0_to_dwi_mm=np.tile([1.0, 0.0], (5, 1)))
-    shares = regions.shares()
+def test_shares_lie_where_the_series_does(phantom) -> None:
+    placed_at = [
+        replace(placed(phantom, 0.0), b0_to_dwi_mm=np.tile([shift, 0.0], (5, 1)))
+        for shift in (0.0, 1.0)
+    ]
     left = np.arange(48) * phantom.grid.spacing_mm[0]
-    weighted, b0 = (
-        np.average(left, weights=share[..., 1:].sum(axis=(1, 2, 3))) for share in shares
+    b0, dwi = (
+        np.average(left, weights=regions.shares()[..., 1:].sum(axis=(1, 2, 3)))
+        for regions in placed_at
     )
-    assert weighted - b0 == pytest.approx(1.0, abs=0.05)
+    assert dwi - b0 == pytest.approx(1.0, abs=0.05)
 
 
 def test_the_change_of_values_is_that_of_unmixing_again(phantom) -> None:

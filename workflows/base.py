@@ -11,6 +11,7 @@ from scsnet_bids.workflows import motion, outputs, regional, reports, segmentati
 from scsnet_bids.workflows.graph import new_graph
 
 from scsnet_bids import __version__
+from scsnet_bids.fieldmaps import plan_distortion
 from scsnet_bids.images import read_grid
 from scsnet_bids.prior_results import find_prior, settings_of_run
 from scsnet_bids.runs import DwiRun
@@ -87,10 +88,11 @@ def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
     graph = new_graph(run_graph_name(run), RUN_INPUTS, ())
     inputnode = graph.get_node("inputnode")
     inputnode.inputs.trait_set(dwi=str(run.image), bval=str(run.bval), bvec=str(run.bvec))
-    motion_wf = motion.init_motion_wf(run, settings)
+    plan = plan_distortion(run, settings)
+    motion_wf = motion.init_motion_wf(run, settings, plan)
     cord_mask = find_prior(run, settings.derivatives.folders).cord_mask
     segmentation_wf = segmentation.init_segmentation_wf(settings, cord_mask)
-    tensor_wf = tensor.init_tensor_wf(settings.gradients)
+    tensor_wf = tensor.init_tensor_wf(run, settings, plan)
     regional_wf = regional.init_regional_wf(run, settings)
     reports_wf = reports.init_reports_wf(out_dir, run, settings)
     save_derivatives = outputs.init_save_derivatives(out_dir, run, settings)
@@ -114,10 +116,11 @@ def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
         graph.connect(motion_wf, f"denoise_series.{noise}", regional_wf, f"unmix_regions.{noise}")
     if settings.motion.flirt_matrices:
         write_flirt_matrices = outputs.init_write_flirt_matrices(out_dir, run)
-        moved = "orig_to_dwiref"
-        graph.connect(motion_wf, f"outputnode.{moved}", write_flirt_matrices, moved)
-    if _takes(save_derivatives, "field"):
+        moved = "orig_to_dwi"
+        graph.connect(tensor_wf, f"outputnode.{moved}", write_flirt_matrices, moved)
+    if plan.pair is not None:
         graph.connect(motion_wf, "outputnode.field", save_derivatives, "field")
+        graph.connect(motion_wf, "outputnode.field", tensor_wf, "inputnode.field")
     for stage, products in stages.items():
         saved = [
             (f"outputnode.{name}", name) for name in products if _takes(save_derivatives, name)

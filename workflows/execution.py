@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +24,7 @@ from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins.linear import LinearPlugin
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
-from nipype.pipeline.plugins.slurm import SLURMPlugin
+from scsnet_bids.workflows.slurm_plugin import GuardedSlurmPlugin
 
 from scsnet_bids.errors import ScsnetError
 from scsnet_bids.plugin_files import LINEAR, SLURM, PluginChoice
@@ -60,44 +58,6 @@ class Limits:
     stop_on_first_crash: bool = False
     verbosity: int = 0
     plugin: PluginChoice = field(default_factory=PluginChoice)
-
-
-class GuardedSlurmPlugin(SLURMPlugin):  # type: ignore[misc]
-    """SLURM with a job for every step, of which none is left in the queue at the end."""
-
-    def run(self, graph: pe.Workflow, config: Any, updatehash: bool = False) -> Any:
-        """Run a graph; whatever ends it, jobs that are still in the queue are taken out."""
-        try:
-            return super().run(graph, config, updatehash)
-        finally:
-            if self._pending:
-                subprocess.run(["scancel", *map(str, self._pending)], check=False)
-
-    def _submit_batchtask(self, scriptfile: str, node: pe.Node) -> int:
-        """Submit the script of a node with what the node needs; what the user asks for wins."""
-        folder = Path(scriptfile).parent
-        words = [
-            *("sbatch", "--parsable", f"--job-name={node.fullname}"),
-            f"--output={folder}/slurm-%j.out",
-            f"--mem={math.ceil(1024 * node.mem_gb)}M",
-            f"--cpus-per-task={node.n_procs}",
-            *shlex.split(self._sbatch_args or ""),
-            scriptfile,
-        ]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"SLURM took no job ({shlex.join(words)}): {done.stderr.strip()}")
-        task = int(done.stdout.strip().partition(";")[0])
-        self._pending[task] = node.output_dir()
-        return task
-
-    def _is_pending(self, taskid: int) -> bool:
-        """Tell whether a job waits or runs; a scheduler that does not answer is asked again."""
-        words = ["squeue", "--noheader", "--format=%i", f"--jobs={taskid}"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return bool(done.stdout.strip())
-        return "Invalid job id" not in done.stderr
 
 
 class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
@@ -299,7 +259,7 @@ def _is_reusable(node: pe.Node) -> bool:
 
 def _make_plugin(
     limits: Limits, progress: Progress
-) -> LinearPlugin | MultiProcPlugin | SLURMPlugin:
+) -> LinearPlugin | MultiProcPlugin | GuardedSlurmPlugin:
     """Choose how to run: in this process, in guarded workers, or in jobs of their own."""
     arguments: dict[str, Any] = {
         "status_callback": progress,
@@ -331,6 +291,8 @@ def _configure(graph: pe.Workflow, work_dir: Path, log_dir: Path, limits: Limits
         "stop_on_first_crash": str(limits.stop_on_first_crash).lower(),
         "create_report": "false",
         "check_version": "false",
+        # So that the work folder may be moved, as from one scratch disk to another.
+        "use_relative_paths": "true",
         # How long the result of a job on another node may take to be seen on this one.
         "job_finished_timeout": "30",
     }

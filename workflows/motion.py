@@ -1,15 +1,20 @@
-"""Motion: where is the cord, how did every slice move, what do the corrected volumes average to."""
+"""Motion: where is the cord, how did every slice move, what do the corrected volumes average to.
+
+The corrected series itself is made later, when it is also known how far its b=0 volumes lie from
+the others (``tensor``).
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from nipype.pipeline import engine as pe
 from scsnet_bids.workflows.distortion import init_estimate_distortion
 from scsnet_bids.workflows.graph import new_graph
 
-from scsnet_bids.fieldmaps import plan_distortion, read_series_metadata
+from scsnet_bids.fieldmaps import DistortionPlan, read_series_metadata
 from scsnet_bids.images import read_grid
 from scsnet_bids.interfaces import (
-    ApplyCorrection,
     DenoiseSeries,
     EstimateMotion,
     FindOutliers,
@@ -22,26 +27,27 @@ from scsnet_bids.runs import DwiRun, phase_encoding
 from scsnet_bids.settings import Settings
 
 INPUTS = ("dwi", "bval", "bvec")
+SOURCE = ("source_dwi", "source_bval", "source_bvec")
+ESTIMATED = ("orig_to_dwiref", "motion_by_volume")
 OUTPUTS = (
-    "cord_centre",
-    "corrected_dwi",
-    "corrected_bval",
-    "corrected_bvec",
+    *SOURCE,
+    *ESTIMATED,
     "b0",
+    "b0_centre",
     "mean_dwi",
-    "orig_to_dwiref",
     "outliers",
     "confounds",
 )
 
 
-def init_motion_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
-    """Build the graph that corrects motion.
+def init_motion_wf(run: DwiRun, settings: Settings, plan: DistortionPlan) -> pe.Workflow:
+    """Build the graph that estimates motion and averages what it is taken out of.
 
     Parameters
     ----------
     run : the run
     settings : of the run
+    plan : what is done about its distortion
 
     Inputs
     ------
@@ -49,15 +55,15 @@ def init_motion_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
 
     Outputs
     -------
-    cord_centre : table, centre of the cord per slice in the uncorrected B0
-    corrected_dwi, corrected_bval, corrected_bvec : the corrected series
-    b0, mean_dwi : its averages
+    source_dwi, source_bval, source_bvec : the series from which the corrected one is made
     orig_to_dwiref : table, displacement per volume and slice
+    motion_by_volume : table, what else is known of each volume
+    b0, mean_dwi : averages of the corrected volumes of either kind
+    b0_centre : table, centre of the cord per slice of ``b0``
     field : image, distortion along the phase-encode axis in mm, where it is corrected
     outliers : table, how much each slice of each volume counts
     confounds : table, one row per volume
     """
-    plan = plan_distortion(run, settings)
     graph = new_graph("motion_wf", INPUTS, (*OUTPUTS, *["field"] * (plan.pair is not None)))
     inputnode, outputnode = graph.get_node("inputnode"), graph.get_node("outputnode")
     locate_cord = pe.Node(
@@ -70,16 +76,10 @@ def init_motion_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
     )
     if mask := find_prior(run, settings.derivatives.folders).cord_mask:
         locate_cord.inputs.cord_mask = str(mask)
-    metadata = read_series_metadata(run, settings.distortion)
-    phase_axis = phase_encoding(metadata, read_grid(run.image)[0]).axis
-    estimate_motion = _init_estimate_motion(run, settings, phase_axis)
-    apply_correction = pe.Node(
-        ApplyCorrection(
-            gradient_settings=settings.gradients,
-            phase_axis=phase_axis,
-            moved=settings.motion.method == "fsl",
-        ),
-        name="apply_correction",
+    estimate_motion = _init_estimate_motion(run, settings)
+    # Slices that lost their signal have no say in what follows.
+    find_outliers = pe.Node(
+        FindOutliers(**describe_correction(run, settings)), name="find_outliers"
     )
     series = {name: (inputnode, name) for name in INPUTS}
     if settings.denoising.removes_something:
@@ -91,25 +91,31 @@ def init_motion_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
     acquired = dict(series)
     if settings.motion.method == "fsl":
         series = {name: (estimate_motion, f"moved_{name}") for name in INPUTS}
-    _connect(graph, series, apply_correction)
+    _connect(graph, series, find_outliers)
+    _connect(graph, series, outputnode, "source_")
     # The window of the estimate follows the cord, which eddy currents leave where it is.
-    for node in (estimate_motion, apply_correction):
+    for node in (estimate_motion, find_outliers):
         graph.connect(locate_cord, "cord_centre", node, "cord_centre")
-    estimated = [(name, name) for name in ("orig_to_dwiref", "motion_by_volume")]
-    graph.connect([(estimate_motion, apply_correction, estimated)])
+    graph.connect([(estimate_motion, find_outliers, [(name, name) for name in ESTIMATED])])
     if (estimate_distortion := init_estimate_distortion(run, settings, plan)) is not None:
         _connect_distortion(graph, estimate_distortion, settings, acquired, series)
-    # Slices that lost their signal have no say in what follows.
-    find_outliers = pe.Node(
-        FindOutliers(gradient_settings=settings.gradients), name="find_outliers"
-    )
-    _connect(graph, {f: (apply_correction, f"corrected_{f}") for f in INPUTS}, find_outliers)
-    graph.connect(apply_correction, "motion_confounds", find_outliers, "motion_confounds")
-    graph.connect(locate_cord, "cord_centre", find_outliers, "cord_centre")
-    for node in (locate_cord, estimate_motion, apply_correction, find_outliers):
+    for node in (estimate_motion, find_outliers):
         made = [(name, name) for name in node.outputs.copyable_trait_names() if name in OUTPUTS]
         graph.connect([(node, outputnode, made)])
     return graph
+
+
+def describe_correction(run: DwiRun, settings: Settings) -> dict[str, Any]:
+    """List what every step that corrects a run's series must be told about it."""
+    metadata = read_series_metadata(run, settings.distortion)
+    moved = settings.motion.method == "fsl"
+    return {
+        "gradient_settings": settings.gradients,
+        "phase_axis": phase_encoding(metadata, read_grid(run.image)[0]).axis,
+        "moved": moved,
+        # FSL corrects both in one interpolation.
+        "undistorted": moved and settings.distortion.method == "fsl",
+    }
 
 
 def _connect_distortion(
@@ -120,9 +126,10 @@ def _connect_distortion(
     moved: dict[str, tuple[pe.Node, str]],
 ) -> None:
     """Feed the estimate of distortion, and what needs it."""
-    locate_cord, apply_correction = (graph.get_node(n) for n in ("locate_cord", "apply_correction"))
+    locate_cord = graph.get_node("locate_cord")
     estimate_motion = graph.get_node("run_eddy") or graph.get_node("estimate_motion")
-    graph.connect(estimate_distortion, "field", graph.get_node("outputnode"), "field")
+    for node in ("find_outliers", "outputnode"):
+        graph.connect(estimate_distortion, "field", graph.get_node(node), "field")
     if settings.distortion.method == "fsl":
         _connect(graph, acquired, estimate_distortion)
     else:
@@ -130,10 +137,7 @@ def _connect_distortion(
         graph.connect(locate_cord, "cord_centre", estimate_distortion, "cord_centre")
         graph.connect(estimate_motion, "orig_to_dwiref", estimate_distortion, "orig_to_dwiref")
     if settings.distortion.method == settings.motion.method == "fsl":
-        # FSL corrects both in one interpolation.
         graph.connect(estimate_distortion, "fieldcoef", estimate_motion, "fieldcoef")
-    else:
-        graph.connect(estimate_distortion, "field", apply_correction, "field")
 
 
 def _init_denoise_series(settings: Settings) -> pe.Node:
@@ -144,16 +148,19 @@ def _init_denoise_series(settings: Settings) -> pe.Node:
     return pe.Node(interface, name="denoise_series")
 
 
-def _init_estimate_motion(run: DwiRun, settings: Settings, phase_axis: int) -> pe.Node:
+def _init_estimate_motion(run: DwiRun, settings: Settings) -> pe.Node:
     """Build the node that estimates motion; FSL's corrects it too."""
     stages = {"gradient_settings": settings.gradients, "motion_settings": settings.motion}
+    metadata = read_series_metadata(run, settings.distortion)
     if settings.motion.method == "fsl":
-        metadata = read_series_metadata(run, settings.distortion)
         return pe.Node(RunEddy(metadata=metadata, **stages), name="run_eddy")
+    phase_axis = phase_encoding(metadata, read_grid(run.image)[0]).axis
     return pe.Node(EstimateMotion(**stages, phase_axis=phase_axis), name="estimate_motion")
 
 
-def _connect(graph: pe.Workflow, series: dict[str, tuple[pe.Node, str]], node: pe.Node) -> None:
+def _connect(
+    graph: pe.Workflow, series: dict[str, tuple[pe.Node, str]], node: pe.Node, prefix: str = ""
+) -> None:
     """Feed a node with a series and its gradients."""
     for name, (source, field) in series.items():
-        graph.connect(source, field, node, name)
+        graph.connect(source, field, node, prefix + name)

@@ -90,7 +90,7 @@ def init_write_flirt_matrices(out_dir: Path, run: DwiRun) -> pe.Node:
     -------
     nipype Node
     """
-    entities = {"from": "orig", "to": "dwiref", "mode": "image", "desc": "flirt"}
+    entities = {"from": "orig", "to": "dwi", "mode": "image", "desc": "flirt"}
     folder = output_path(out_dir, run, suffix="xfm", extension=".mat", **entities)
     return pe.Node(
         WriteFlirtMatrices(dwi=str(run.image), folder=str(folder)), name="write_flirt_matrices"
@@ -161,11 +161,13 @@ MADE_BY = {
 """What the sidecar of the series says of each method."""
 
 
-def _describe_series(settings: Settings) -> str:
+def _describe_series(settings: Settings, *, taken: bool) -> str:
     """Say what was done to a series, in the order in which it was done."""
     noise, motion = settings.denoising, settings.motion.method
     done = [MADE_BY[noise.method]] * (noise.method != "none")
-    done += ["Gibbs ringing removed"] * noise.degibbs + [MADE_BY[motion]]
+    done += ["Gibbs ringing removed"] * noise.degibbs
+    done += ["as another tool has corrected it" if taken else MADE_BY[motion]]
+    done += ["b=0 volumes moved onto the weighted ones"] * settings.alignment.enabled
     return f"Diffusion series, {', '.join(done)}."
 
 
@@ -177,9 +179,8 @@ def _series_derivatives(
     plan: DistortionPlan,
 ) -> Iterator[Derivative]:
     """Corrected series, its gradients and the B0 image."""
-    taken = "Diffusion series as another tool has corrected it; not corrected again."
     series = names.image(
-        taken if "series" in prior else _describe_series(settings),
+        _describe_series(settings, taken="series" in prior),
         prior.get("series", names.raw),
         **carry_over(metadata),
         DistortionCorrection={
@@ -190,7 +191,11 @@ def _series_derivatives(
     yield Derivative("corrected_dwi", names.path("dwi", ".nii.gz", desc="preproc"), series)
     for field in ("bval", "bvec"):
         yield Derivative(f"corrected_{field}", names.path("dwi", f".{field}", desc="preproc"))
-    b0 = names.image("Robust mean of the corrected b=0 volumes.", names.series)
+    b0 = names.image(
+        "Robust mean of the b=0 volumes, their motion corrected, before they were moved onto the "
+        "weighted ones.",
+        prior.get("series", names.raw),
+    )
     yield Derivative("b0", names.path("dwiref", ".nii.gz", desc="b0"), b0)
 
 

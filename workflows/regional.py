@@ -1,36 +1,31 @@
-"""Regional: maps times regions make the tables, and the tables make a judgement of the run."""
+"""Regional: regions in DTI space, times maps, make the tables; those judge the run."""
 
 from __future__ import annotations
 
 from nipype.pipeline import engine as pe
 from scsnet_bids.workflows.graph import new_graph
-from scsnet_bids.workflows.tensor import SCALAR_MAPS
+from scsnet_bids.workflows.tensor import CORRECTED, SCALAR_MAPS
 
-from scsnet_bids.interfaces import MeasureRegions, SummariseQuality, UnmixRegions
+from scsnet_bids.images import read_grid
+from scsnet_bids.interfaces import (
+    MeasureRegions,
+    SummariseQuality,
+    TransferRegions,
+    UnmixRegions,
+)
 from scsnet_bids.level_files import find_levels
-from scsnet_bids.prior_results import level_source
+from scsnet_bids.prior_results import find_prior, level_source
 from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
-from scsnet_bids.slice_marks import read_marks
+from scsnet_bids.slice_marks import failed_slices, read_marks
 
-PLACED = ("region_probability", "dwiref_to_dwi", "outline_table")
-MEASURED = ("region_share", "cord_found", *SCALAR_MAPS, *PLACED)
-CORRECTED = ("corrected_dwi", "corrected_bval", "corrected_bvec")
-UNMIXED = ("region_share", "region_share_b0", "noise", "orig_to_dwiref", "outliers", *PLACED)
-JUDGED = (
-    "b0",
-    "noise",
-    "tensor",
-    "direction",
-    "cord_mask",
-    "region_share",
-    "orig_to_dwiref",
-    "outliers",
-    "dwiref_to_dwi",
-    "outline_table",
-)
+PLACED = ("region_probability", "dwiref_to_dwi")
+MEASURED = ("cord_found", *SCALAR_MAPS, *PLACED)
+UNMIXED = ("noise", "orig_to_dwi", "outliers", *PLACED)
+JUDGED = ("b0", "noise", "tensor", "direction", "orig_to_dwiref", "outliers", "dwiref_to_dwi")
 INPUTS = ("dwi", *CORRECTED, *dict.fromkeys(MEASURED + UNMIXED + JUDGED))
-OUTPUTS = ("region_table", "shape_table", "quality_table")
+TRANSFERRED = ("region_share", "region_label", "region_lut", "cord_mask")
+OUTPUTS = (*TRANSFERRED, "region_table", "shape_table", "quality_table")
 
 
 def init_regional_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
@@ -38,25 +33,23 @@ def init_regional_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
 
     Parameters
     ----------
-    run : whose vertebral levels are looked for
+    run : whose vertebral levels, and mask of the cord by another tool, are looked for
     settings : of the run
 
     Inputs
     ------
     dwi : the series as it was acquired
-    corrected_dwi, corrected_bval, corrected_bvec : the corrected series
-    region_share, cord_mask : the regions in DTI space
-    region_share_b0 : shares where the cord lies in the b=0 volumes
+    corrected_dwi, corrected_bval, corrected_bvec : the series in DTI space
     region_probability : probabilities on the network's grid, in B0 space
-    outline_table : table, how the outline was refined per slice
     cord_found : table, confidence per slice
     fa, md, ad, rd, tensor, direction, noise : what the tensor fit gave
     b0 : B0 image
-    orig_to_dwiref, dwiref_to_dwi : tables, displacements
+    orig_to_dwiref, dwiref_to_dwi, orig_to_dwi : tables, displacements
     outliers : table, how much each slice of each volume counts
 
     Outputs
     -------
+    region_share, region_label, region_lut, cord_mask : the regions in DTI space
     region_table : one row per slice, region and metric
     shape_table : one row per slice
     quality_table : one row
@@ -73,18 +66,29 @@ def init_regional_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
     )
     if levels := find_levels(run, level_source(run, settings)):
         measure_regions.inputs.levels = str(levels)
-    if failed := read_marks(settings.regional.exclude_slices).get(run.prefix):
+    marks = read_marks(settings.regional.exclude_slices)
+    if failed := failed_slices(marks, run.prefix, read_grid(run.image)[0].shape[2]):
         measure_regions.inputs.excluded = list(failed)
     unmix_regions = pe.Node(
         UnmixRegions(gradient_settings=settings.gradients, unmixing_settings=settings.unmixing),
         name="unmix_regions",
     )
     summarise_quality = pe.Node(SummariseQuality(), name="summarise_quality")
+    # One resampling to the voxels of the maps; the series says how large the cord is.
+    transfer_regions = _init_transfer_regions(run, settings)
+    series = [(name, name.removeprefix("corrected_")) for name in CORRECTED]
+    placed = [(name, name) for name in (*PLACED, "outliers")]
+    graph.connect([(inputnode, transfer_regions, [*series, *placed])])
+    graph.connect([(transfer_regions, outputnode, [(name, name) for name in TRANSFERRED])])
+    for node in (measure_regions, unmix_regions, summarise_quality):
+        graph.connect(
+            [(transfer_regions, node, [(n, n) for n in ("region_share", "outline_table")])]
+        )
+    graph.connect(transfer_regions, "cord_mask", summarise_quality, "cord_mask")
     # Means of the maps.
     graph.connect([(inputnode, measure_regions, [(name, name) for name in MEASURED])])
     graph.connect(measure_regions, "shape_table", outputnode, "shape_table")
     # Values without partial volume, from the signals.
-    series = [(name, name.removeprefix("corrected_")) for name in CORRECTED]
     graph.connect(inputnode, "dwi", unmix_regions, "raw_dwi")
     graph.connect([(inputnode, unmix_regions, [*series, *((name, name) for name in UNMIXED)])])
     graph.connect(measure_regions, "plain_table", unmix_regions, "plain_table")
@@ -96,3 +100,14 @@ def init_regional_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
     graph.connect([(unmix_regions, summarise_quality, tables)])
     graph.connect(summarise_quality, "quality_table", outputnode, "quality_table")
     return graph
+
+
+def _init_transfer_regions(run: DwiRun, settings: Settings) -> pe.Node:
+    """Build the node that brings the regions to DTI space."""
+    cord_mask = find_prior(run, settings.derivatives.folders).cord_mask
+    interface = TransferRegions(
+        gradient_settings=settings.gradients,
+        unmixing_settings=settings.unmixing,
+        outline_given=cord_mask is not None,
+    )
+    return pe.Node(interface, name="transfer_regions")

@@ -40,13 +40,14 @@ class Usage(NamedTuple):
     peak_mb: float
 
 
-def run_child(command: Sequence[str], log: Path) -> Usage:
-    """Run a command on one thread to its end.
+def run_child(command: Sequence[str], log: Path, threads: int = 1) -> Usage:
+    """Run a command to its end.
 
     Parameters
     ----------
     command : program and words
     log : file for what it prints
+    threads : of numerical libraries
 
     Returns
     -------
@@ -60,7 +61,7 @@ def run_child(command: Sequence[str], log: Path) -> Usage:
     started = time.perf_counter()
     with log.open("wb") as file:
         # The process is waited for below, for its account.
-        job = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=_one_thread())
+        job = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=_with(threads))
     watch = _Watch(job.pid)
     watch.start()
     _, status, used = os.wait4(job.pid, 0)
@@ -89,11 +90,11 @@ def app_command(*words: str) -> list[str]:
     return [sys.executable, "-c", start, *words]
 
 
-def _one_thread() -> dict[str, str]:
-    """Environment in which numerical libraries use one thread."""
-    threads = {f"{name}_NUM_THREADS": "1" for name in THREADS}
-    itk = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MRTRIX_NTHREADS": "1"}
-    return {**os.environ, **threads, **itk, "NO_ET": "1"}
+def _with(threads: int) -> dict[str, str]:
+    """Environment in which numerical libraries use so many threads."""
+    names = [f"{name}_NUM_THREADS" for name in THREADS]
+    others = ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "MRTRIX_NTHREADS"]
+    return {**os.environ, **dict.fromkeys([*names, *others], str(threads)), "NO_ET": "1"}
 
 
 class _Watch(Thread):

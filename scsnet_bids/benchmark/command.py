@@ -71,7 +71,14 @@ def _motion(options: argparse.Namespace) -> str:
     from scsnet_bids.benchmark.motion import compare_motion
 
     real = None if options.data is None else (options.data, options.cord_masks)
-    return compare_motion(options.out, options.effort, _repeats(options), real)
+    return compare_motion(options.out, options.effort, options.repeats or 1, real)
+
+
+def _motion_growth(options: argparse.Namespace) -> str:
+    """Let the series grow whose motion is corrected."""
+    from scsnet_bids.benchmark.motion_growth import measure_motion_growth
+
+    return measure_motion_growth(options.out, options.effort, options.repeats or 1)
 
 
 def _pipeline(options: argparse.Namespace) -> str:
@@ -105,6 +112,7 @@ def _repeats(options: argparse.Namespace) -> int:
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], str]] = {
     "motion": _motion,
+    "motion-growth": _motion_growth,
     "pipeline": _pipeline,
     "growth": _growth,
     "values": _values,

@@ -33,6 +33,8 @@ DECIMALS = {
     "error_b0_mm": 2,
     "fa_error_pct": 1,
     "unmixed_fa_error_pct": 1,
+    "outliers_found_pct": 1,
+    "false_alarms_pct": 2,
     "jitter_dwi_mm": 2,
     "jitter_b0_mm": 2,
     "residual_lag1": 2,
@@ -65,7 +67,7 @@ def compare_motion(
     summary = summarise(runs.drop(columns="run"), KEYS)
     keep(out, "motion", {"_runs": runs, "": summary}, machine)
     write_text(out / "motion.svg", draw_motion(summary))
-    lines = [show(summary, KEYS, DECIMALS), explain(machine, repeats)]
+    lines = [show(summary, KEYS, DECIMALS), f"{_count(summary)} {explain(machine, repeats)}"]
     return "\n\n".join([*lines, *(f"Left out: {name}: {why}." for name, why in missing.items())])
 
 
@@ -117,11 +119,17 @@ def measure_methods(
     return with_ratio(runs, runs["method"] == OURS, ("series", "run"))
 
 
+def _count(summary: pd.DataFrame) -> str:
+    """Say how many series there are, and methods."""
+    series, methods = (summary[key].nunique() for key in KEYS)
+    return f"{series} series, {methods} methods."
+
+
 def _correct(case: Case, method: str, folder: Path) -> Mapping[str, Any]:
     """Correct one series by one method; what came out, and what it took."""
     series, corrected = folder / "series", folder / "corrected"
     series.write_bytes(pickle.dumps(case.series))
     command = python_command("method_job", method, str(series), str(corrected))
     usage = run_child(command, folder / "log")
-    result, cpu_s = pickle.loads(corrected.read_bytes())
+    result, cpu_s, _ = pickle.loads(corrected.read_bytes())
     return {**asdict(judge(case, result)), "cpu_s": cpu_s, "peak_mb": usage.peak_mb}

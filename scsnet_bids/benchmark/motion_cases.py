@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,12 @@ BoolArray = npt.NDArray[np.bool_]
 
 MOTIONS_MM = (0.0, 0.3, 0.8, 1.5)
 SNRS = (7.0, 12.0, 25.0)
-DIRECTIONS = (30, 60)
-LOST = 0.1
-EDDY_MM = 1.0
+TROUBLES: tuple[dict[str, Any], ...] = (
+    {"directions": 60},
+    {"eddy_mm": 1.0},
+    {"lost_slices": 0.1},
+)
+"""What else may be other than usual in a series."""
 MASK_ENDING = "_label-SC_mask.nii.gz"
 
 
@@ -103,21 +107,18 @@ def list_phantoms(effort: str) -> dict[str, PhantomSettings]:
     if effort == "quick":
         small = replace(base, slices=5, directions=12, b0_volumes=3, matrix=(48, 48))
         return _named([replace(small, motion_mm=mm, snr=12.0) for mm in (0.0, 0.8)])
+    few = replace(base, slices=6, matrix=(64, 48))
     if effort == "default":
-        few = replace(base, slices=6, matrix=(64, 48))
-        moving = [replace(few, motion_mm=mm, snr=12.0) for mm in MOTIONS_MM]
-        noisy = [replace(few, motion_mm=0.8, snr=7.0)]
-        return _named([*moving, *noisy, replace(few, motion_mm=0.8, snr=12.0, lost_slices=LOST)])
-    grid = [
-        replace(base, motion_mm=mm, snr=snr, directions=n)
-        for n, snr, mm in product(DIRECTIONS, SNRS, MOTIONS_MM)
-    ]
-    troubled = [
-        replace(base, motion_mm=mm, snr=snr, lost_slices=lost, eddy_mm=eddy)
-        for snr, mm in product(SNRS, MOTIONS_MM[::2])
-        for lost, eddy in ((LOST, 0.0), (0.0, EDDY_MM), (LOST, EDDY_MM))
-    ]
-    return _named([*grid, *troubled])
+        usual = replace(few, motion_mm=0.8, snr=12.0)
+        moving = [replace(usual, motion_mm=mm) for mm in MOTIONS_MM]
+        others = [replace(usual, **change) for change in ({"snr": 7.0}, *TROUBLES)]
+        return _named([*moving, *others])
+    return _named(
+        [
+            replace(few, motion_mm=mm, snr=snr, **trouble)
+            for trouble, snr, mm in product(({}, *TROUBLES), SNRS, MOTIONS_MM)
+        ]
+    )
 
 
 def make_phantom(settings: PhantomSettings, seed: int) -> Case:

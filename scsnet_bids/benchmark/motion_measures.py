@@ -30,6 +30,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 CORD_SHARE, LEAST_VOXELS = 0.8, 2.0
 """Voxels with this share of cord are unmixed; a region needs this many of its own in a slice."""
+HALF = 0.5
+"""A slice that counts less is believed to be lost."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class MotionFigures:
         of all slices, true regions
     unmixed_fa_error_pct : the same of the FA that the true shares unmix, whole cord, against the
         tissue's
+    outliers_found_pct, false_alarms_pct : of lost slices, and of all others, how many count less
+        than half; where a method judges them. Both FA are then fitted with its weights
     jitter_dwi_mm, jitter_b0_mm : RMS displacement of slices against the mean of the others of
         their kind, as it is measured again; with real series only
     residual_lag1 : correlation of the residuals of a tensor fit between neighbours, in the cord
@@ -54,6 +58,8 @@ class MotionFigures:
     error_b0_mm: float
     fa_error_pct: float
     unmixed_fa_error_pct: float
+    outliers_found_pct: float
+    false_alarms_pct: float
     jitter_dwi_mm: float
     jitter_b0_mm: float
     residual_lag1: float
@@ -76,17 +82,18 @@ def judge(case: Case, corrected: Corrected) -> MotionFigures:
     is_b0 = series.is_b0
     mean = data[..., ~is_b0].mean(axis=-1)
     cord = follow(case.cord_mask, mean, series.grid)
-    error = fa = (np.nan, np.nan)
-    jitter = (np.nan, np.nan)
+    error = fa = outliers = jitter = (np.nan, np.nan)
     if case.truth is not None:
         error = shift_errors_mm(corrected.shift_mm, case.truth, is_b0)
         fa = fa_errors_pct(corrected, case.truth, series)
+        outliers = outliers_pct(corrected.weight, case.truth.lost)
     else:
         weighted, b0 = (jitter_mm(data[..., kind], cord, series.grid) for kind in (~is_b0, is_b0))
         jitter = (weighted, b0)
     return MotionFigures(
         *error,
         *fa,
+        *outliers,
         *jitter,
         residual_lag1(data, cord, series.gradients),
         edge_mm(mean, cord, series.grid),
@@ -114,6 +121,29 @@ def shift_errors_mm(shift_mm: FloatArray, truth: Truth, is_b0: BoolArray) -> tup
     return errors[0], errors[1]
 
 
+def outliers_pct(weight: FloatArray | None, lost: BoolArray) -> tuple[float, float]:
+    """Count which slices a method believes to be lost.
+
+    Parameters
+    ----------
+    weight : (n, k) float array, how much each slice counts, or None
+    lost : (n, k) bool array, which are lost
+
+    Returns
+    -------
+    percent of the lost slices that are found, nan where there are none, and percent of the others
+    that are taken for lost
+
+    >>> outliers_pct(np.array([[0.0, 0.2, 1.0, 1.0]]), np.array([[True, False, False, True]]))
+    (50.0, 50.0)
+    """
+    if weight is None:
+        return np.nan, np.nan
+    doubted = weight < HALF
+    found = 100 * float(doubted[lost].mean()) if lost.any() else np.nan
+    return found, 100 * float(doubted[~lost].mean())
+
+
 def fa_errors_pct(corrected: Corrected, truth: Truth, series: Series) -> tuple[float, float]:
     """Tell how far the FA of the true regions is from the truth.
 
@@ -133,29 +163,35 @@ def fa_errors_pct(corrected: Corrected, truth: Truth, series: Series) -> tuple[f
     offset_mm = np.median((corrected.shift_mm - truth.shift_mm)[weighted], axis=0)
     share = np.asarray(truth.region_share, dtype=float)
     moved = shift_slices(share, offset_mm, series.grid.spacing_mm)
-    still = _region_fa(truth.still, label_truth(share), series.gradients)
-    found = _region_fa(corrected.data, label_truth(moved), series.gradients)
+    still = _region_fa(truth.still, label_truth(share), series.gradients, None)
+    found = _region_fa(corrected.data, label_truth(moved), series.gradients, corrected.weight)
     plain = np.nanmean(np.abs(found / still - 1))
-    unmixed = _unmixed_fa(corrected.data, moved, series.gradients)
+    unmixed = _unmixed_fa(corrected, moved, series.gradients)
     return 100 * float(plain), 100 * float(np.nanmean(np.abs(unmixed / truth.tissue_fa - 1)))
 
 
 def _region_fa(
-    data: FloatArray, labels: npt.NDArray[np.integer], gradients: Gradients
+    data: FloatArray,
+    labels: npt.NDArray[np.integer],
+    gradients: Gradients,
+    weight: FloatArray | None,
 ) -> FloatArray:
     """(k, 8) mean FA of labelled regions."""
-    maps = fit_tensor(np.asarray(data, dtype=float), gradients, labels > 0, GradientSettings())
+    series = np.asarray(data, dtype=float)
+    maps = fit_tensor(series, gradients, labels > 0, GradientSettings(), weight)
     return means_of_regions(maps.fa, labels)
 
 
-def _unmixed_fa(data: FloatArray, share: FloatArray, gradients: Gradients) -> FloatArray:
+def _unmixed_fa(corrected: Corrected, share: FloatArray, gradients: Gradients) -> FloatArray:
     """(8,) FA of signals that are unmixed slice by slice, averaged over slices."""
-    fa = []
+    data, fa = corrected.data, []
+    weight = np.ones(data.shape[:1:-1]) if corrected.weight is None else corrected.weight
     for k in range(data.shape[2]):
         inside = 1 - share[..., k, 0] > CORD_SHARE
         mixing = share[..., k, :][inside]
         own = (mixing[:, 1:] ** 2).sum(axis=0) if len(mixing) else np.zeros(len(REGIONS))
         signal = np.linalg.lstsq(mixing, data[..., k, :][inside], rcond=1e-3)[0][1:]
-        tensors = fit_region_tensors(signal, np.ones_like(signal), gradients)
+        every = np.broadcast_to(weight[:, k], signal.shape)
+        tensors = fit_region_tensors(signal, every, gradients)
         fa.append(np.where(own >= LEAST_VOXELS, tensors.value[:, 0], np.nan))
     return np.asarray(np.nanmean(fa, axis=0))

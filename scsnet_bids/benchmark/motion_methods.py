@@ -20,7 +20,7 @@ from scipy.signal.windows import tukey
 
 from scsnet_bids.benchmark.motion_cases import Series
 from scsnet_bids.gradients import gradient_table
-from scsnet_bids.settings import MotionSettings
+from scsnet_bids.settings import GradientSettings, MotionSettings
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -42,10 +42,13 @@ class Corrected(NamedTuple):
     data : (i, j, k, n) float array, corrected
     shift_mm : (n, k, 2) float array, what must be added to a position (left, posterior) of the
         cord in the original slice to get its position in the corrected one
+    weight : (n, k) float array in [0, 1], how much each slice of each volume counts; None where a
+        method does not look for slices that lost their signal
     """
 
     data: FloatArray
     shift_mm: FloatArray
+    weight: FloatArray | None = None
 
 
 Method = Callable[[Series], Corrected]
@@ -80,9 +83,10 @@ def leave(series: Series) -> Corrected:
 
 
 def _prepare_ours() -> Method:
-    """Locate the cord, estimate and correct, as the app does."""
+    """Locate the cord, estimate, correct and look for lost slices, as the app does."""
     from scsnet_bids.correction.eddy import estimate_eddy
     from scsnet_bids.correction.motion import estimate_motion
+    from scsnet_bids.correction.outliers import find_outliers
     from scsnet_bids.correction.resampling import Correction, apply_correction
     from scsnet_bids.network.inference import locate_cord
     from scsnet_bids.network.weights import load_network
@@ -95,7 +99,8 @@ def _prepare_ours() -> Method:
         found = estimate_motion(data, is_b0, centre_mm, grid, MotionSettings(), gradients)
         eddy = estimate_eddy(data, found.shift_mm, centre_mm, grid, gradients, is_b0, PHASE_AXIS)
         corrected = apply_correction(data, Correction(found.shift_mm, eddy), grid)
-        return Corrected(corrected, found.shift_mm)
+        outliers = find_outliers(corrected, gradients, centre_mm, grid, GradientSettings())
+        return Corrected(corrected, found.shift_mm, outliers.weight)
 
     return correct
 

@@ -15,9 +15,18 @@ loosening all the others.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from scsnet_bids.correction.slice_chain import (
+    ChainPrecision,
+    ChainSolution,
+    chain_precision,
+    invert_pairs,
+    solve_chain,
+)
 
 SMOOTH_LENGTH_MM = 15.0
 """Displacements of the smooth part are alike over this distance along z."""
@@ -26,6 +35,7 @@ TAIL_DEGREES = 0.8
 SMALLEST_MM, LARGEST_MM = 1e-4, 3.0
 """Bounds of the size of each part."""
 NEGLIGIBLE = 1e-12
+ONE = torch.eye(2, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -43,19 +53,6 @@ class Measurement:
     weighted_mm: Tensor
     z_mm: Tensor
 
-    def whitened(self) -> tuple[Tensor, Tensor]:
-        """Return (n, 2k, 2k) roots of the information and (n, 2k, 1) measurements of unit noise."""
-        n, k = self.weighted_mm.shape[:2]
-        strength, axes = torch.linalg.eigh(self.information)
-        root = strength.clamp(min=0).sqrt()
-        seen = root > 1e-6
-        along_axes = (axes.mT @ self.weighted_mm[..., None])[..., 0]
-        measured = torch.where(seen, along_axes / root.clamp(min=1e-6), 0.0)
-        whole = torch.zeros(n, k, 2, k, 2, dtype=torch.float64)
-        slices = torch.arange(k)
-        whole[:, slices, :, slices, :] = (axes * (root * seen)[..., None, :]).transpose(0, 1)
-        return whole.reshape(n, 2 * k, 2 * k), measured.reshape(n, 2 * k, 1)
-
 
 @dataclass(frozen=True)
 class DisplacementPrior:
@@ -70,11 +67,6 @@ class DisplacementPrior:
 
     variance_mm2: Tensor
     looseness: Tensor
-
-    def covariance(self, z_mm: Tensor) -> Tensor:
-        """Return the (n, 2k, 2k) covariance of the displacements of each volume, mm2."""
-        parts = _unit_covariances(z_mm, self.looseness)
-        return torch.einsum("pa,panij->nij", self.variance_mm2, parts)
 
 
 def believed_displacement(
@@ -92,11 +84,8 @@ def believed_displacement(
     mean : (n, k, 2) float64 tensor, mm
     deviation : (n, k, 2) float64 tensor, standard deviation to expect, mm
     """
-    covariance = prior.covariance(measurement.z_mm)
-    pull, stiffness = _pull_and_stiffness(measurement.whitened(), covariance)
-    mean = (covariance @ pull).reshape(measurement.weighted_mm.shape)
-    remaining = (covariance - covariance @ stiffness @ covariance).diagonal(dim1=1, dim2=2)
-    return mean, remaining.clamp(min=0).sqrt().reshape(mean.shape)
+    posterior = _weigh(measurement, prior)
+    return posterior.mean_mm, posterior.deviation_mm
 
 
 def learn_prior(
@@ -114,17 +103,11 @@ def learn_prior(
     -------
     DisplacementPrior
     """
-    whitened = measurement.whitened()
     for _ in range(rounds):
-        parts = _unit_covariances(measurement.z_mm, prior.looseness)
-        covariance = torch.einsum("pa,panij->nij", prior.variance_mm2, parts)
-        pull, stiffness = _pull_and_stiffness(whitened, covariance)
-        found = torch.einsum("ni,panij,nj->pa", pull[..., 0], parts, pull[..., 0])
-        expected = torch.einsum("nij,panij->pa", stiffness, parts)
-        ratio = ((found + NEGLIGIBLE) / (expected + NEGLIGIBLE)).sqrt()
+        posterior = _weigh(measurement, prior)
+        ratio = ((posterior.found + NEGLIGIBLE) / (posterior.expected + NEGLIGIBLE)).sqrt()
         variance = (prior.variance_mm2 * ratio).clamp(SMALLEST_MM**2, LARGEST_MM**2)
-        stiffness_of_slices = stiffness.diagonal(dim1=1, dim2=2)
-        looseness = _looseness(prior.looseness, variance[2], pull[..., 0], stiffness_of_slices)
+        looseness = _looseness(prior.looseness, variance[2], posterior)
         prior = DisplacementPrior(variance, looseness)
     return prior
 
@@ -145,34 +128,119 @@ def looseness_of(own_part_mm: Tensor, deviation_mm: Tensor) -> Tensor:
     return (TAIL_DEGREES + distance) / (TAIL_DEGREES + 2)
 
 
-def _looseness(looseness: Tensor, variance_mm2: Tensor, pull: Tensor, stiffness: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class _Posterior:
+    """What measurements say for given sizes of the parts, and how well these agree with them.
+
+    Attributes
+    ----------
+    mean_mm, deviation_mm : (n, k, 2) of the displacements
+    pull : (n, k, 2) inverse covariance of all measurements, prior included, times what they say
+    stiffness : (n, k, 2) diagonal of that inverse
+    found, expected : (3, 2) power of the pull on each part along each axis, and its expectation
+    """
+
+    mean_mm: Tensor
+    deviation_mm: Tensor
+    pull: Tensor
+    stiffness: Tensor
+    found: Tensor
+    expected: Tensor
+
+
+class _Common(NamedTuple):
+    """Posterior of the part common to a volume: (n, 2), (n, 2, 2), and its inverse covariance."""
+
+    mean_mm: Tensor
+    covariance: Tensor
+    stiffness: Tensor
+
+
+def _looseness(looseness: Tensor, variance_mm2: Tensor, posterior: _Posterior) -> Tensor:
     """Update the looseness of each slice from the posterior of its own part."""
     own_variance = looseness[..., None] * variance_mm2  # (n, k, 2)
-    mean = own_variance * pull.reshape(own_variance.shape)
-    remaining = own_variance - own_variance**2 * stiffness.reshape(own_variance.shape)
+    mean = own_variance * posterior.pull
+    remaining = own_variance - own_variance**2 * posterior.stiffness
     return looseness_of((mean**2 + remaining).clamp(min=0).sqrt(), variance_mm2.sqrt())
 
 
-def _pull_and_stiffness(
-    whitened: tuple[Tensor, Tensor], covariance: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Inverse covariance of the measurements, times them (n, 2k, 1) and alone (n, 2k, 2k).
+def _weigh(measurement: Measurement, prior: DisplacementPrior) -> _Posterior:
+    """Weigh measurements against a prior, one part after the other.
 
-    Written so that neither the information nor the prior needs an inverse.
+    A slice's own part is taken up into its noise. The smooth part is then a chain along z for
+    every common part, which is found last. Nothing needs the inverse of an information.
     """
-    root, measured = whitened
-    marginal = torch.eye(root.shape[-1], dtype=torch.float64) + root.mT @ covariance @ root
-    solved = torch.linalg.solve(marginal, torch.cat([measured, root.mT], dim=-1))
-    weighted = root @ solved
-    return weighted[..., :1], weighted[..., 1:]
+    own_variance = prior.looseness[..., None] * prior.variance_mm2[2]  # (n, k, 2)
+    held = invert_pairs(ONE + own_variance[..., None] * measurement.information)
+    information = measurement.information @ held  # (n, k, 2, 2), the own part being noise
+    weighted = _times(held.mT, measurement.weighted_mm)
+    precision = chain_precision(measurement.z_mm, SMOOTH_LENGTH_MM, prior.variance_mm2[1])
+    chain = solve_chain(
+        information + torch.diag_embed(precision.diagonal),
+        precision.beside,
+        torch.cat([weighted[..., None], information], dim=-1),
+    )
+    smooth_mm, leaning = chain.solved[..., 0], chain.solved[..., 1:]
+    left = weighted - _times(information, smooth_mm)
+    common = _find_common(information @ (ONE - leaning), left, prior.variance_mm2[0])
+    shared_mm = smooth_mm + _times(ONE - leaning, common.mean_mm[:, None])
+    spread = _spread(chain.inverse, ONE - leaning, ONE - leaning, common)
+    whole = held @ (spread @ held.mT + torch.diag_embed(own_variance))
+    pull = weighted - _times(information, shared_mm)
+    stiffness = _diagonal(information - information @ spread @ information)
+    return _Posterior(
+        _times(held, shared_mm + own_variance * measurement.weighted_mm),
+        _diagonal(whole).clamp(min=0).sqrt(),
+        pull,
+        stiffness,
+        _found(pull, prior.looseness, measurement.z_mm),
+        torch.stack(
+            [
+                _diagonal(common.stiffness).sum(dim=0),
+                _expected_of_chain(chain, leaning, common, precision) / prior.variance_mm2[1],
+                (prior.looseness[..., None] * stiffness).sum(dim=(0, 1)),
+            ]
+        ),
+    )
 
 
-def _unit_covariances(z_mm: Tensor, looseness: Tensor) -> Tensor:
-    """(3, 2, n, 2k, 2k) covariance of each part along each axis for a variance of 1 mm2."""
-    n, k = looseness.shape
-    distance_mm = (z_mm[:, None] - z_mm).abs()
-    shared = torch.stack([torch.ones_like(distance_mm), (-distance_mm / SMOOTH_LENGTH_MM).exp()])
-    along_z = torch.cat([shared[:, None].expand(2, n, k, k), torch.diag_embed(looseness)[None]])
-    axes = torch.diag_embed(torch.eye(2, dtype=torch.float64))  # (axis, 2, 2)
-    parts = torch.einsum("pnkl,abc->pankblc", along_z, axes)
-    return parts.reshape(3, 2, n, 2 * k, 2 * k)
+def _find_common(told: Tensor, left: Tensor, variance_mm2: Tensor) -> _Common:
+    """Find the part common to a volume from what slices (n, k, 2, 2) tell of it."""
+    information = told.sum(dim=1)
+    stiffness = information @ invert_pairs(ONE + variance_mm2[:, None] * information)
+    covariance = torch.diag(variance_mm2) - variance_mm2[:, None] * stiffness * variance_mm2
+    return _Common(_times(covariance, left.sum(dim=1)), covariance, stiffness)
+
+
+def _spread(inverse: Tensor, first: Tensor, second: Tensor, common: _Common) -> Tensor:
+    """Covariance of a chain that follows the common part, (n, k, 2, 2) or between neighbours."""
+    return inverse + first @ common.covariance[:, None] @ second.mT
+
+
+def _found(pull: Tensor, looseness: Tensor, z_mm: Tensor) -> Tensor:
+    """(3, 2) power of the pull on each part."""
+    alike = (-(z_mm[:, None] - z_mm).abs() / SMOOTH_LENGTH_MM).exp()
+    common = pull.sum(dim=1).square().sum(dim=0)
+    smooth = torch.einsum("nia,ij,nja->a", pull, alike, pull)
+    return torch.stack([common, smooth, (looseness[..., None] * pull**2).sum(dim=(0, 1))])
+
+
+def _expected_of_chain(
+    chain: ChainSolution, leaning: Tensor, common: _Common, precision: ChainPrecision
+) -> Tensor:
+    """(2,) by how much measurements tell the smooth part, of all that it may be."""
+    spread = _diagonal(_spread(chain.inverse, leaning, leaning, common))
+    beside = _spread(chain.inverse_beside, leaning[:, :-1], leaning[:, 1:], common)
+    left = (spread * precision.diagonal).sum(dim=(0, 1))
+    left = left + 2 * (_diagonal(beside) * precision.beside).sum(dim=(0, 1))
+    return (spread[..., 0].numel() - left).clamp(min=0)
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Product of (..., 2, 2) matrices with (..., 2) vectors."""
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def _diagonal(matrix: Tensor) -> Tensor:
+    """(..., 2) diagonals of (..., 2, 2) matrices."""
+    return matrix.diagonal(dim1=-2, dim2=-1)

@@ -26,7 +26,13 @@ from scsnet_bids.correction.interpolation import (
     sample_moved,
     sample_moved_with_slopes,
 )
-from scsnet_bids.correction.slice_matching import TINY, Match, match_slices
+from scsnet_bids.correction.slice_matching import (
+    TINY,
+    Match,
+    inner_products,
+    match_slices,
+    without_first,
+)
 from scsnet_bids.correction.slice_patches import SlicePatches, cut_patches
 from scsnet_bids.correction.slice_prediction import predict_slices, tensor_terms
 from scsnet_bids.gradients import Gradients
@@ -163,8 +169,7 @@ def _measured(
     modes = [slopes[phase_axis] * arm for arm in _arms(straight, phase_axis).float()]
     residual = straight.intensity - match.gain[..., None, None] * value
     images = [torch.ones_like(value), value, *slopes, *modes, residual]
-    products = torch.stack([_products(images, window[0], k) for k in range(len(window[0]))], dim=1)
-    apart = _without(products, len(images) - 3)
+    apart = without_first(inner_products(images, window), len(images) - 3)
     gain, noise = match.gain.double(), match.noise_variance.double()
     counts = straight.usable & (match.measurement.information.diagonal(dim1=2, dim2=3) > 0).all(-1)
     information = apart[..., :2, :2] * (counts * gain**2 / noise)[..., None, None]
@@ -172,23 +177,6 @@ def _measured(
     total = information.sum(dim=1)
     weighted = (total @ terms[..., None])[..., 0] + step.sum(dim=1)
     return match, Measurement(total, weighted, torch.zeros(0))
-
-
-def _products(images: list[Tensor], window: Tensor, k: int) -> Tensor:
-    """(n, images, images) inner products of images over the window of one slice."""
-    pixels = torch.stack([image[:, k] for image in images], dim=1).flatten(2)
-    products: Tensor = (pixels * window[k].flatten()) @ pixels.mT
-    return products.double()
-
-
-def _without(products: Tensor, n_nuisance: int) -> Tensor:
-    """Products of what is left of images when the first of them are regressed out."""
-    among = products[..., :n_nuisance, :n_nuisance]
-    ridge = torch.diag_embed(among.diagonal(dim1=-2, dim2=-1) * 1e-9 + TINY)
-    cross = products[..., :n_nuisance, n_nuisance:]
-    explained = cross.mT @ torch.linalg.solve(among + ridge, cross)
-    left: Tensor = products[..., n_nuisance:, n_nuisance:] - explained
-    return left
 
 
 def _drive(gradients: Gradients) -> Tensor:

@@ -13,6 +13,8 @@ tensor([[1., 4., 9., 9.]])
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -76,13 +78,14 @@ def sample_lines(slices: Tensor, places: Tensor) -> Tensor:
     """
     n = slices.shape[-1]
     coefficients = slices @ _prefilter(n).to(slices).mT
+    mirrored = (n - 1 - (n - 1 - torch.arange(-1, n + 1).abs()).abs()).clamp(min=0)
+    around = coefficients[..., mirrored]
     inside = places.to(slices).clamp(0, n - 1)
     first = inside.floor().clamp(max=max(n - 2, 0))
+    beyond, index = inside - first, first.long()
     read = torch.zeros_like(inside)
-    for step in (-1, 0, 1, 2):
-        neighbour = first + step
-        mirrored = ((n - 1) - ((n - 1) - neighbour.abs()).abs()).clamp(min=0).long()
-        read += _cubic(inside - neighbour) * coefficients.gather(-1, mirrored)
+    for step, weight in enumerate(_cubic_weights(beyond)):
+        read += weight * around.gather(-1, index + step)
     return read
 
 
@@ -98,9 +101,15 @@ def _spline_basis(
     """(..., n, n) weights from the coefficients along an axis to values, or slopes, where moved."""
     n = slices.shape[axis]
     index = torch.arange(n, dtype=slices.dtype)
-    place = (index + shift_voxels[..., axis, None].to(slices)).clamp(0, n - 1)
+    shift = shift_voxels[..., axis, None].to(slices)
     kernel = _cubic_slope if slope else _cubic
-    basis = kernel(place[..., None] - index)
+    # All rows show the same kernel, each one voxel further, but for those that would lie outside.
+    basis = kernel(shift - torch.arange(1 - n, n, dtype=slices.dtype)).unfold(-1, n, 1).flip(-2)
+    farthest = max(shift.abs().nan_to_num().flatten().tolist(), default=0.0)
+    outside = min(math.ceil(farthest), n)
+    place = (index + shift).clamp(0, n - 1)
+    for rows in (slice(outside), slice(n - outside, n)):
+        basis[..., rows, :] = kernel(place[..., rows, None] - index)
     basis[..., min(1, n - 1)] += kernel(place + 1)
     basis[..., max(n - 2, 0)] += kernel(place - n)
     return basis
@@ -115,6 +124,14 @@ def _prefilter(n: int) -> Tensor:
             coefficients_to_samples[row, max(mirrored, 0)] += 1 / 6
     inverse: Tensor = torch.linalg.inv(coefficients_to_samples)
     return inverse
+
+
+def _cubic_weights(beyond: Tensor) -> list[Tensor]:
+    """Cubic B-spline at the four voxels around places that lie a part of a voxel beyond one."""
+    short = 1 - beyond
+    outer = [short**3 / 6, beyond**3 / 6]
+    inner = [2 / 3 - part * part * (1 - part / 2) for part in (beyond, short)]
+    return [outer[0], *inner, outer[1]]
 
 
 def _cubic(distance: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from scsnet_bids.correction.slice_patches import smooth
@@ -98,6 +99,8 @@ def _coarse(series: FloatArray, factors: tuple[int, ...]) -> Tensor:
     """(n, k, p, q) averages over blocks of voxels."""
     finite = np.nan_to_num(np.moveaxis(series, (3, 2), (0, 1)), posinf=0, neginf=0)
     whole = torch.from_numpy(np.ascontiguousarray(finite, dtype=np.float32))
+    if max(factors) == 1:
+        return whole
     return torch.nn.functional.avg_pool2d(whole, factors, ceil_mode=True)
 
 
@@ -140,7 +143,7 @@ def _likeness(structure: Tensor, reference: Tensor, spacing_mm: Tensor) -> tuple
     """(m, 2) displacements in voxels, (n, m) correlation with a reference after each."""
     size = torch.tensor(reference.shape[-2:])
     reach = torch.minimum((LARGEST_MM / spacing_mm).long(), size - 1)
-    padded = (size + reach).tolist()
+    padded = [next_fast_len(n, real=True) for n in (size + reach).tolist()]
     spectrum = torch.fft.rfft2(reference, s=padded)
     product = torch.stack(
         [(torch.fft.rfft2(one, s=padded).conj() * spectrum).sum(dim=0) for one in structure]

@@ -22,6 +22,7 @@ from scsnet_bids.correction.interpolation import sample_lines, sample_moved
 from scsnet_bids.images import Grid
 
 FloatArray = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,49 @@ def apply_correction(series: FloatArray, correction: Correction, grid: Grid) -> 
             moved.clamp(min=lowest).permute(1, 2, 0).numpy()
         )
     return corrected
+
+
+def to_dti_space(shift_mm: FloatArray, is_b0: BoolArray, b0_to_dwi_mm: FloatArray) -> FloatArray:
+    """Bring the b=0 volumes on to where the weighted volumes lie.
+
+    Parameters
+    ----------
+    shift_mm : (n, k, 2) float array, displacement of every volume to the mean of its kind
+    is_b0 : (n,) bool array
+    b0_to_dwi_mm : (k, 2) float array, displacement from the B0 image to the mean DWI
+
+    Returns
+    -------
+    (n, k, 2) float array
+    """
+    return np.asarray(shift_mm + is_b0[:, None, None] * b0_to_dwi_mm)
+
+
+def undistorted_centre(
+    centre_mm: FloatArray, field_mm: FloatArray, phase_axis: int, grid: Grid
+) -> FloatArray:
+    """Tell where the centre of the cord lies once distortion is corrected.
+
+    Parameters
+    ----------
+    centre_mm : (k, 2) float array, where it is seen (left, posterior) from the first voxel; nan
+        where not known
+    field_mm, phase_axis : as of :class:`Correction`
+    grid : of the field
+
+    Returns
+    -------
+    (k, 2) float array, nan likewise
+    """
+    true_mm = np.array(centre_mm, dtype=float)
+    place_mm = np.arange(grid.shape[phase_axis]) * grid.spacing_mm[phase_axis]
+    lines = np.moveaxis(field_mm, phase_axis, -1)  # (other, k, phase)
+    index = np.rint(true_mm[:, 1 - phase_axis] / grid.spacing_mm[1 - phase_axis])
+    for k in np.flatnonzero(np.isfinite(true_mm).all(axis=1)):
+        line = lines[int(np.clip(index[k], 0, len(lines) - 1)), k]
+        seen_mm = np.maximum.accumulate(place_mm + line)
+        true_mm[k, phase_axis] = np.interp(true_mm[k, phase_axis], seen_mm, place_mm)
+    return true_mm
 
 
 def _along_lines(volume: FloatArray | None, phase_axis: int) -> Tensor | None:

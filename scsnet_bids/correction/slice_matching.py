@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from scsnet_bids.correction.displacement import Measurement
 from scsnet_bids.correction.interpolation import sample_moved_with_slopes
@@ -76,18 +77,16 @@ def match_slices(
     Match
     """
     window = patches.window(shift_mm, radius_mm)
-    sampled = sample_moved_with_slopes(reference, patches.in_voxels(shift_mm))
-    (model, *slopes), (model_mean, *_) = _centred(sampled, window)
-    (intensity,), (intensity_mean,) = _centred([patches.intensity], window)
-    model_power = _product(window, model, model).clamp(min=TINY)
-    power = _product(window, intensity, intensity).clamp(min=TINY)
-    gain = _product(window, model, intensity) / model_power
+    model, *slopes = sample_moved_with_slopes(reference, patches.in_voxels(shift_mm))
+    (model, intensity), (model_mean, intensity_mean) = _centred([model, patches.intensity], window)
+    slopes = [slope / mm for slope, mm in zip(slopes, patches.spacing_mm.tolist(), strict=False)]
+    images = [torch.ones_like(model), model, *slopes, intensity]
+    products = inner_products(images, window)
+    model_power, power = (products[..., m, m].float().clamp(min=TINY) for m in (1, 4))
+    gain = products[..., 1, 4].float() / model_power
+    apart = without_first(products, 2).float()
+    curvature, slope = apart[..., :2, :2], apart[..., :2, 2]
     residual = intensity - gain[..., None, None] * model
-    slopes = [
-        (slope - (_product(window, model, slope) / model_power)[..., None, None] * model) / mm
-        for slope, mm in zip(slopes, patches.spacing_mm.tolist(), strict=False)
-    ]
-    curvature, slope = _normal_equations(window, slopes, residual)
     noise = _noise_variance(window, residual, power, _explained(curvature, slope))
     # The square of a gain is too large by its noise: a slice without signal must have none.
     square_gain = (gain**2 - noise / model_power).clamp(min=0) * (gain > 0) * patches.usable
@@ -101,6 +100,46 @@ def match_slices(
         gain * (model_power / power).sqrt(),
         Measurement(information, weighted_mm, patches.heights_mm()),
     )
+
+
+def inner_products(images: list[Tensor], window: Tensor) -> Tensor:
+    """Multiply images with each other over a window.
+
+    Parameters
+    ----------
+    images : m float32 tensors of the shape (n, k, p, q)
+    window : (n or 1, k, p, q) float32 tensor
+
+    Returns
+    -------
+    (n, k, m, m) float64 tensor
+    """
+    products = []
+    for k in range(window.shape[1]):  # one slice at a time, which saves memory
+        pixels = torch.stack([image[:, k] for image in images], dim=1)
+        weighted = pixels * window[:, k, None]
+        products.append(weighted.flatten(2) @ pixels.flatten(2).mT)
+    return torch.stack(products, dim=1).double()
+
+
+def without_first(products: Tensor, count: int) -> Tensor:
+    """Regress the first images out of the others.
+
+    Parameters
+    ----------
+    products : (..., m, m) float64 tensor of inner products
+    count : of the images to regress out
+
+    Returns
+    -------
+    (..., m - count, m - count) inner products of what is left of the others
+    """
+    among, cross = products[..., :count, :count], products[..., :count, count:]
+    ridge = torch.diag_embed(among.diagonal(dim1=-2, dim2=-1) * 1e-9 + TINY)
+    left: Tensor = products[..., count:, count:] - cross.mT @ torch.linalg.solve(
+        among + ridge, cross
+    )
+    return left
 
 
 def search_displacements(
@@ -132,16 +171,31 @@ def search_displacements(
 
 def _evidence(patches: SlicePatches, reference: Tensor, window: Tensor, voxels: Tensor) -> Tensor:
     """(n, k, candidates) logarithm of the likelihood of whole-voxel displacements."""
-    (reference,), _ = _centred([reference], window)
-    reference_power = _product(window, reference, reference)
-    likelihood = []
-    for voxel in voxels.tolist():
-        (moved,), _ = _centred([torch.roll(patches.intensity, voxel, (-2, -1))], window)
-        power = (reference_power * _product(window, moved, moved)).clamp(min=TINY)
-        correlation = (_product(window, reference, moved) / power.sqrt()).clamp(0, 0.99)
-        likelihood.append(-torch.log1p(-(correlation**2)))
-    independent = window.sum(dim=(-1, -2)) * noise_left(SMOOTHING_VOXELS) * patches.usable
-    return torch.stack(likelihood, dim=-1) * (independent / 2)[..., None]
+    (reference, moving), _ = _centred([reference, patches.intensity], window)
+    pixels = window.sum(dim=(-1, -2))
+    mean = _at_voxels(moving, window, voxels) / pixels.clamp(min=TINY)[..., None]
+    power = _at_voxels(moving**2, window, voxels) - pixels[..., None] * mean**2
+    power = power * _product(window, reference, reference)[..., None]
+    along = _at_voxels(moving, window * reference, voxels)
+    correlation = (along / power.clamp(min=TINY).sqrt()).clamp(0, 0.99)
+    independent = pixels * noise_left(SMOOTHING_VOXELS) * patches.usable
+    return -torch.log1p(-(correlation**2)) * (independent / 2)[..., None]
+
+
+def _at_voxels(images: Tensor, weights: Tensor, voxels: Tensor) -> Tensor:
+    """(n, k, candidates) sums of images with weights, after whole-voxel displacements.
+
+    What leaves a patch comes in at the other side, where no window reaches.
+    """
+    n, k, p, q = images.shape
+    reach_p, reach_q = voxels.abs().amax(dim=0).tolist()
+    around = functional.pad(images, (reach_q, reach_q, reach_p, reach_p), mode="circular")
+    sums = functional.conv2d(
+        around.reshape(1, n * k, p + 2 * reach_p, q + 2 * reach_q),
+        weights.expand(n, k, p, q).reshape(n * k, 1, p, q),
+        groups=n * k,
+    ).reshape(n, k, 2 * reach_p + 1, 2 * reach_q + 1)
+    return sums[..., reach_p - voxels[:, 0], reach_q - voxels[:, 1]]
 
 
 def _voxels_within(length_mm: float, spacing_mm: Tensor) -> Tensor:
@@ -149,15 +203,6 @@ def _voxels_within(length_mm: float, spacing_mm: Tensor) -> Tensor:
     reach = (length_mm / spacing_mm).floor().long().tolist()
     voxels: Tensor = torch.cartesian_prod(*(torch.arange(-size, size + 1) for size in reach))
     return voxels[(voxels * spacing_mm).norm(dim=-1) <= length_mm]
-
-
-def _normal_equations(
-    window: Tensor, slopes: list[Tensor], residual: Tensor
-) -> tuple[Tensor, Tensor]:
-    """(n, k, 2, 2) products of the slopes with each other, (n, k, 2) with the residual."""
-    rows = [torch.stack([_product(window, a, b) for b in slopes], dim=-1) for a in slopes]
-    with_residual = [_product(window, slope, residual) for slope in slopes]
-    return torch.stack(rows, dim=-2), torch.stack(with_residual, dim=-1)
 
 
 def _explained(curvature: Tensor, slope: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ Leaving a volume out of a ridge regression needs no second fit [allen1974].
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +31,21 @@ MEAN_STRENGTH = 100.0
 FEWEST_VOLUMES = 10
 """Fewer volumes tell nothing about the six terms beside their mean."""
 LEAST_GAIN = 0.01
+
+
+class _Fit(NamedTuple):
+    """Ridge regression: (k, n, terms) by sums of values, and (k, n) share of a value's own."""
+
+    on_sums: Tensor
+    own: Tensor
+
+
+class _Products(NamedTuple):
+    """Inner products over the window, of sums and of values, with a first axis of k slices."""
+
+    among: Tensor
+    with_values: Tensor
+    of_values: Tensor
 
 
 def tensor_terms(gradients: Gradients) -> Tensor:
@@ -96,32 +112,46 @@ def _contrast(images: Tensor, weight: Tensor, terms: Tensor, window: Tensor) -> 
     """(n, k, p, q) what the tensor's terms add to the prediction from the others' mean."""
     n, k, *size = images.shape
     pixels = images.transpose(0, 1).reshape(k, n, -1)
-    precision = (weight / weight.median(dim=0).values.clamp(min=TINY)).T.clamp(TINY, 1.0)
-    plain, _ = _leave_one_out(pixels, precision, terms, 0.0)
-    best, least = torch.zeros_like(pixels), torch.full((k,), torch.inf)
-    for strength in STRENGTHS:
-        predicted, error = _leave_one_out(pixels, precision, terms, strength)
-        error = (error * window.reshape(k, 1, -1)).sum(dim=(-1, -2))
-        better = error < least
-        best = torch.where(better[:, None, None], predicted, best)
-        least = torch.where(better, error, least)
-    return (best - plain).transpose(0, 1).reshape(n, k, *size)
+    precision = (weight / weight.median(dim=0).values.clamp(min=TINY)).T.clamp(TINY, 1.0).double()
+    design = torch.cat([terms, torch.ones(n, 1, dtype=torch.float64)], dim=1)  # (n, terms)
+    weighted = (precision[..., None] * design).mT  # (k, terms, n)
+    sums = weighted.float() @ pixels  # (k, terms, pixels), all that a fit of any strength needs
+    inside = sums * window.reshape(k, 1, -1)
+    products = _Products(
+        (inside @ sums.mT).double(),
+        (inside @ pixels.mT).double(),
+        ((pixels * window.reshape(k, 1, -1)) * pixels).sum(dim=-1).double(),
+    )
+    fits = [_Fit(*_ridge(weighted @ design, design, precision, one)) for one in STRENGTHS]
+    errors = torch.stack([_error_left_out(fit, products, precision) for fit in fits])
+    chosen = errors.argmin(dim=0), torch.arange(k)
+    on_sums, own = (torch.stack(parts)[chosen] for parts in zip(*fits, strict=True))
+    plain = fits[0]
+    on_sums, plain_on_sums = (f / (1 - o)[..., None] for f, o in ((on_sums, own), plain))
+    of_own = (plain.own / (1 - plain.own) - own / (1 - own)).float()
+    added = (on_sums - plain_on_sums).float() @ sums + of_own[..., None] * pixels
+    return added.transpose(0, 1).reshape(n, k, *size)
 
 
-def _leave_one_out(
-    pixels: Tensor, precision: Tensor, terms: Tensor, strength: float
+def _ridge(
+    normal: Tensor, design: Tensor, precision: Tensor, strength: float
 ) -> tuple[Tensor, Tensor]:
-    """(k, n, pixels) prediction of each volume from the others, and its squared error in noise."""
-    scales = torch.tensor([strength] * terms.shape[1] + [MEAN_STRENGTH], dtype=torch.float64)
-    design = torch.cat([terms, torch.ones(len(terms), 1, dtype=torch.float64)], dim=1)
-    design = design * scales.sqrt()  # (n, terms)
-    weighted = precision.double()[..., None] * design  # (k, n, terms)
-    normal = torch.eye(len(scales), dtype=torch.float64) + weighted.mT @ design
-    solved = torch.linalg.solve(normal, weighted.mT)  # (k, terms, n)
-    own = (design * solved.mT).sum(dim=-1, keepdim=True).float().clamp(max=1 - 1e-6)
-    fitted = design.float() @ (solved.float() @ pixels)
-    predicted = (fitted - own * pixels) / (1 - own)
-    return predicted, precision[..., None] * (pixels - predicted) ** 2
+    """(k, n, terms) fitted values by the sums of weighted values, (k, n) share of a value's own."""
+    scales = torch.full((design.shape[1],), strength, dtype=torch.float64)
+    scales[-1] = MEAN_STRENGTH
+    root = scales.sqrt()
+    regular = torch.eye(len(scales), dtype=torch.float64) + root[:, None] * normal * root
+    on_sums = (design * root) @ torch.linalg.inv(regular) * root
+    own = precision * (on_sums * design).sum(dim=-1)
+    return on_sums, own.clamp(max=1 - 1e-6)
+
+
+def _error_left_out(fit: _Fit, products: _Products, precision: Tensor) -> Tensor:
+    """(k,) squared error of volumes that are left out, over the window, in noise."""
+    crossed = (fit.on_sums * products.with_values.mT).sum(dim=-1)
+    square = ((fit.on_sums @ products.among) * fit.on_sums).sum(dim=-1)
+    residual = products.of_values - 2 * crossed + square
+    return (precision * residual / (1 - fit.own) ** 2).sum(dim=-1)
 
 
 def _weights(patches: SlicePatches, match: Match | None) -> tuple[Tensor, Tensor, Tensor]:

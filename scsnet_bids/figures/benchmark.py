@@ -30,7 +30,10 @@ def draw_motion(summary: pd.DataFrame) -> str:
         for axes, (name, words) in zip(columns, _PANELS.items(), strict=True):
             _draw_marks(axes, known, series, name)
             axes.set_title(words, fontsize=8)
-            axes.set_xscale("symlog", linthresh=LINEAR_BELOW[name])
+            ticks = TICKS[name]
+            axes.set_xscale("symlog", linthresh=ticks[1])
+            axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+            axes.set_xticks([], minor=True)
         columns[0].set(yticks=range(len(series)), yticklabels=series)
         columns[0].invert_yaxis()
         handles, labels = columns[0].get_legend_handles_labels()
@@ -43,8 +46,12 @@ _PANELS = {
     "fa_error_pct": "region FA (%)",
     "cpu_s": "CPU time (s)",
 }
-LINEAR_BELOW = {"error_dwi_mm": 0.5, "fa_error_pct": 5.0, "cpu_s": 1.0}
-"""Axes are logarithmic above this, so that nothing far off squeezes the rest together."""
+TICKS = {
+    "error_dwi_mm": (0, 0.5, 2),
+    "fa_error_pct": (0, 5, 20),
+    "cpu_s": (0, 1, 10, 100),
+}
+"""Axes are logarithmic above the second, so that nothing far off squeezes the rest together."""
 
 
 def _draw_marks(axes: Axes, known: pd.DataFrame, series: list[str], name: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,14 @@ from scsnet_bids.compression import COMPRESSION_COLUMNS, tabulate_compression
 from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
 from scsnet_bids.regional import FEW_VOXELS, FULL_COVERAGE, PLAUSIBLE, REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGION_GROUPS, REGIONS
-from scsnet_bids.slice_marks import EXCLUDED, Marks, refuse_absent_slices, refuse_unknown_run
+from scsnet_bids.slice_marks import (
+    EXCLUDED,
+    Mark,
+    Marks,
+    failed_slices,
+    refuse_absent_slices,
+    refuse_unknown_run,
+)
 from scsnet_bids.unmixing.table import UNMIXED_COLUMNS, combine_values
 
 FloatArray = npt.NDArray[np.floating]
@@ -38,7 +46,10 @@ DOUBTFUL_SHAPE = "implausible|cut_off"
 
 EXCLUDED_COLUMNS: dict[str, dict[str, Any]] = RUN_COLUMNS | {
     "slice": {"Description": "Slice that a reader failed, from 0 for the lowest."},
+    "reason": {"Description": "Comment of the reader, by the table of --exclude-slices."},
 }
+NO_MARK = Mark(Path())
+"""Of a slice that the participant level left out."""
 
 
 def exclude_slices(tables: GroupTables, marks: Marks) -> GroupTables:
@@ -58,7 +69,7 @@ def exclude_slices(tables: GroupTables, marks: Marks) -> GroupTables:
     UsageError
         If a run or slice of the marks does not exist.
     """
-    _check(tables, marks)
+    marks = _check(tables, marks)
     before = _flagged(tables.scalarstats)
     changed = {run: set(failed) - before.get(run, set()) for run, failed in marks.items()}
     out = {run: before.get(run, set()) | set(marks.get(run, ())) for run in {*before, *marks}}
@@ -72,7 +83,7 @@ def exclude_slices(tables: GroupTables, marks: Marks) -> GroupTables:
     kept = pd.concat([regions[~is_slice], _without(regions[is_slice], out)]).sort_index()
     names = tables.scalarstats[list(RUN_COLUMNS)].drop_duplicates("run").set_index("run")
     listed = [
-        (*names.loc[run], run, number)
+        (*names.loc[run], run, number, marks.get(run, {}).get(number, NO_MARK).comment or None)
         for run in sorted(out.keys() & set(names.index))
         for number in sorted(out[run])
     ]
@@ -86,8 +97,8 @@ def exclude_slices(tables: GroupTables, marks: Marks) -> GroupTables:
     )
 
 
-def _check(tables: GroupTables, marks: Marks) -> None:
-    """Make sure that marks speak of runs and slices that there are."""
+def _check(tables: GroupTables, marks: Marks) -> Marks:
+    """Make sure that marks speak of runs and slices that there are, and list these."""
     regions = tables.scalarstats
     heights = regions[regions["scope"] == "slice"].groupby("run")["slice"].max()
     known = {*regions["run"], *tables.gaps["run"].dropna()}
@@ -96,6 +107,7 @@ def _check(tables: GroupTables, marks: Marks) -> None:
             refuse_unknown_run(run, failed, "the output folder has no such run")
         if run in heights:
             refuse_absent_slices(run, failed, int(heights[run]) + 1)
+    return {run: failed_slices(marks, run, int(heights.get(run, -1)) + 1) for run in marks}
 
 
 def _flagged(regions: pd.DataFrame) -> dict[str, set[int]]:

@@ -21,6 +21,7 @@ from scsnet_bids.methods import write_citation
 from scsnet_bids.regions import REGIONS, Tissue
 from scsnet_bids.report.page import render_template
 from scsnet_bids.report.verdict import Verdict, judge_run, overall_verdict
+from scsnet_bids.report.wording import name_figure
 from scsnet_bids.vertebrae import level_rank
 
 FILE = "group.html"
@@ -67,7 +68,7 @@ def write_group_page(out_dir: Path, analysis: GroupAnalysis) -> Path:
         verdicts=Counter(runs["verdict"]),
         runs=_table("Runs", "group_qc.tsv", runs, out_dir),
         gaps=_table("Missing or failed", "group_missing.tsv", tables.gaps, out_dir),
-        outliers=_table("Outliers", "group_outliers.tsv", analysis.outliers, out_dir),
+        outliers=_table("Outliers", "group_outliers.tsv", _named(analysis.outliers), out_dir),
         profiles=list(_profiles(analysis)),
         comparison=_comparison(analysis, out_dir),
         changes=_changes(analysis, out_dir),
@@ -112,6 +113,11 @@ def _judge(
     reasons = judge_run(quality, shape, regions)
     serious = [reason.found for reason in reasons if reason.verdict is not Verdict.PASS]
     return {"verdict": str(overall_verdict(reasons)), "reasons": "; ".join(serious) or None}
+
+
+def _named(outliers: pd.DataFrame) -> pd.DataFrame:
+    """Name the measures of a table of outliers as a reader would."""
+    return outliers.assign(measure=outliers["measure"].map(name_figure))
 
 
 def _count(analysis: GroupAnalysis, runs: pd.DataFrame) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from scsnet_bids.images import Image, read_image, write_image
+from scsnet_bids.images import Image, read_image, write_image, write_series
 from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface
 from scsnet_bids.settings import DenoisingSettings
 
@@ -43,5 +43,5 @@ class DenoiseSeries(SeriesInterface):
         is_b0 = self._b0_volumes(self._read_gradients().bvals)
         denoised = denoise(series.data, is_b0, self.inputs.denoising_settings)
         removed = removed_deviation(series.data, denoised).astype(np.float32)
-        write_image(denoised_dwi, Image(denoised, series.grid))
+        write_series(denoised_dwi, Image(denoised, series.grid))
         write_image(removed_noise, Image(removed, series.grid))

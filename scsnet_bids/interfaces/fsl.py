@@ -22,7 +22,7 @@ from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.fsl.files import Acquisition, read_acquisition
 from scsnet_bids.gradients import write_gradients
-from scsnet_bids.images import Image, read_grid, read_image, write_image
+from scsnet_bids.images import Image, read_grid, read_image, write_image, write_series
 from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface
 from scsnet_bids.runs import phase_encoding
 from scsnet_bids.settings import MotionSettings
@@ -144,7 +144,7 @@ class RunEddy(SeriesInterface):
         acquisition = read_acquisition(self.inputs.metadata, grid)
         folder = paths["moved_dwi"].parent
         found = run_eddy(series, gradients, mask, acquisition, folder, self._topup())
-        write_image(paths["moved_dwi"], found.series)
+        write_series(paths["moved_dwi"], found.series)
         write_gradients(paths["moved_bval"], paths["moved_bvec"], found.gradients, grid)
         shift_mm = _as_displacement(found.translation_mm, series, found.series.data, mask)
         write_table(paths["orig_to_dwiref"], confounds.tabulate_shifts(shift_mm, ~found.outlier))
@@ -177,7 +177,7 @@ def _as_displacement(translation_mm: Any, before: Image, after: Any, mask: Any) 
 class WriteFlirtMatricesInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
     """Inputs of :class:`WriteFlirtMatrices`."""
 
-    orig_to_dwiref = File(exists=True, mandatory=True, desc="motion per volume and slice (table)")
+    orig_to_dwi = File(exists=True, mandatory=True, desc="displacement to DTI space (table)")
     dwi = File(exists=True, mandatory=True, desc="series as acquired, whose header is read")
     folder = traits.Str(mandatory=True, desc="folder to write")
 
@@ -199,7 +199,7 @@ class WriteFlirtMatrices(BaseInterface):  # type: ignore[misc]
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from scsnet_bids.fsl.flirt import write_flirt_matrices
 
-        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwiref)))
+        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwi)))
         grid, _ = read_grid(Path(self.inputs.dwi))
         write_flirt_matrices(Path(self.inputs.folder), shift_mm, grid)
         return runtime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.gradients import write_gradients
-from scsnet_bids.images import Image, read_image, write_image
+from scsnet_bids.images import Image, read_image, write_series
 from scsnet_bids.interfaces.base import NetworkInputSpec, SeriesInputSpec, SeriesInterface
 from scsnet_bids.prior_results import read_cord_mask
 from scsnet_bids.settings import MotionSettings
@@ -117,28 +118,62 @@ class EstimateMotion(SeriesInterface):
         write_table(motion_by_volume, by_volume)
 
 
-class ApplyCorrectionInputSpec(SeriesInputSpec):
-    """Inputs of :class:`ApplyCorrection`."""
+class CorrectionInputSpec(SeriesInputSpec):
+    """A series, and what is known to be wrong with the positions in it."""
 
     orig_to_dwiref = File(exists=True, mandatory=True, desc="motion per volume and slice (table)")
     motion_by_volume = File(exists=True, mandatory=True, desc="of each volume (table)")
-    cord_centre = File(exists=True, mandatory=True, desc="centre of the cord per slice (table)")
     field = File(exists=True, desc="distortion along the phase-encode axis, mm (image)")
     phase_axis = traits.Enum(1, 0, desc="inner axis along which the phase is encoded")
     moved = traits.Bool(False, usedefault=True, desc="the motion is out of the series already")
+    undistorted = traits.Bool(False, usedefault=True, desc="and so is the distortion")
+
+
+def read_correction(inputs: Any, centre_mm: Any) -> Any:
+    """Gather the inputs of :class:`CorrectionInputSpec`, with the centre in the B0 image."""
+    from scsnet_bids.correction.resampling import Correction
+
+    shift_mm = confounds.shifts_from_table(read_table(Path(inputs.orig_to_dwiref)))
+    return Correction(
+        shift_mm * (not inputs.moved),
+        _read_eddy(Path(inputs.motion_by_volume), centre_mm),
+        None if inputs.undistorted else read_field(inputs),
+        inputs.phase_axis,
+    )
+
+
+def read_field(inputs: Any) -> Any:
+    """Read the field of distortion, if there is one."""
+    return read_image(Path(inputs.field)).data if isdefined(inputs.field) else None
+
+
+def _read_eddy(motion_by_volume: Path, centre_mm: Any) -> Any:
+    """Read the terms of eddy currents, if there are any."""
+    from scsnet_bids.correction.eddy import EddyTerms
+
+    terms = read_table(motion_by_volume).reindex(columns=EDDY_COLUMNS)
+    scale, shear = terms.fillna(0.0).to_numpy(float).T
+    return EddyTerms(scale, shear, centre_mm) if scale.any() or shear.any() else None
+
+
+class ApplyCorrectionInputSpec(CorrectionInputSpec):
+    """Inputs of :class:`ApplyCorrection`."""
+
+    b0_centre = File(exists=True, mandatory=True, desc="cord per slice of the B0 image (table)")
+    dwiref_to_dwi = File(exists=True, mandatory=True, desc="displacement per slice (table)")
 
 
 class ApplyCorrectionOutputSpec(TraitedSpec):  # type: ignore[misc]
     """Outputs of :class:`ApplyCorrection`."""
 
-    corrected_dwi = File(desc="corrected series")
+    corrected_dwi = File(desc="series in DTI space")
     corrected_bval = File(desc="its b-values")
     corrected_bvec = File(desc="its b-vectors")
-    motion_confounds = File(desc="motion and gradient per volume (table)")
+    orig_to_dwi = File(desc="displacement of every slice to DTI space (table)")
 
 
 class ApplyCorrection(SeriesInterface):
-    """Correct a series by one interpolation."""
+    """Bring a series to DTI space by one interpolation."""
 
     input_spec = ApplyCorrectionInputSpec
     output_spec = ApplyCorrectionOutputSpec
@@ -146,43 +181,24 @@ class ApplyCorrection(SeriesInterface):
         "corrected_dwi": "dwi.nii.gz",
         "corrected_bval": "dwi.bval",
         "corrected_bvec": "dwi.bvec",
-        "motion_confounds": "motion_confounds.tsv",
+        "orig_to_dwi": "orig_to_dwi.tsv",
     }
 
     def _write(self, **paths: Path) -> None:
-        from scsnet_bids.correction.resampling import apply_correction
+        from scsnet_bids.correction.resampling import apply_correction, to_dti_space
 
-        gradients = self._read_gradients()
-        series = read_image(Path(self.inputs.dwi))
-        grid = series.grid
-        corrected = apply_correction(series.data, self._read_correction(), grid)
-        write_image(paths["corrected_dwi"], Image(corrected, grid))
-        write_gradients(paths["corrected_bval"], paths["corrected_bvec"], gradients, grid)
-        tables = (self.inputs.orig_to_dwiref, self.inputs.motion_by_volume)
-        shifts, by_volume = (read_table(Path(table)) for table in tables)
-        summary = confounds.tabulate_confounds(shifts, by_volume, gradients)
-        write_table(paths["motion_confounds"], summary)
-
-    def _read_correction(self) -> Any:
-        """Gather what was estimated in the steps before."""
-        from scsnet_bids.correction.resampling import Correction
-
-        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwiref)))
-        field = self.inputs.field
-        return Correction(
-            shift_mm * (not self.inputs.moved),
-            self._read_eddy(),
-            read_image(Path(field)).data if isdefined(field) else None,
-            self.inputs.phase_axis,
+        series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
+        is_b0 = self._b0_volumes(gradients.bvals)
+        moved, b0_to_dwi_mm, centre_mm = (
+            confounds.shifts_from_table(read_table(Path(getattr(self.inputs, name))))
+            for name in ("orig_to_dwiref", "dwiref_to_dwi", "b0_centre")
         )
-
-    def _read_eddy(self) -> Any:
-        """Read the terms of eddy currents, if there are any."""
-        from scsnet_bids.correction.eddy import EddyTerms
-
-        terms = read_table(Path(self.inputs.motion_by_volume)).reindex(columns=EDDY_COLUMNS)
-        scale, shear = terms.fillna(0.0).to_numpy(float).T
-        if not (scale.any() or shear.any()):
-            return None
-        centre_mm = confounds.shifts_from_table(read_table(Path(self.inputs.cord_centre)))
-        return EddyTerms(scale, shear, centre_mm)
+        correction = read_correction(self.inputs, centre_mm)
+        shift_mm = to_dti_space(correction.shift_mm, is_b0, b0_to_dwi_mm)
+        corrected = apply_correction(
+            series.data, replace(correction, shift_mm=shift_mm), series.grid
+        )
+        write_series(paths["corrected_dwi"], Image(corrected, series.grid))
+        write_gradients(paths["corrected_bval"], paths["corrected_bvec"], gradients, series.grid)
+        total_mm = to_dti_space(moved, is_b0, b0_to_dwi_mm)
+        write_table(paths["orig_to_dwi"], confounds.tabulate_shifts(total_mm))

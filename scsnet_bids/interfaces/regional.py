@@ -68,7 +68,7 @@ class MeasureRegions(StageInterface):
         }
         confidence = read_table(Path(self.inputs.cord_found))["confidence"].to_numpy(float)
         spacing_mm, settings = share.grid.spacing_mm, self.inputs.regional_settings
-        others = [shares.weighted for shares in read_alternatives(self.inputs, share.grid)]
+        others = read_alternatives(self.inputs, share.grid)
         cord_share = 1 - share.data[..., 0]
         level = self._read_levels(cord_share, share.grid)
         excluded = self.inputs.excluded if isdefined(self.inputs.excluded) else ()
@@ -91,9 +91,8 @@ class UnmixRegionsInputSpec(CountedSeriesInputSpec, AlternativesInputSpec):
     """Inputs of :class:`UnmixRegions`; the series and its gradients are the corrected ones."""
 
     raw_dwi = File(exists=True, mandatory=True, desc="series as acquired: interpolation bends air")
-    orig_to_dwiref = File(exists=True, mandatory=True, desc="motion (table)")
+    orig_to_dwi = File(exists=True, mandatory=True, desc="displacement to DTI space (table)")
     region_share = File(exists=True, mandatory=True, desc="share of each region in every voxel")
-    region_share_b0 = File(exists=True, mandatory=True, desc="the same in the b=0 volumes")
     noise = File(exists=True, mandatory=True, desc="standard deviation about the tensor fit")
     removed_noise = File(exists=True, desc="standard deviation of what denoising has removed")
     plain_table = File(exists=True, mandatory=True, desc="region table without unmixed values")
@@ -117,21 +116,17 @@ class UnmixRegions(SeriesInterface):
     }
 
     def _write(self, region_table: Path, noise_table: Path) -> None:  # type: ignore[override]
-        from scsnet_bids.unmixing.signals import RegionShares, change_of_values, unmix_regions
+        from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
         from scsnet_bids.unmixing.table import add_unmixed, tabulate_noise
 
         series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
-        weighted, b0 = (
-            read_image(Path(getattr(self.inputs, name))).data
-            for name in ("region_share", "region_share_b0")
-        )
-        shares = RegionShares(weighted, b0)
-        level = self._estimate_noise(self._b0_volumes(gradients.bvals), 1 - weighted[..., 0])
+        share = read_image(Path(self.inputs.region_share)).data
+        level = self._estimate_noise(self._b0_volumes(gradients.bvals), 1 - share[..., 0])
         settings = (self.inputs.unmixing_settings, self.inputs.gradient_settings)
         weight = weight_from_table(read_table(Path(self.inputs.outliers)))
         sigma = level.rician_sigma
-        unmixed = unmix_regions(series.data, shares, gradients, sigma, *settings, weight)
-        others = [shares, *read_alternatives(self.inputs, series.grid)]
+        unmixed = unmix_regions(series.data, share, gradients, sigma, *settings, weight)
+        others = [share, *read_alternatives(self.inputs, series.grid)]
         change = change_of_values(series.data, others, gradients, unmixed, *settings)
         plain = read_table(Path(self.inputs.plain_table))
         write_table(region_table, add_unmixed(plain, unmixed, change))
@@ -143,7 +138,7 @@ class UnmixRegions(SeriesInterface):
         from scsnet_bids.unmixing.noise import estimate_noise, interpolation_gain
 
         raw = read_image(Path(self.inputs.raw_dwi))
-        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwiref)))
+        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwi)))
         gain = interpolation_gain(shift_mm / np.array(raw.grid.spacing_mm[:2]))
         residual = read_image(Path(self.inputs.noise)).data
         if isdefined(self.inputs.removed_noise):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
@@ -25,7 +26,6 @@ from scsnet_bids.settings import AlignmentSettings, UnmixingSettings
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
 from scsnet_bids.unmixing.mask_fitting import fit_regions_to_mask
 from scsnet_bids.unmixing.sharpening import Outline, PlacedRegions, fit_outline
-from scsnet_bids.unmixing.signals import RegionShares
 
 
 class SegmentRegionsInputSpec(NetworkInputSpec):
@@ -140,7 +140,7 @@ def read_placed_regions(inputs: Any, grid: Grid) -> PlacedRegions:
     return PlacedRegions(probability, plane, grid, shift_mm, inputs.unmixing_settings.sharpness)
 
 
-def read_alternatives(inputs: Any, grid: Grid) -> list[RegionShares]:
+def read_alternatives(inputs: Any, grid: Grid) -> list[npt.NDArray[np.floating]]:
     """Place the regions of :class:`AlternativesInputSpec` in every other way they may lie."""
     from scsnet_bids.unmixing.borders import alternative_shares
 
@@ -181,7 +181,6 @@ class TransferRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
     """Outputs of :class:`TransferRegions`."""
 
     region_share = File(desc="share of background and each region in every voxel")
-    region_share_b0 = File(desc="the same where the cord lies in the b=0 volumes")
     outline_table = File(desc="how the outline was refined, per slice (table)")
     region_label = File(desc="label of every voxel")
     region_lut = File(desc="names and colours of the labels (table)")
@@ -195,7 +194,6 @@ class TransferRegions(SeriesInterface):
     output_spec = TransferRegionsOutputSpec
     _files: ClassVar[dict[str, str]] = {
         "region_share": "region_share.nii.gz",
-        "region_share_b0": "region_share_b0.nii.gz",
         "outline_table": "outline_table.tsv",
         "region_label": "region_label.nii.gz",
         "region_lut": "region_lut.tsv",
@@ -208,17 +206,14 @@ class TransferRegions(SeriesInterface):
         series = read_image(Path(self.inputs.dwi))
         grid = series.grid
         regions = read_placed_regions(self.inputs, grid)
-        is_b0 = self._b0_volumes(self._read_gradients().bvals)
         counted = counted_slices(read_table(Path(self.inputs.outliers)))
         outline = (
             Outline.as_given(grid.shape[2])
             if self.inputs.outline_given
-            else fit_outline(series.data, is_b0, regions, counted)
+            else fit_outline(series.data, regions, counted)
         )
-        shares = regions.sharpened(outline.withdrawal[:, None, None]).shares()
-        share = shares.weighted
+        share = regions.sharpened(outline.withdrawal[:, None, None]).shares()
         write_image(paths["region_share"], Image(share.astype(np.float32), grid))
-        write_image(paths["region_share_b0"], Image(shares.b0.astype(np.float32), grid))
         write_image(paths["region_label"], Image(label_regions(share), grid))
         write_image(paths["cord_mask"], Image(cord_mask(share).astype(np.uint8), grid))
         per_slice = pd.DataFrame(vars(outline)).astype({"at_limit": int})

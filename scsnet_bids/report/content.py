@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from scsnet_bids import levels
 from scsnet_bids.compression import STANDS_OUT
 from scsnet_bids.figures import PICTURES
 from scsnet_bids.report.numbers import (
@@ -25,6 +26,7 @@ from scsnet_bids.report.numbers import (
 )
 from scsnet_bids.report.record import TABLES, RunRecord
 from scsnet_bids.report.verdict import judge_run, overall_verdict, reason_for
+from scsnet_bids.report.wording import explain_flags, name_picture
 from scsnet_bids.slice_marks import EXCLUDED
 from scsnet_bids.unmixing.noise import SOURCES
 
@@ -83,7 +85,7 @@ def describe_run(record: RunRecord, b0_max: float) -> dict[str, Any]:
     dict for the template
     """
     tables, glance = record.tables, describe_glance(record)
-    missing = [name for name in PICTURES if not record.figure(name)]
+    missing = [name_picture(name) for name in PICTURES if not record.figure(name)]
     reasons = [*judge_run(tables["quality"], tables["shape"], tables["regions"])]
     if missing:
         reasons.append(reason_for("missing_picture", f"no picture: {', '.join(missing)}"))
@@ -186,6 +188,7 @@ def _cards(record: RunRecord) -> Iterator[dict[str, Any]]:
             "excluded": EXCLUDED in flag,
             "flattest": flattest == str(k),
             "flag": "" if flag == "n/a" else flag.replace(";", ", ").replace("_", " "),
+            "doubt": explain_flags(flag, levels.FLAGS),
             "pictures": [(title, tiles[k]) for title, tiles in sheets.items() if k in tiles],
         }
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from scsnet_bids.regions import REGIONS, Side, Tissue
 from scsnet_bids.report.record import RunRecord
+from scsnet_bids.report.wording import explain_flags
+from scsnet_bids.unmixing.table import UNMIXED_FLAGS
 from scsnet_bids.vertebrae import level_rank
 
 HEADLINE = (*map(str, Tissue), "white_matter", "cord")
@@ -128,7 +130,7 @@ def _value(row: Mapping[Any, Any], factor: float, digits: int) -> dict[str, Any]
         "value": round_number(row["unmixed"], factor, digits),
         "uncertainty": round_number(row["unmixed_uncertainty"], factor, digits),
         "plain": round_number(row["mean"], factor, digits),
-        "flag": "" if row["unmixed_flag"] == "n/a" else row["unmixed_flag"].replace(";", ", "),
+        "flag": explain_flags(row["unmixed_flag"], UNMIXED_FLAGS),
     }
 
 

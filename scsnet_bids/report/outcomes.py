@@ -62,7 +62,7 @@ def record_outcomes(out_dir: Path, outcomes: Mapping[str, Outcome]) -> None:
     for participant in dict.fromkeys(participant_of(run) for run in outcomes):
         own = {run: o for run, o in outcomes.items() if participant_of(run) == participant}
         # Jobs of other sessions may end at the same moment.
-        with alone(out_dir / "logs", participant):
+        with alone(out_dir, participant):
             merged = read_outcomes(out_dir, participant) | own
             rows = [asdict(outcome) for outcome in merged.values()]
             write_table(_place(out_dir, participant), pd.DataFrame(rows, columns=list(COLUMNS)))

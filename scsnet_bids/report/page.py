@@ -156,7 +156,7 @@ def write_page(
         If it cannot be written.
     """
     # The last of several jobs on one participant must see what the others have left.
-    with alone(out_dir / "logs", participant):
+    with alone(out_dir, participant):
         text = _describe_participant(out_dir, participant, settings, weights)
         return write_text(out_dir / f"{participant}.html", text)
 

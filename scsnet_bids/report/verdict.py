@@ -17,6 +17,7 @@ import pandas as pd
 
 from scsnet_bids import levels, quality
 from scsnet_bids.compression import COMPRESSION_COLUMNS
+from scsnet_bids.report.wording import name_figure
 from scsnet_bids.slice_marks import EXCLUDED
 from scsnet_bids.unmixing import noise
 
@@ -193,23 +194,32 @@ def _flag_reasons(row: pd.Series[Any]) -> Iterator[Reason]:
     """Reasons that the quality row states."""
     for column, known in (("flag", quality.FLAGS), ("noise_flag", noise.FLAGS)):
         for name in _split(row.get(column)):
-            yield reason_for(name, _with_value(known.get(name, f"flag {name}"), row))
-    if row.get("outline_at_limit", 0) > 0:
-        found = f"outline_at_limit is {row['outline_at_limit']:g}, not 0"
+            yield reason_for(name, _with_value(known.get(name, _unknown(name)), row))
+    if (n := row.get("outline_at_limit", 0)) > 0:
+        slices = "1 slice" if n == 1 else f"{n:g} slices"
+        found = f"in {slices} the outline of the cord would have moved farther than it may"
         yield reason_for("outline_at_limit", found)
 
 
 def _with_value(sentence: str, row: pd.Series[Any]) -> str:
-    """Add the figure to a sentence that begins with the name of its column."""
-    value = row.get(sentence.split(maxsplit=1)[0])
-    return f"{sentence} (found {value:.3g})" if isinstance(value, (int, float)) else sentence
+    """Name the figure of a sentence that begins with the name of its column, and add its value."""
+    column, _, rest = sentence.partition(" ")
+    value = row.get(column)
+    if not isinstance(value, (int, float)):
+        return sentence
+    return f"{name_figure(column)} {rest} (found {value:.3g})"
+
+
+def _unknown(flag: str) -> str:
+    """Name a flag that has no words."""
+    return f"flag {flag.replace('_', ' ')}"
 
 
 def _missing_reasons(row: pd.Series[Any]) -> Iterator[Reason]:
     """Figures of the quality row that were not measured."""
     missing = [str(c) for c in row.index if pd.isna(row[c]) and c not in MAY_BE_MISSING]
     if missing:
-        yield reason_for("missing_value", f"not measured: {', '.join(missing)}")
+        yield reason_for("missing_value", f"not measured: {', '.join(map(name_figure, missing))}")
 
 
 def _shape_reasons(shape: pd.DataFrame) -> Iterator[Reason]:
@@ -222,7 +232,7 @@ def _shape_reasons(shape: pd.DataFrame) -> Iterator[Reason]:
     for name in dict.fromkeys(name for names in flags.values() for name in names):
         if name not in told:
             slices = ", ".join(str(k) for k, names in flags.items() if name in names)
-            sentence = levels.FLAGS.get(name, f"flag {name}")
+            sentence = levels.FLAGS.get(name, _unknown(name))
             rule = "slice_without_cord" if name == "no_cord" else name
             yield reason_for(rule, f"slice {slices}: {sentence}")
 

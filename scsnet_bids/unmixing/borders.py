@@ -15,7 +15,6 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from scsnet_bids.unmixing.sharpening import PlacedRegions
-from scsnet_bids.unmixing.signals import RegionShares
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -31,7 +30,7 @@ GRAY = 1.0
 SMALL = 1e-4
 
 
-def alternative_shares(regions: PlacedRegions, withdrawal: FloatArray) -> list[RegionShares]:
+def alternative_shares(regions: PlacedRegions, withdrawal: FloatArray) -> list[FloatArray]:
     """Place the regions again with each border moved by its typical error.
 
     Parameters
@@ -41,7 +40,7 @@ def alternative_shares(regions: PlacedRegions, withdrawal: FloatArray) -> list[R
 
     Returns
     -------
-    list of RegionShares
+    list of (i, j, k, 9) float arrays
     """
     regions = regions.cropped()
     sharp = regions.sharpened(withdrawal[:, None, None])

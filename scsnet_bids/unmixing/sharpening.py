@@ -17,7 +17,6 @@ import numpy.typing as npt
 from scsnet_bids.images import Grid
 from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.slices import PlaneGrid
-from scsnet_bids.unmixing.signals import RegionShares
 from scsnet_bids.unmixing.transfer import transfer_regions
 
 FloatArray = npt.NDArray[np.floating]
@@ -44,9 +43,9 @@ class PlacedRegions:
     Attributes
     ----------
     probability : (k, 9, rows, columns) float array in [0, 1] on ``plane``, background first
-    plane : grid of the probabilities, which lie where the b=0 volumes do
+    plane : grid of the probabilities, which lie where the B0 image does
     grid : of the series
-    b0_to_dwi_mm : (k, 2) displacement (left, posterior) from the b=0 to the weighted volumes
+    b0_to_dwi_mm : (k, 2) displacement (left, posterior) from the B0 image to the series
     sharpness : factor of the logits
     """
 
@@ -66,13 +65,10 @@ class PlacedRegions:
         sharp = sharpen_probability(self.probability, self.sharpness, withdrawal)
         return replace(self, probability=sharp)
 
-    def shares(self, shift_mm: tuple[float, float] = (0.0, 0.0)) -> RegionShares:
-        """Bring the probabilities, as they are, to both kinds of volume, moved by a little more."""
-        weighted, b0 = (
-            transfer_regions(self.probability, self.plane, self.grid, place_mm + shift_mm)
-            for place_mm in (self.b0_to_dwi_mm, np.zeros_like(self.b0_to_dwi_mm))
-        )
-        return RegionShares(weighted, b0)
+    def shares(self, shift_mm: tuple[float, float] = (0.0, 0.0)) -> FloatArray:
+        """(i, j, k, 9) shares of the probabilities, as they are, moved by a little more."""
+        place_mm = self.b0_to_dwi_mm + shift_mm
+        return transfer_regions(self.probability, self.plane, self.grid, place_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,14 +93,13 @@ class Outline:
 
 
 def fit_outline(
-    series: FloatArray, is_b0: BoolArray, regions: PlacedRegions, counted: BoolArray | None = None
+    series: FloatArray, regions: PlacedRegions, counted: BoolArray | None = None
 ) -> Outline:
     """Move the outline of every slice to where unmixed signals explain the series best.
 
     Parameters
     ----------
     series : (i, j, k, n) float array, corrected series
-    is_b0 : (n,) bool array
     regions : of the series, as the network gave them
     counted : (n, k) bool array, slices of volumes that show the cord; None counts all
 
@@ -115,19 +110,10 @@ def fit_outline(
     regions = regions.cropped()
     first = regions.shares()
     shown = np.ones(series.shape[:1:-1], dtype=bool) if counted is None else counted
-    samples = [
-        _judged(series[..., kind], share, shown[kind])
-        for kind, share in ((~is_b0, first.weighted), (is_b0, first.b0))
-    ]
-
-    def residual(withdrawal: float) -> FloatArray:
-        pairs = zip(samples, regions.sharpened(withdrawal).shares(), strict=True)
-        return np.asarray(np.sum([_residuals(*pair) for pair in pairs], axis=0))
-
-    residuals = np.array([residual(withdrawal) for withdrawal in WITHDRAWALS])
+    samples = _judged(series, first, shown)
+    residuals = np.array([_residuals(samples, regions.sharpened(w).shares()) for w in WITHDRAWALS])
     best = _believed_withdrawal(residuals, _freedom(samples))
-    shares = regions.sharpened(best[:, None, None]).shares()
-    area, first_area = _area(shares.weighted), _area(first.weighted)
+    area, first_area = _area(regions.sharpened(best[:, None, None]).shares()), _area(first)
     ratio = np.where(first_area > 0, area / np.where(first_area > 0, first_area, 1), np.nan)
     at_limit = (best <= WITHDRAWALS[0]) | (best >= WITHDRAWALS[-1])
     return Outline(best, ratio, at_limit)
@@ -210,10 +196,10 @@ def _judged(
     ]
 
 
-def _freedom(samples: list[list[tuple[BoolArray, FloatArray]]]) -> FloatArray:
-    """(k,) samples less the region signals that are found from them, in all kinds of volume."""
-    counts = [[(len(v) - N_CLASSES) * v.shape[1] for _, v in kind] for kind in samples]
-    return np.asarray(np.clip(counts, 0, None).sum(axis=0))
+def _freedom(samples: list[tuple[BoolArray, FloatArray]]) -> FloatArray:
+    """(k,) samples less the region signals that are found from them."""
+    counts = [(len(values) - N_CLASSES) * values.shape[1] for _, values in samples]
+    return np.asarray(np.clip(counts, 0, None))
 
 
 def _residuals(samples: list[tuple[BoolArray, FloatArray]], share: FloatArray) -> FloatArray:

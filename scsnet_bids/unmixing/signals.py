@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scipy import special
 
 from scsnet_bids.errors import ImageError
-from scsnet_bids.gradients import Gradients, b0_volumes, tensor_volumes
+from scsnet_bids.gradients import Gradients, tensor_volumes
 from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.settings import GradientSettings, UnmixingSettings
 from scsnet_bids.unmixing.region_tensor import determined, fit_region_tensors
@@ -68,31 +68,18 @@ class UnmixedValues:
         return np.asarray(np.sqrt(np.einsum("kmrr->krm", self.covariance)))
 
 
-class RegionShares(NamedTuple):
-    """Part of each voxel that each region fills, (i, j, k, 9) in [0, 1], background first.
-
-    Attributes
-    ----------
-    weighted : in the weighted volumes
-    b0 : in the b=0 volumes, where the cord may lie elsewhere
-    """
-
-    weighted: FloatArray
-    b0: FloatArray
-
-
 class _Signals(NamedTuple):
-    """Region signals of some volumes."""
+    """Region signals of the volumes."""
 
     signal: FloatArray  # (k, n, 8)
-    covariance: FloatArray  # (k, n, 8, 8) for noise of variance 1
+    covariance: FloatArray  # (k, 8, 8) for noise of variance 1
     n_effective: FloatArray  # (k, 8)
     present: BoolArray  # (k, n)
 
 
 def unmix_regions(
     series: FloatArray,
-    shares: RegionShares,
+    share: FloatArray,
     gradients: Gradients,
     sigma: float,
     settings: UnmixingSettings,
@@ -106,7 +93,8 @@ def unmix_regions(
     series : (i, j, k, n) float array, magnitudes. A slice of a volume that is mostly 0 or not
         finite is left out, and so is a voxel that is not finite in any other volume, or always 0.
         Unless ``sigma`` is 0, negative samples (overshoot of interpolation) count as 0
-    shares : of the regions
+    share : (i, j, k, 9) float array in [0, 1], part of each voxel that background and each region
+        fill
     gradients : of the n volumes
     sigma : standard deviation of the noise in each channel of a magnitude image, unit of the
         signal; 0 solves by least squares
@@ -124,20 +112,18 @@ def unmix_regions(
     ImageError
         If the arrays do not fit each other, or sigma is negative or not a number.
     """
-    _check(series, shares, gradients, sigma)
+    _check(series, share, gradients, sigma)
     used = np.flatnonzero(tensor_volumes(gradients.bvals, gradient_settings))
     series, gradients = series[..., used], gradients.select(used)
-    is_b0 = b0_volumes(gradients.bvals, gradient_settings.b0_max)
-
-    signals = _unmix_series(series, is_b0, shares, sigma, settings)
+    signals = _unmix_signals(series, share, sigma, settings)
     given = np.ones((used.size, series.shape[2])) if weight is None else weight[used]
-    volume = np.nansum(shares.weighted[..., 1:], axis=(0, 1), dtype=float)
+    volume = np.nansum(share[..., 1:], axis=(0, 1), dtype=float)
     return _fit(signals, np.where(signals.present, given.T, 0.0), volume, gradients, settings)
 
 
 def change_of_values(
     series: FloatArray,
-    shares: Sequence[RegionShares],
+    shares: Sequence[FloatArray],
     gradients: Gradients,
     unmixed: UnmixedValues,
     settings: UnmixingSettings,
@@ -158,19 +144,19 @@ def change_of_values(
     (p, k, 8, 4) float array, one for each of the other shares; nan where there is no value
     """
     used = np.flatnonzero(tensor_volumes(gradients.bvals, gradient_settings))
-    series, is_b0 = series[..., used], b0_volumes(gradients.bvals[used], gradient_settings.b0_max)
-    first, *others = (_unmix_series(series, is_b0, s, 0.0, settings).signal for s in shares)
+    series = series[..., used]
+    first, *others = (_unmix_signals(series, share, 0.0, settings).signal for share in shares)
     change = np.array([other - first for other in others]).reshape(-1, *first.shape)
     return np.asarray(np.einsum("krmn,pknr->pkrm", unmixed.influence, change))
 
 
-def _check(series: FloatArray, shares: RegionShares, gradients: Gradients, sigma: float) -> None:
+def _check(series: FloatArray, share: FloatArray, gradients: Gradients, sigma: float) -> None:
     """Make sure that the arrays belong together."""
     wanted = (*series.shape[:3], N_CLASSES)
-    if not shares.weighted.shape == shares.b0.shape == wanted:
+    if share.shape != wanted:
         raise ImageError(
             f"Unmixing a series of {series.shape[:3]} voxels needs shares {wanted}: found "
-            f"{shares.weighted.shape} and {shares.b0.shape}."
+            f"{share.shape}."
         )
     if series.shape[3:] != (gradients.bvals.size,):
         raise ImageError(
@@ -181,39 +167,17 @@ def _check(series: FloatArray, shares: RegionShares, gradients: Gradients, sigma
         raise ImageError(f"The noise level must be 0 or more: found {sigma}.")
 
 
-def _unmix_series(
-    series: FloatArray,
-    is_b0: BoolArray,
-    shares: RegionShares,
-    sigma: float,
-    settings: UnmixingSettings,
-) -> _Signals:
-    """Unmix both kinds of volume, each with its shares."""
-    b0, weighted = (
-        _unmix_signals(series[..., kind], share, sigma, settings)
-        for kind, share in ((is_b0, shares.b0), (~is_b0, shares.weighted))
-    )
-    order = np.argsort(np.concatenate([np.flatnonzero(is_b0), np.flatnonzero(~is_b0)]))
-    signal, covariance, present = (
-        np.concatenate(pair, axis=1)[:, order]
-        for pair in zip(b0[:2] + b0[3:], weighted[:2] + weighted[3:], strict=True)
-    )
-    n_effective = np.minimum(b0.n_effective, weighted.n_effective)
-    return _Signals(signal, covariance, n_effective, present)
-
-
 def _unmix_signals(
     series: FloatArray, share: FloatArray, sigma: float, settings: UnmixingSettings
 ) -> _Signals:
-    """Unmix volumes whose shares lie alike."""
+    """Solve for the signals of the regions in every slice of every volume."""
     design, magnitude, present = _gather(series, share, sigma, settings.cord_share)
     normal = design.swapaxes(1, 2) @ design  # (k, 9, 9)
     inverse, separated = _invert(normal)
     signal = _solve(design, magnitude, inverse, sigma)[:, 1:].swapaxes(1, 2)
     variance = np.einsum("krr->kr", inverse)[:, 1:]
     n_effective = np.where(separated[:, 1:], 1 / np.where(variance > 0, variance, np.inf), 0)
-    covariance = np.broadcast_to(inverse[:, None, 1:, 1:], (*signal.shape, N_CLASSES - 1))
-    return _Signals(signal, covariance, n_effective, present)
+    return _Signals(signal, inverse[:, 1:, 1:], n_effective, present)
 
 
 def _gather(
@@ -285,12 +249,12 @@ def _fit(
     influence = np.full((*value.shape, weight.shape[1]), np.nan)
     influence[place] = tensors.influence
     ratio = np.full(fittable.shape, np.nan)
-    ratio[place] = tensors.variance / _mean_variance(signals.covariance, weight)[place]
+    ratio[place] = tensors.variance / np.einsum("krr->kr", signals.covariance)[place]
     counted = fittable & np.isfinite(ratio)
     noise2 = np.where(counted, ratio, 0).sum(axis=1) / np.where(
         counted.any(1), counted.sum(1), np.nan
     )
-    by_noise = np.einsum("krmn,ksmn,knrs->kmrs", influence, influence, signals.covariance)
+    by_noise = np.einsum("krmn,ksmn,krs->kmrs", influence, influence, signals.covariance)
     return UnmixedValues(
         value,
         by_noise * noise2[:, None, None, None],
@@ -300,10 +264,3 @@ def _fit(
         np.sqrt(noise2),
         influence,
     )
-
-
-def _mean_variance(covariance: FloatArray, weight: FloatArray) -> FloatArray:
-    """(k, 8) variance of region signals for noise of variance 1, mean over the volumes left."""
-    counted = (weight > 0).astype(float)  # (k, n)
-    total = np.einsum("kn,knrr->kr", counted, covariance)
-    return np.asarray(total / np.maximum(counted.sum(axis=1), 1)[:, None])

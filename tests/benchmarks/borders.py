@@ -107,8 +107,7 @@ def _read_runs(data: Path, out: Path) -> Iterator[Run]:
 def _measure(run: Run, sharpness: float) -> Values:
     """Unmix a run with some sharpness."""
     regions = replace(run.regions, sharpness=sharpness)
-    is_b0 = b0_volumes(run.gradients.bvals, SETTINGS.gradients.b0_max)
-    withdrawal = fit_outline(run.series.data, is_b0, regions).withdrawal
+    withdrawal = fit_outline(run.series.data, regions).withdrawal
     shares = regions.sharpened(withdrawal[:, None, None]).shares()
     settings = (SETTINGS.unmixing, SETTINGS.gradients)
     unmixed = unmix_regions(run.series.data, shares, run.gradients, run.sigma, *settings)

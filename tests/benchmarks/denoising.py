@@ -27,7 +27,7 @@ from scsnet_bids.phantom.signals import WHITE_SIGNAL
 from scsnet_bids.settings import DenoisingSettings, Settings
 from scsnet_bids.tensor import fit_tensor
 from scsnet_bids.unmixing.noise import estimate_noise
-from scsnet_bids.unmixing.signals import RegionShares, unmix_regions
+from scsnet_bids.unmixing.signals import unmix_regions
 
 STILL = PhantomSettings(motion_mm=0, b0_to_dwi_mm=0, matrix=(96, 96))
 FIELDS = {
@@ -59,7 +59,7 @@ def measure(person: Phantom, settings: DenoisingSettings, sigma: float) -> dict[
     level = estimate_noise(person.series, is_b0, residual, 1 - share[..., 0])
     unmixed = unmix_regions(
         series,
-        RegionShares(share, share),
+        share,
         person.gradients,
         level.rician_sigma,
         all_settings.unmixing,

@@ -7,6 +7,7 @@
 # mirror of this machine's apt, under the name that the Dockerfile uses; certificates and pip's
 # settings are this machine's own and only lent to the build.
 # PYTHON_APP: folder of the console scripts to compare with (default: that of scsnet-bids).
+# REVISION: written into the labels (default: the commit that is checked out).
 
 set -euo pipefail
 root=$(realpath "${1:?give a scratch folder}")/image
@@ -16,6 +17,7 @@ mkdir -p "$root"
 export OMP_NUM_THREADS=1
 B=(buildah --root "$root/storage" --runroot "$root/run" --storage-driver overlay)
 base=debian:bookworm-slim
+most_mb=1600
 
 say() { printf '%s  %5s s  %s\n' "$(date -u +%H:%M:%S)" "$SECONDS" "$*"; }
 fail() { say "FAILED: $*"; exit 1; }
@@ -57,24 +59,45 @@ build_image() {
     if [ -n "${PIP_FIND_LINKS:-}" ]; then words+=(--build-arg "PIP_FIND_LINKS=$PIP_FIND_LINKS"); fi
     "${B[@]}" bud --layers --isolation chroot --network host --pull-never "${lent[@]}" "${words[@]}" \
         --build-arg VERSION="$("$here/scsnet-bids" --version | cut -d ' ' -f 2)" \
-        --build-arg REVISION="$(git -C "$source" rev-parse --short HEAD 2>/dev/null || echo unknown)" \
+        --build-arg REVISION="${REVISION:-$(git -C "$source" rev-parse --short HEAD 2>/dev/null || echo unknown)}" \
         --build-arg CREATED="$(date -u +%FT%TZ)" \
         -t scsnet-bids:test -f "$source/Dockerfile" "$source" >"$root/build.log" 2>&1 ||
         { tail -n 30 "$root/build.log"; fail "the build; see $root/build.log"; }
 }
 
-# The app in its image: no network, no capability, nothing writable but what is given, any user.
+# A command in the image: no network, no capability, nothing writable but what is given, not even
+# /tmp, and a user that the image does not know. First the options of podman, then --, then the command.
 in_image() {
-    local data=$1 out=$2
-    shift 2
+    local options=()
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    shift
     # This machine's control groups may be a mixture that podman refuses; it gets none.
     unshare --mount --propagation private bash -c '
         umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup; exec "$@"' -- \
         podman --root "$root/storage" --runroot "$root/run" --storage-driver overlay run --rm \
         --cgroups disabled --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --network none \
-        --read-only --cap-drop ALL --security-opt no-new-privileges --user 54321:54321 \
-        -v "$data:/data:ro" -v "$out/out:/out" -v "$out/work:/work" \
-        localhost/scsnet-bids:test /data /out "$@" -w /work
+        --read-only --read-only-tmpfs=false --cap-drop ALL --security-opt no-new-privileges \
+        --user 54321:54321 "${options[@]}" localhost/scsnet-bids:test "$@"
+}
+
+# The app in its image: input read-only, output and work folder given.
+app_in_image() {
+    in_image -v "$root/try/data:/data:ro" -v "$root/try/in-image/out:/out" \
+        -v "$root/try/in-image/work:/work" -- /data /out "$@" -w /work
+}
+
+# What a process in the image is, so that the runs below prove what they say.
+# shellcheck disable=SC2016 # for the shell in the image
+check_confinement() {
+    in_image --entrypoint /bin/sh -- -euc '
+        test "$(id -u)" = 54321
+        grep -q "^CapEff:[[:space:]]*0*$" /proc/self/status
+        grep -q "^CapBnd:[[:space:]]*0*$" /proc/self/status
+        grep -q "^NoNewPrivs:[[:space:]]*1$" /proc/self/status
+        test "$(ls /sys/class/net)" = lo
+        for folder in / /tmp /var/tmp /run "$HOME"; do
+            if touch "$folder/written" 2>/dev/null; then echo "writable: $folder"; exit 1; fi
+        done' || fail "a process in the image has more than it should"
 }
 
 # Tables of an output folder with their checksums.
@@ -84,19 +107,29 @@ tables() { (cd "$1" && find . -name '*.tsv' -not -path './logs/*' -exec sha256su
 look_into() {
     local image=$1
     (cd "$image" && {
-        find . -xdev -type f \( -name 'gcc*' -o -name 'g++*' -o -name cc -o -name 'clang*' \
-            -o -name '*-linux-gnu-*gcc*' -o -name ld -o -name as -o -name make -o -name nvcc \
-            -o -name rustc -o -name pip -o -name 'pip3*' \) -path '*bin/*' | sed 's/^/compiler or installer: /'
-        find . -xdev ! -type l ! -type c -perm -0002 ! -path ./tmp ! -path ./var/tmp \
-            ! -path './run*' ! -path './dev*' ! -path './proc*' ! -path './var/lock*' |
+        find . -xdev ! -type d \( -name 'gcc*' -o -name 'g++*' -o -name cc -o -name 'c++*' -o -name cpp -o -name 'cpp-[0-9]*' \
+            -o -name 'clang*' -o -name '*-linux-gnu-*gcc*' -o -name ld -o -name as -o -name make \
+            -o -name nvcc -o -name ptxas -o -name rustc -o -name pip -o -name 'pip3*' -o -name uv \) \
+            -path '*bin/*' | sed 's/^/compiler or installer: /'
+        # Meant: the three folders for everybody's short-lived files, where none removes another's.
+        find . -xdev ! -type l ! -type c -perm -0002 \
+            ! \( -type d -perm -1000 \( -path ./tmp -o -path ./var/tmp -o -path ./run/lock \) \) |
             sed 's/^/world-writable: /'
         find . -xdev -type f -perm /6000 | sed 's/^/runs as another user: /'
-        find . -xdev \( -name .git -o -name .netrc -o -name .pypirc -o -name 'id_rsa*' -o -name .aws \
-            -o -name pip.conf -o -name '.env' \) ! -empty | sed 's/^/secret or setting: /'
+        find . -xdev \( -name .git -o -name .netrc -o -name .pypirc -o -name 'id_rsa*' -o -name .ssh \
+            -o -name .aws -o -name .docker -o -name pip.conf -o -name '.env' \) ! -empty |
+            sed 's/^/secret or setting: /'
         grep -rlE --binary-files=without-match -e '-----BEGIN [A-Z ]*PRIVATE KEY' opt etc root home 2>/dev/null |
             sed 's/^/private key: /'
-        find tmp var/cache/apt/archives -type f ! -name lock | sed 's/^/left over: /'
+        find tmp var/tmp var/cache/apt/archives root home -type f ! -name lock \
+            ! -path root/.bashrc ! -path root/.profile | sed 's/^/left over: /'
     }) || true
+}
+
+# Words of the image's configuration and history that would give a password or an index away.
+look_at_words() {
+    "${B[@]}" inspect --type image scsnet-bids:test |
+        grep -iE 'password|secret|token|[a-z]+://[^ ]*@|index.url' | sed 's/^ */secret or setting: /' || true
 }
 
 say "$(date -u +%Y-%m-%d), $(buildah --version), $(podman --version)"
@@ -108,20 +141,24 @@ say "image built; its self-test has passed: $(grep -o 'Self-test passed.*' "$roo
 container=$("${B[@]}" from --pull-never scsnet-bids:test)
 trap '"${B[@]}" umount "$container" >/dev/null 2>&1; "${B[@]}" rm "$container" >/dev/null 2>&1' EXIT
 mounted=$("${B[@]}" mount "$container")
-say "unpacked: $(du -sxm "$mounted" | cut -f 1) MB, of it /opt/scsnet $(du -sxm "$mounted/opt/scsnet" | cut -f 1) MB"
+size_mb() { du -sx --block-size=1000000 "$1" | cut -f 1; }
+say "unpacked: $(size_mb "$mounted") MB, of it /opt/scsnet $(size_mb "$mounted/opt/scsnet") MB"
+[ "$(size_mb "$mounted")" -lt "$most_mb" ] || fail "the image must stay under $most_mb MB"
 "${B[@]}" inspect --format '{{.OCIv1.Config}}{{"\n"}}' "$container"
-found=$(look_into "$mounted")
+found=$(look_into "$mounted"; look_at_words)
 if [ -n "$found" ]; then echo "$found"; fail "something is in the image that should not be"; fi
-say "no compiler, no installer, no secret, nothing world-writable, no setuid program"
+say "no compiler, no installer, no secret, nothing world-writable but /tmp and its like, no setuid program"
+check_confinement
+say "a process in it: user 54321, no capability, no network, nothing writable"
 
 rm -rf "$root/try"
 mkdir -p "$root/try/in-image/"{out,work} "$root/try/by-pip"
 "$here/scsnet-bids-phantom" "$root/try/data" --tiny --participants 2
 chmod -R a+rX "$root/try"
 chown -R 54321:54321 "$root/try/in-image"
-in_image "$root/try/data" "$root/try/in-image" participant --nprocs 1
+app_in_image participant --nprocs 1
 say "participant level, offline, read-only, user 54321 without capabilities"
-in_image "$root/try/data" "$root/try/in-image" group
+app_in_image group
 say "group level"
 "$here/scsnet-bids" "$root/try/data" "$root/try/by-pip/out" participant group --nprocs 1 \
     -w "$root/try/by-pip/work"
