@@ -109,6 +109,12 @@ def test_a_device_that_is_not_there_is_refused(device: str):
         load_network(device)
 
 
+def test_without_a_gpu_the_processor_is_taken():
+    if torch.cuda.is_available():
+        pytest.skip("GPU PRESENT: what happens without one cannot be seen here")
+    assert next(load_network("auto").parameters()).device.type == "cpu"
+
+
 def test_saved_weights_load_again_and_give_the_same_answer(tmp_path: Path):
     torch.manual_seed(0)
     network = ScsNet().eval()
