@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +35,8 @@ LOST_WORKER = (
     "A worker process was killed, most often because the machine ran out of memory. "
     "Give the job more memory or fewer processes (--nprocs), then run the same command again."
 )
+FORK_SERVER_GONE = 255
+"""Exit code that multiprocessing gives to workers whose fork server has died; they may live."""
 STOPPED = "not finished, because another run failed first (--stop-on-first-crash)"
 PARENT_GB = 0.5
 """What this process itself needs beside its workers; measured 0.4."""
@@ -105,7 +109,10 @@ class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
         """Close the pool, which may wait for ever for the rest of a lost worker's answer."""
         if self._lost_worker is not None or self._dead_workers():
             for worker in self._workers():
-                worker.kill()
+                # Once the fork server is gone its workers seem dead, and kill() leaves them alone.
+                if worker.exitcode in (None, FORK_SERVER_GONE):
+                    with suppress(ProcessLookupError):
+                        os.kill(worker.pid, signal.SIGKILL)
             with suppress(AttributeError, OSError):
                 self.pool._result_queue._writer.close()
         super()._postrun_check()
