@@ -18,6 +18,7 @@ from scsnet_bids.confounds import shifts_from_table
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.figures.sheets import FA_RANGE, draw_regions
 from scsnet_bids.images import read_image
+from scsnet_bids.regions import Tissue
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = re.compile(r"(?<=\n\n)\| region \| side \|(?:.*\n)+?(?=\n)")
@@ -54,9 +55,7 @@ def describe_regions(path: Path) -> str:
     """Write FA and MD of the whole cord by region as Markdown."""
     table = read_table(path)
     table = table[(table["scope"] == "cord") & (table["side"] != "both")]
-    table = table[
-        table["region"].isin(["lateral_column", "dorsal_column", "ventral_column", "gray_matter"])
-    ]
+    table = table[table["region"].isin([str(tissue) for tissue in Tissue])]
     lines = [
         "| region | side | FA, unmixed | FA, plain mean | MD, unmixed (mm2/s) | voxels |",
         "|---|---|---|---|---|---|",

@@ -18,12 +18,11 @@ from torch import Tensor
 
 from scsnet_bids.figures.sheets import draw_regions
 from scsnet_bids.network.model import PIXEL_MM
-from scsnet_bids.network.weights import SHIPPED, load_network
+from scsnet_bids.network.weights import load_network
 from scsnet_bids.slices import slices_to_volume
-from scsnet_bids.training.augment import draw_batch
 from scsnet_bids.training.settings import DataSettings
 from scsnet_bids.training.sources import read_training_data
-from scsnet_bids.training.validation import BATCH_SLICES, N_BATCHES, SEED
+from scsnet_bids.training.validation import draw_held_out, predict
 
 IMAGES = Path(__file__).parent / "images"
 N_SAMPLES, N_FAILURES = 24, 12
@@ -35,12 +34,8 @@ def main(atlas: str, shapes: str, held_out: tuple[str, ...]) -> None:
     settings = DataSettings(atlas=atlas, shapes=shapes, held_out=held_out)
     _, apart, _ = read_training_data(settings, seed=0)
     assert apart.atlas is not None
-    generator = torch.Generator().manual_seed(SEED)
-    batches = [draw_batch(apart.atlas, BATCH_SLICES, generator) for _ in range(N_BATCHES)]
-    images, truth = (torch.cat(part) for part in zip(*batches, strict=True))
-    with torch.inference_mode():
-        network = load_network("cpu", SHIPPED)
-        drawn = torch.cat([network(part).softmax(dim=1) for part in images.split(BATCH_SLICES)])
+    images, truth = draw_held_out(apart.atlas)
+    drawn = predict(load_network("cpu"), images)
     first = torch.arange(N_SAMPLES)
     worst = failures(1 - drawn[:, 0], 1 - truth[:, 0])
     sheets = {

@@ -40,6 +40,7 @@ PHANTOM_ROWS = {
     "slices whose stated 90 % holds the truth, unmixed FA": "FA in 90 %",
     "the same, plain mean FA on the same map": "FA mean in 90 %",
 }
+SIDES = (Side.LEFT, Side.RIGHT)
 HEADER = """# Evaluation
 
 Written by `make evaluate`; see `scsnet-bids-evaluate --help`. Weights {version}, SHA-256 {sha256}.
@@ -135,7 +136,7 @@ def _summarise_phantoms(condition: str, scores: pd.DataFrame) -> str:
             continue
         unit, decimals = (" %", 1) if "%" in name else ("", 2)
         sided = {
-            tissue: [f"{of_score[str(tissue), str(side)]:.{decimals}f}" for side in _SIDES]
+            tissue: [f"{of_score[str(tissue), str(side)]:.{decimals}f}" for side in SIDES]
             for tissue in Tissue
         }
         rows[title] = {t.replace("_", " "): " / ".join(pair) + unit for t, pair in sided.items()}
@@ -148,8 +149,6 @@ def _summarise_phantoms(condition: str, scores: pd.DataFrame) -> str:
         f"diffusion-weighted and {cord['b0 error mm']} mm in b=0 volumes."
     )
 
-
-_SIDES = (Side.LEFT, Side.RIGHT)
 
 if __name__ == "__main__":
     main()

@@ -23,19 +23,7 @@ from scsnet_bids.errors import (
     listed,
 )
 from scsnet_bids.files import read_json
-from scsnet_bids.runs import DwiRun
-
-ENTITIES = {
-    "sub": "subject",
-    "ses": "session",
-    "acq": "acquisition",
-    "rec": "reconstruction",
-    "dir": "direction",
-    "run": "run",
-    "part": "part",
-    "chunk": "chunk",
-}
-"""Entities of a raw diffusion series in the order of the standard, with their long names."""
+from scsnet_bids.runs import ENTITIES, DwiRun, read_entities
 
 LABEL = re.compile(r"[0-9a-zA-Z+]+")
 """What the standard allows as the value of an entity."""
@@ -177,7 +165,7 @@ def _choose_folders(parents: Sequence[Path], key: str, labels: Sequence[str]) ->
     if wanted - known:
         raise EmptySelectionError(
             f"Every chosen {ENTITIES[key]} must exist: {listed(sorted(wanted - known))} does not; "
-            f"there are {', '.join(sorted(known)) or 'none'}. Correct the labels."
+            f"there are {listed(sorted(known)) or 'none'}. Correct the labels."
         )
     return [path for path in folders if path.name in wanted or not wanted]
 
@@ -232,7 +220,7 @@ def _without_misnamed(images: Sequence[Path]) -> list[Path]:
 
 def _is_series_name(path: Path) -> bool:
     """Tell whether a path is named by entities of raw series, and lies in the folder of them."""
-    entities = _entities(path)
+    entities = read_entities(path)
     folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
     return (
         {"sub"} <= entities.keys() <= ENTITIES.keys()
@@ -248,7 +236,7 @@ def _find_inheritable(layout: Any) -> dict[Path, list[Path]]:
     for name in layout.get(suffix="dwi", extension=extensions, return_type="filename"):
         by_folder[Path(name).parent].append(Path(name))
     return {
-        folder: sorted(paths, key=lambda path: len(_entities(path)))
+        folder: sorted(paths, key=lambda path: len(read_entities(path)))
         for folder, paths in by_folder.items()
     }
 
@@ -269,12 +257,12 @@ def _report_absent(folders: Sequence[Path], images: Sequence[Path]) -> None:
 def _describe_run(image: Path, inheritable: Mapping[Path, Sequence[Path]]) -> DwiRun:
     """Collect what belongs to an image by the inheritance principle."""
     stem = image.name.split(".")[0]
-    entities = _entities(image)
+    entities = read_entities(image)
     applying = [
         path
         for folder in reversed(image.parents)
         for path in inheritable.get(folder, ())
-        if _entities(path).items() <= entities.items()
+        if read_entities(path).items() <= entities.items()
     ]
     of_kind = {
         kind: [path for path in applying if path.suffix == kind]
@@ -299,9 +287,3 @@ def _distinct(runs: list[DwiRun]) -> list[DwiRun]:
                 "differ in nothing but extension or order. Remove or rename one."
             )
     return runs
-
-
-def _entities(path: Path) -> dict[str, str]:
-    """Read the entities of a file name as they are written."""
-    pairs = (part.partition("-") for part in path.name.split("_")[:-1])
-    return {key: value for key, _, value in pairs}

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from scsnet_bids import __version__
@@ -22,6 +22,7 @@ from scsnet_bids.errors import (
     NoDwiError,
     ScsnetError,
     UsageError,
+    listed,
 )
 from scsnet_bids.files import write_text
 from scsnet_bids.options import Options, parse_options
@@ -129,22 +130,19 @@ def _report(
     errors: Mapping[DwiRun, ScsnetError | None], options: Options
 ) -> dict[str, ScsnetError]:
     """Write the pages of the participants and the text to cite; return what went wrong."""
-    from scsnet_bids.network.weights import read_record, weights_path
     from scsnet_bids.report.page import report_participants
 
     named = {run.prefix: error for run, error in errors.items()}
-    weights = read_record(weights_path(options.settings.segmentation.weights))
+    weights = _read_weights_record(options)
     return report_participants(options.output_dir, named, options.settings, weights)
 
 
 def _write_boilerplate(runs: Sequence[DwiRun], options: Options) -> None:
     """Write the text to cite of what would be run, and say where it lies."""
     from scsnet_bids.methods import describe_methods, write_citation
-    from scsnet_bids.network.weights import read_record, weights_path
     from scsnet_bids.report.protocols import read_protocol
 
-    settings = options.settings
-    weights = read_record(weights_path(settings.segmentation.weights))
+    settings, weights = options.settings, _read_weights_record(options)
     protocols = {run.prefix: read_protocol(run, settings) for run in runs}
     write_citation(options.output_dir / "logs", describe_methods(settings, weights, protocols))
     print(f"Done: text to cite: {options.output_dir / 'logs' / 'CITATION.md'}; nothing was run.")
@@ -152,19 +150,26 @@ def _write_boilerplate(runs: Sequence[DwiRun], options: Options) -> None:
 
 def _rewrite_reports(options: Options) -> int:
     """Write the pages again from the output folder, and say where they lie."""
-    from scsnet_bids.network.weights import read_record, weights_path
+    from scsnet_bids.dataset import refuse_other_dataset
     from scsnet_bids.report.page import rewrite_pages
 
+    refuse_other_dataset(options.output_dir)
     if options.settings.regional.exclude_slices:
         raise UsageError(
             "--exclude-slices changes values, and --reports-only computes none. Leave one of them "
             "out; with the same work folder the participant level goes on from what is done."
         )
-    weights = read_record(weights_path(options.settings.segmentation.weights))
-    labels = options.participant_label
+    labels, weights = options.participant_label, _read_weights_record(options)
     pages = rewrite_pages(options.output_dir, labels, options.settings, weights)
     print(f"Done: {len(pages)} pages written: {options.output_dir / 'sub-*.html'}")
     return 0
+
+
+def _read_weights_record(options: Options) -> dict[str, Any]:
+    """Read what is known of the network's weights, for the text to cite."""
+    from scsnet_bids.network.weights import read_record, weights_path
+
+    return read_record(weights_path(options.settings.segmentation.weights))
 
 
 def _choose_runs(options: Options) -> list[DwiRun]:
@@ -181,18 +186,18 @@ def _choose_runs(options: Options) -> list[DwiRun]:
     if not kept:
         raise EmptySelectionError(
             "Some participant must remain: all that were chosen are excluded "
-            f"({', '.join(sorted(excluded))}). Change --exclude-participant-label."
+            f"({listed(sorted(excluded))}). Change --exclude-participant-label."
         )
     return take_series(kept, options.settings.derivatives.folders)
 
 
 def _process(good: Sequence[DwiRun], options: Options, clean: bool) -> dict[str, ScsnetError]:
     """Process the good runs that no other job is processing; clean up if all goes well."""
-    from scsnet_bids.bids import ENTITIES
-    from scsnet_bids.files import remove_leftovers
+    from scsnet_bids.files import remove_half_written, remove_leftovers
     from scsnet_bids.locks import claimed
+    from scsnet_bids.runs import ENTITIES
     from scsnet_bids.workflows.base import run_folder
-    from scsnet_bids.workspace import remove_half_written, remove_results
+    from scsnet_bids.workspace import remove_results
 
     names = [run.prefix for run in good]
     with ExitStack() as claims:
@@ -204,11 +209,11 @@ def _process(good: Sequence[DwiRun], options: Options, clean: bool) -> dict[str,
                     f"with the folder {folder}. Wait for it to end."
                 )
         free = [run for run in good if run.prefix not in busy]
+        for folder in (options.output_dir, options.output_dir / "logs"):
+            remove_leftovers(folder)
         for run in free:
-            remove_leftovers(options.output_dir / run.output_folder)
-        for run in free:
-            folder = options.output_dir / f"sub-{run.participant}"
-            remove_half_written(folder, run.prefix, ENTITIES)
+            participant = options.output_dir / f"sub-{run.participant}"
+            remove_half_written(participant, run.prefix, ENTITIES)
         failures = busy | (_run_graph(free, options) if free else {})
         if clean and not failures:
             remove_results(options.work_dir, [run_folder(options.work_dir, run) for run in free])
@@ -243,14 +248,14 @@ def _choose_limits(options: Options, n_runs: int, most_gb: float) -> Limits:
     from scsnet_bids.resources import available_cpus, available_memory_gb
     from scsnet_bids.workflows.execution import PARENT_GB, Limits
 
-    memory_gb = options.mem_gb or options.plugin.arguments.get("memory_gb") or available_memory_gb()
-    # A worker keeps most of the memory that it has ever used.
-    n_workers = min(n_runs, max(1.0, (memory_gb - PARENT_GB) // most_gb))
     told = options.plugin.arguments
+    memory_gb = options.mem_gb or told.get("memory_gb") or available_memory_gb()
+    # A worker keeps most of the memory that it has ever used.
+    n_workers = int(min(n_runs, max(1.0, (memory_gb - PARENT_GB) / most_gb)))
     return Limits(
         n_processors=options.nprocs
         or told.get("n_procs")
-        or max(1, int(min(available_cpus(), n_workers * options.omp_nthreads))),
+        or min(available_cpus(), n_workers * options.omp_nthreads),
         threads=options.omp_nthreads,
         memory_gb=memory_gb,
         stop_on_first_crash=options.stop_on_first_crash,

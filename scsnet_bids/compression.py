@@ -163,14 +163,14 @@ def _values(found: Compression, regions: pd.DataFrame, metric: str) -> dict[str,
     above = _mean(rows[is_level & rows["level"].isin(REFERENCE)])
     comparable = found.level not in REFERENCE and above[0] > 0
     ratio = here[0] / above[0] if comparable else np.nan
-    error = abs(ratio) * np.hypot(here[1] / here[0], above[1] / above[0]) if comparable else np.nan
+    error = np.hypot(here[1], ratio * above[1]) / above[0] if comparable else np.nan
     name = metric.lower()
     names = (f"compressed_{name}", f"c2c3_{name}", f"compressed_{name}_ratio")
     pairs = zip(names, (here, above, (ratio, error)), strict=True)
     return {
         key: value
-        for name, (mean, deviation) in pairs
-        for key, value in ((name, mean), (f"{name}_uncertainty", deviation))
+        for name, (mean, error) in pairs
+        for key, value in ((name, mean), (f"{name}_uncertainty", error))
     }
 
 
@@ -180,5 +180,5 @@ def _mean(rows: pd.DataFrame) -> tuple[float, float]:
     if known.empty:
         return float("nan"), float("nan")
     weight = known["volume_mm3"].to_numpy(float) / known["volume_mm3"].sum()
-    deviation = np.sqrt(((weight * known["unmixed_uncertainty"].to_numpy(float)) ** 2).sum())
-    return float(weight @ known["unmixed"].to_numpy(float)), float(deviation)
+    error = np.linalg.norm(weight * known["unmixed_uncertainty"].to_numpy(float))
+    return float(weight @ known["unmixed"].to_numpy(float)), float(error)

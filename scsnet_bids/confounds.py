@@ -107,7 +107,8 @@ def tabulate_shifts(shift_mm: FloatArray, trusted: BoolArray | None = None) -> p
 
     Parameters
     ----------
-    shift_mm : (k, 2) or (n, k, 2) float array, (left, posterior) displacement in mm
+    shift_mm : (k, 2) or (n, k, 2) float array, (left, posterior) displacement in mm; or position,
+        as that of the cord's centre
     trusted : (k,) or (n, k) bool array, whether the slice itself determined its displacement
 
     Returns

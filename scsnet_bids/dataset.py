@@ -69,7 +69,31 @@ def check_output_folder(folder: Path, bids_dir: Path) -> None:
             f"The output and work folders must be writable: {folder} is not ({error}). Correct "
             "its permissions, or choose another."
         ) from error
-    _refuse_other_dataset(folder)
+    refuse_other_dataset(folder)
+
+
+def refuse_other_dataset(folder: Path) -> None:
+    """Make sure that a folder holds no dataset that somebody else has written.
+
+    Parameters
+    ----------
+    folder : need not exist
+
+    Raises
+    ------
+    OutputError
+        If it does.
+    """
+    path = folder / "dataset_description.json"
+    if not path.exists():
+        return
+    authors = _read_json(path).get("GeneratedBy")
+    first = authors[0] if isinstance(authors, list) and authors else None
+    if not isinstance(first, dict) or first.get("Name") != APP_NAME:
+        raise OutputError(
+            f"The output folder must be empty or hold earlier output of {APP_NAME}: {path} "
+            "belongs to another dataset. Choose another folder."
+        )
 
 
 def write_dataset_files(
@@ -144,20 +168,6 @@ def _lies_in_input(folder: Path, bids_dir: Path) -> bool:
         return False
     below = folder.relative_to(bids_dir).parts
     return len(below) < 2 or below[0] != "derivatives"
-
-
-def _refuse_other_dataset(folder: Path) -> None:
-    """Raise if the folder holds a dataset that this app has not written."""
-    path = folder / "dataset_description.json"
-    if not path.exists():
-        return
-    authors = _read_json(path).get("GeneratedBy")
-    first = authors[0] if isinstance(authors, list) and authors else None
-    if not isinstance(first, dict) or first.get("Name") != APP_NAME:
-        raise OutputError(
-            f"The output folder must be empty or hold earlier output of {APP_NAME}: {path} "
-            "belongs to another dataset. Choose another folder."
-        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -196,6 +196,15 @@ def as_words(table: pd.DataFrame) -> pd.DataFrame:
     return table.apply(_as_words)
 
 
+def join_flags(raised: Mapping[str, object]) -> str | None:
+    """Write the flags that are raised into one cell; None, in files ``n/a``, if none is.
+
+    >>> join_flags({"few_voxels": False, "cut_off": True, "implausible": True})
+    'cut_off;implausible'
+    """
+    return ";".join(name for name, doubtful in raised.items() if doubtful) or None
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Read a TSV table; ``n/a`` becomes nan."""
     return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from scsnet_bids.errors import InputDataError, ScsnetError
-from scsnet_bids.files import read_json
 from scsnet_bids.gradient_files import read_bvals
 from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import Grid, read_grid
-from scsnet_bids.runs import DwiRun, phase_encoding, read_entities, read_metadata
+from scsnet_bids.runs import DwiRun, merge_sidecars, phase_encoding, read_entities, read_metadata
 from scsnet_bids.settings import DistortionSettings, Settings
 
 OPPOSITE = {"AP": "PA", "PA": "AP", "LR": "RL", "RL": "LR"}
 LABEL_AXIS = {"AP": 1, "PA": 1, "LR": 0, "RL": 0}
 READOUT_S = (1e-4, 10.0)
+"""Readout times beyond this are taken as not said: only their ratio matters here."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +164,12 @@ def _read_pair(path: Path, run: DwiRun, settings: Settings) -> ReversedPair:
     reverse = _reverse(settings.distortion.phase_encoding) or "sidecar"
     said = _completed(_read_inherited(path), reverse, settings.distortion)
     signed = phase_encoding(metadata, grid).sign * phase_encoding(said, other).sign != 0
-    if signed or settings.distortion.method != "fsl":
-        _refuse_same_direction(path, run, (metadata, grid), (said, other))
-    else:
+    if settings.distortion.method == "fsl" and not signed:
         raise InputDataError(
             f"FSL topup needs PhaseEncodingDirection in the sidecars of {run.image.name} and "
             f"{path.name}. Give that of the series with --phase-encoding."
         )
+    _refuse_same_direction(path, run, (metadata, grid), (said, other))
     volumes = _find_b0(path, n_volumes, settings.gradients.b0_max)
     ratio = _readout_ratio(path, (metadata, grid), (said, other))
     return ReversedPair(path, volumes, said, ratio)
@@ -285,13 +284,7 @@ def _reverse(direction: Any) -> str | None:
 
 def _read_inherited(path: Path) -> dict[str, Any]:
     """Merge the sidecars that apply to an image; the more specific file wins."""
-    metadata: dict[str, Any] = {}
-    for sidecar in _list_inherited(path, ".json"):
-        try:
-            metadata |= read_json(sidecar)
-        except (OSError, ValueError) as error:
-            raise InputDataError(f"{sidecar} is not a JSON object ({error}).") from error
-    return {key: value for key, value in metadata.items() if value is not None}
+    return merge_sidecars(_list_inherited(path, ".json"))
 
 
 def _list_inherited(path: Path, extension: str) -> list[Path]:

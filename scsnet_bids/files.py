@@ -13,9 +13,10 @@ import json
 import math
 import re
 import shlex
+import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ LARGEST_TEXT_BYTES = 16 * 2**20
 POINTERS = (b"/annex/objects/", b"version https://git-lfs")
 """How a file begins that only names its content, kept elsewhere by git-annex or git LFS."""
 
-LEFTOVER = re.compile(r"\.[0-9a-f]{12}_.+")
+TEMPORARY = r"\.[0-9a-f]{12}_"
+"""How a name begins until its file or folder is complete."""
 LEFTOVER_S = 600
 """No file takes longer to write, s."""
 
@@ -117,7 +119,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed jobs left of files that they were writing.
+    """Remove what killed jobs left of files that all jobs write, such as those of the dataset.
 
     Parameters
     ----------
@@ -125,8 +127,31 @@ def remove_leftovers(folder: Path) -> None:
     """
     for path in folder.glob(".*_*"):
         with suppress(OSError):
-            if LEFTOVER.fullmatch(path.name) and time.time() - path.stat().st_mtime > LEFTOVER_S:
+            if re.match(TEMPORARY, path.name) and time.time() - path.stat().st_mtime > LEFTOVER_S:
                 path.unlink()
+
+
+def remove_half_written(folder: Path, prefix: str, entities: Collection[str]) -> None:
+    """Remove what a killed job was writing for a run that no other job is processing.
+
+    Parameters
+    ----------
+    folder : output folder of the participant; may be absent
+    prefix : how the names of the run begin, such as ``sub-01``
+    entities : keys that continue the prefix of another run, such as ``run``
+    """
+    name = re.compile(rf"{TEMPORARY}{re.escape(prefix)}_(?!(?:{'|'.join(entities)})-)")
+    for path in [path for path in folder.rglob(f".*_{prefix}_*") if name.match(path.name)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Name a file or folder until it is complete, as nobody else does, beside its place."""
+    # Not the process number: in containers on two nodes it is often the same.
+    return path.with_name(f".{uuid4().hex[:12]}_{path.name}")
 
 
 @contextmanager
@@ -146,8 +171,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     OutputError
         If the folder or the file cannot be written.
     """
-    # Not the process number: in containers on two nodes it is often the same.
-    partial = path.with_name(f".{uuid4().hex[:12]}_{path.name}")
+    partial = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial

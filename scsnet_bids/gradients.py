@@ -35,6 +35,7 @@ B_JITTER = 50.0
 SHORTEST_VECTOR = 1e-3
 """Converters write 4e-9 where they mean 0."""
 LENGTH_TOLERANCE = 0.1
+"""b-vectors differ by more only if their length means something; relative to the median."""
 LARGEST_B = 1e5
 """No scanner reaches this, s/mm2."""
 

@@ -78,14 +78,6 @@ class Grid:
         """(4, 4) affine of the file: its voxel indices to scanner RAS+ mm."""
         return np.asarray(self.affine @ inv_ornt_aff(self.storage, self.shape))
 
-    @property
-    def storage_to_inner_axes(self) -> FloatArray:
-        """(3, 3) signed permutation taking a vector on the file's axes to the inner axes."""
-        matrix: FloatArray = np.zeros((3, 3))
-        for inner_axis, (file_axis, sign) in enumerate(self.storage):
-            matrix[inner_axis, int(file_axis)] = sign
-        return matrix
-
     def describe(self) -> str:
         """Write shape and voxel size for a sentence."""
         spacing = " x ".join(f"{size:.3g}" for size in self.spacing_mm)

@@ -34,9 +34,11 @@ KEYS = {
 }
 """Columns of a table of levels by entity of the series."""
 
-NAMED = re.compile(r"(vert|disc|level|labeled)", re.IGNORECASE)
+OWNERS = re.compile(r"(sub|ses)-[a-zA-Z0-9+]+")
+"""What of a name says whose an image is, not what it shows: ``ses-discectomy`` means no discs."""
+NAMED = re.compile(r"vert|disc|level|labeled", re.IGNORECASE)
 DISCS = re.compile(r"disc", re.IGNORECASE)
-SOURCES = (r"_dwi", r"_T2w", r"_T1w", r"")
+SOURCES = ("_dwi", "_T2w", "_T1w", "")
 """Whose labels are taken first."""
 FIELD_MM = 60.0
 """Label images of the spine reach this far beyond the field of an axial series."""
@@ -109,6 +111,8 @@ def describe_levels(run: DwiRun, source: str) -> str:
         return "-"
     if path.suffix == ".tsv":
         names = list(_table_levels(path, run.prefix).values())
+        if not names:
+            return "-"
         return f"{names[-1]}-{names[0]}, table" if len(set(names)) > 1 else f"{names[0]}, table"
     labels = _read_labels(path)
     kind = "discs" if labels.are_discs else "labels"
@@ -180,13 +184,18 @@ def _find_image(run: DwiRun, folder: Path) -> Path | None:
     """Find the label image of a run's participant and session, that of the series first."""
     place = folder / run.output_folder.parent
     paths = [*place.glob("dwi/*.nii*"), *place.glob("anat/*.nii*")]
-    fitting = [path for path in paths if NAMED.search(path.name) and _belongs(path, run)]
+    fitting = [path for path in paths if _shows(path, NAMED) and _belongs(path, run)]
 
     def rank(path: Path) -> tuple[int, bool, str]:
         source = next(n for n, word in enumerate(SOURCES) if word in path.name)
-        return source, DISCS.search(path.name) is not None, path.name
+        return source, _shows(path, DISCS), path.name
 
     return min(fitting, key=rank, default=None)
+
+
+def _shows(path: Path, words: re.Pattern[str]) -> bool:
+    """Tell whether a label image is of a kind, by its name."""
+    return words.search(OWNERS.sub("", path.name)) is not None
 
 
 def _belongs(path: Path, run: DwiRun) -> bool:
@@ -213,7 +222,7 @@ def _read_labels(path: Path) -> Labels:
         )
     number = data[tuple(place.T)].astype(int)
     place_mm = place @ image.grid.affine[:3, :3].T + image.grid.affine[:3, 3]
-    return Labels(number, place_mm, DISCS.search(path.name) is not None)
+    return Labels(number, place_mm, _shows(path, DISCS))
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -4,8 +4,8 @@ Two customs of naming are known. Names of the standard, such as ``sub-01_label-S
 (cord), ``sub-01_label-GM_mask.nii.gz`` (gray matter) and ``sub-01_desc-manual_dseg.nii.gz`` (eight
 regions); and the name of the image with ``_seg-manual`` or ``_gmseg-manual`` added. A mask belongs
 to the image, or the run, in the same folder with the same entities, those that describe a
-derivative (``label``, ``desc``, ``seg``, ``space``) left aside. Evaluation and training both start
-here.
+derivative (``label``, ``desc``, ``seg``, ``space``, ``res``) left aside. Evaluation and training
+both start here.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def find_masks(root: Path, participants: Sequence[str] = ()) -> list[ManualMask]
     missing = wanted - {mask.entities[0][1] for mask in found}
     if missing or not found:
         raise EmptySelectionError(
-            "A comparison needs manual masks: there is none "
+            "Manual masks are needed: there is none "
             + (f"of {', '.join(sorted(missing))} " if missing else "")
             + f"in {root}. Expected are sub-*/**/*_label-SC_mask.nii.gz, *_seg-manual.nii.gz or "
             "*_dseg.nii.gz."

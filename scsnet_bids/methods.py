@@ -47,8 +47,6 @@ TITLES = {
     "levels": "Shape of the cord and levels",
     "group": "Group analysis",
 }
-
-
 TAKEN = {
     "series": "The corrected images of",
     "cord": "The outline of the cord of",

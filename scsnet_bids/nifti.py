@@ -4,8 +4,8 @@ Where the voxels lie is what the sform says, or the qform of a file without sfor
 sets neither, or whose two do not agree which way the axes run, is refused: left and right would be
 a guess. So is a file whose header promises more than the file, or the machine, can hold.
 
-Apart from ``images``, which hands out the voxels, nobody needs to know this module, and nobody
-else uses nibabel.
+``images`` hands out the voxels; of this module others need ``find_affine_conflict`` alone. Only
+these two use nibabel.
 """
 
 from __future__ import annotations
@@ -138,21 +138,6 @@ def read_repetition_time_s(image: nib.Nifti1Image) -> float:
     return value if math.isfinite(value) and value > 0 else 0.0
 
 
-def refuse_impossible_size(image: nib.Nifti1Image, path: Path) -> None:
-    """Raise ImageError for more voxels than file or memory can hold, before any is taken."""
-    promised, size = _last_byte(image), path.stat().st_size
-    if promised > size * (DEFLATE_LIMIT if path.suffix == ".gz" else 1):
-        raise not_whole(path, f"{size} bytes on disk cannot hold the {promised} of its header")
-    # As it is stored, and once more as the numbers that are computed with.
-    needed_gb = (promised + 4 * math.prod(int(n) for n in image.shape)) / GB
-    memory_gb = _memory_gb()
-    if needed_gb > memory_gb:
-        raise ImageError(
-            f"An image must fit into memory: {path} needs {needed_gb:.1f} GB, this job has "
-            f"{memory_gb:.1f} GB. Check its header, or give the job more."
-        )
-
-
 def open_whole(path: Path) -> nib.Nifti1Image:
     """Open an image, and make sure that it holds the voxels its header promises, undamaged.
 
@@ -173,7 +158,7 @@ def open_whole(path: Path) -> nib.Nifti1Image:
         If it ends early, goes on much too long, or its checksum is wrong.
     """
     image = open_nifti(path)
-    refuse_impossible_size(image, path)
+    _refuse_impossible_size(image, path)
     if path.suffix != ".gz":
         return image
     promised = _last_byte(image)
@@ -239,6 +224,21 @@ def not_whole(path: Path, found: str) -> ImageError:
         f"An image must hold the voxels its header promises: {path} ends early or is damaged "
         f"({found}). Copy or convert it again."
     )
+
+
+def _refuse_impossible_size(image: nib.Nifti1Image, path: Path) -> None:
+    """Raise ImageError for more voxels than file or memory can hold, before any is taken."""
+    promised, size = _last_byte(image), path.stat().st_size
+    if promised > size * (DEFLATE_LIMIT if path.suffix == ".gz" else 1):
+        raise not_whole(path, f"{size} bytes on disk cannot hold the {promised} of its header")
+    # As it is stored, and once more as the numbers that are computed with.
+    needed_gb = (promised + 4 * math.prod(int(n) for n in image.shape)) / GB
+    memory_gb = _memory_gb()
+    if needed_gb > memory_gb:
+        raise ImageError(
+            f"An image must fit into memory: {path} needs {needed_gb:.1f} GB, this job has "
+            f"{memory_gb:.1f} GB. Check its header, or give the job more."
+        )
 
 
 @cache

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from scsnet_bids.errors import UnknownLevelError
+from scsnet_bids.errors import UnknownLevelError, UsageError
 from scsnet_bids.parser import LEVELS, make_parser
 from scsnet_bids.plugin_files import PluginChoice, read_plugin_file
 from scsnet_bids.resources import parse_memory
@@ -79,7 +80,7 @@ def parse_options(words: Sequence[str]) -> Options:
     Raises
     ------
     UsageError
-        If an option cannot have its value, or the settings file cannot be used.
+        If an option cannot have its value or its level, or the settings file cannot be used.
     UnknownLevelError
         If a level does not exist.
     SystemExit
@@ -88,17 +89,9 @@ def parse_options(words: Sequence[str]) -> Options:
     given = vars(make_parser().parse_args([_with_dashes(word) for word in words]))
     levels = given.pop("level")
     _refuse_unknown_levels(levels)
+    _refuse_group_level(levels, given)
     settings = take_settings(given, given.pop("config_file"), Settings())
-    for stage, name in (("segmentation", "weights"), ("regional", "levels")):
-        if place := getattr(getattr(settings, stage), name):  # steps run in folders of their own
-            absolute = str(Path(place).expanduser().resolve())
-            settings = change_settings(settings, {(stage, name): absolute})
-    marks = tuple(
-        str(Path(place).expanduser().resolve()) for place in settings.regional.exclude_slices
-    )
-    settings = change_settings(settings, {("regional", "exclude_slices"): marks})
-    others = tuple(map(_absolute, settings.derivatives.folders))
-    settings = change_settings(settings, {("derivatives", "folders"): others})
+    settings = _with_absolute_paths(settings)
     if given.pop("sloppy"):
         settings = change_settings(settings, SLOPPY)
     mem, plugin_file = given.pop("mem"), given.pop("use_plugin")
@@ -114,10 +107,29 @@ def parse_options(words: Sequence[str]) -> Options:
     )
 
 
-def _absolute(word: str) -> str:
+def _with_absolute_paths(settings: Settings) -> Settings:
+    """Name files and folders from the root, since the steps run in folders of their own."""
+    regional = settings.regional
+    return change_settings(
+        settings,
+        {
+            ("segmentation", "weights"): _absolute(settings.segmentation.weights),
+            ("regional", "levels"): _absolute(regional.levels),
+            ("regional", "exclude_slices"): tuple(map(_absolute, regional.exclude_slices)),
+            ("derivatives", "folders"): tuple(map(_absolute_dataset, settings.derivatives.folders)),
+        },
+    )
+
+
+def _absolute(place: str) -> str:
+    """Make a path absolute; none stays none."""
+    return str(Path(place).expanduser().resolve()) if place else ""
+
+
+def _absolute_dataset(word: str) -> str:
     """Make the folder of ``DIR`` or ``NAME=DIR`` absolute."""
     name = re.match(r"(?:[A-Za-z0-9]+=)?", word)[0]  # type: ignore[index]
-    return name + str(Path(word.removeprefix(name)).expanduser().resolve())
+    return name + _absolute(word.removeprefix(name))
 
 
 def _with_dashes(word: str) -> str:
@@ -136,3 +148,13 @@ def _refuse_unknown_levels(levels: Sequence[str]) -> None:
             f"The level must be one of {', '.join(LEVELS)}: found {unknown[0]!r}. The order is "
             "scsnet-bids BIDS_DIR OUTPUT_DIR LEVEL."
         )
+
+
+def _refuse_group_level(levels: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Raise for the group level beside an option that promises that nothing is computed."""
+    for name in ("dry_run", "boilerplate_only"):
+        if given[name] and "group" in levels:
+            raise UsageError(
+                "The group level always writes its tables: "
+                f"--{name.replace('_', '-')} is for the participant level alone. Leave one out."
+            )

@@ -102,7 +102,7 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         group.add_argument(
             *names,
             nargs="+",
-            action=_Labels,
+            action=Labels,
             default=[],
             metavar="LABEL",
             help=f"{text}; blanks or commas between them",
@@ -125,16 +125,17 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
 
 def _add_computing(group: argparse._ArgumentGroup) -> None:
     """Declare the options that say with what and how far to run."""
-    group.add_argument(
+    only = group.add_mutually_exclusive_group()
+    only.add_argument(
         "--dry-run", action="store_true", help="show the plan with every fault, and write nothing"
     )
-    group.add_argument(
+    only.add_argument(
         "--reports-only",
         action="store_true",
         help="write the pages of the participants and the text to cite again, from the output "
         "folder alone; nothing is computed",
     )
-    group.add_argument(
+    only.add_argument(
         "--boilerplate-only",
         action="store_true",
         help="write the text to cite, of what would be run, into OUTPUT_DIR/logs; nothing is "
@@ -158,14 +159,14 @@ def _add_computing(group: argparse._ArgumentGroup) -> None:
         "--nprocs",
         "--nthreads",
         "--n-cpus",
-        type=_positive_integer,
+        type=positive_integer,
         metavar="N",
         help="processors in all (default: those of the job, at most one per run and as far as "
         "memory suffices)",
     )
     group.add_argument(
         "--omp-nthreads",
-        type=_positive_integer,
+        type=positive_integer,
         default=1,
         metavar="N",
         help="threads of one step; another number may change the last digits (default: 1)",
@@ -243,7 +244,7 @@ def _add_others(group: argparse._ArgumentGroup) -> None:
         )
 
 
-class _Labels(argparse.Action):
+class Labels(argparse.Action):
     """Labels of one option or several, with blanks or commas between them."""
 
     def __call__(
@@ -253,6 +254,7 @@ class _Labels(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        """Add the labels to those of the options before."""
         words = [word for value in values for word in value.replace(",", " ").split()]
         setattr(namespace, self.dest, [*getattr(namespace, self.dest), *words])
 
@@ -272,8 +274,8 @@ class _Accepted(argparse.Action):
         """Do nothing."""
 
 
-def _positive_integer(word: str) -> int:
-    """Read a number of processors."""
+def positive_integer(word: str) -> int:
+    """Read a number of one or more, such as that of processors."""
     if not (word.isdecimal() and int(word) > 0):
         raise argparse.ArgumentTypeError(f"a whole number of 1 or more is needed, not {word!r}")
     return int(word)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scsnet_bids.errors import ImageError, InputDataError, ScsnetError, UsageError, listed
 from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.level_files import check_levels, find_levels
-from scsnet_bids.runs import DwiRun, leave_out, read_entities
+from scsnet_bids.runs import ENTITIES, DwiRun, leave_out, read_entities
 from scsnet_bids.settings import Settings
 
 SERIES = re.compile(r"_desc-preproc_dwi\.nii(?:\.gz)?$")
@@ -289,7 +289,7 @@ def describe_prior(runs: Collection[DwiRun], settings: Settings) -> list[str]:
 
 def _one_series(run: DwiRun, images: Sequence[Path]) -> Path | None:
     """Find the corrected series of a run."""
-    fitting = [p for p in images if SERIES.search(p.name) and _raw_entities(p, run) == run.entities]
+    fitting = [p for p in images if SERIES.search(p.name) and _raw_entities(p) == run.entities]
     if len(fitting) > 1:
         raise InputDataError(
             f"A folder of --derivatives may have one corrected series of {run.prefix}: "
@@ -301,18 +301,14 @@ def _one_series(run: DwiRun, images: Sequence[Path]) -> Path | None:
 def _first_mask(run: DwiRun, images: Sequence[Path]) -> Path | None:
     """Find the mask of the cord of a run."""
     own = dict(run.entities)
-    fitting = [p for p in images if all(own.get(key) == v for key, v in _raw_entities(p, run))]
+    fitting = [p for p in images if all(own.get(key) == v for key, v in _raw_entities(p))]
     masks = (path for kind in MASKS for path in fitting if kind.search(path.name))
     return next(masks, None)
 
 
-def _raw_entities(path: Path, run: DwiRun) -> tuple[tuple[str, str], ...]:
+def _raw_entities(path: Path) -> tuple[tuple[str, str], ...]:
     """Entities of a file name that a series as acquired may have."""
-    return tuple(
-        (key, value)
-        for key, value in read_entities(path).items()
-        if key in ("sub", "ses", "acq", "rec", "dir", "run", "part", "chunk")
-    )
+    return tuple(pair for pair in read_entities(path).items() if pair[0] in ENTITIES)
 
 
 def _with_series(run: DwiRun, series: Path | None) -> DwiRun:

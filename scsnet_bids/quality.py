@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.derivatives import join_flags
 from scsnet_bids.slice_marks import EXCLUDED
+from scsnet_bids.vertebrae import fit_centre_line
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -149,15 +151,8 @@ def direction_angle(
 def _cord_axis(cord_share: FloatArray, affine: FloatArray) -> FloatArray:
     """(k, 3) unit tangent of a parabola through the centres of the cord, scanner RAS+."""
     slices = np.arange(cord_share.shape[2])
-    area = cord_share.sum(axis=(0, 1))
-    found = area > 0
-    axes = [np.arange(n) for n in cord_share.shape[:2]]
-    sums = np.einsum("ijk,i->k", cord_share, axes[0]), np.einsum("ijk,j->k", cord_share, axes[1])
-    degree = min(2, int(found.sum()) - 1)
-    fits = [
-        np.polynomial.Polynomial.fit(slices[found], s[found] / area[found], degree) for s in sums
-    ]
-    tangent = np.stack([fit.deriv()(slices) for fit in fits] + [np.ones(len(slices))], axis=-1)
+    slopes = [fit.deriv()(slices) for fit in fit_centre_line(cord_share)]
+    tangent = np.stack([*slopes, np.ones(len(slices))], axis=-1)
     world = tangent @ affine[:3, :3].T
     return np.asarray(world / np.linalg.norm(world, axis=-1, keepdims=True))
 
@@ -229,4 +224,4 @@ def _flag(row: dict[str, Any], found: BoolArray, shape_flag: pd.Series[str]) -> 
         "odd_directions": row["direction_angle_rad"] > OFF_AXIS_RAD,
         "no_contrast": row["fa_white_matter"] <= row["fa_gray_matter"],
     }
-    return ";".join(name for name, doubtful in raised.items() if doubtful) or None
+    return join_flags(raised)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scsnet_bids.regions import N_CLASSES, REGION_GROUPS, Side
+from scsnet_bids.regions import N_CLASSES, REGION_GROUPS, SHARE_TIE, Side
 from scsnet_bids.settings import RegionalSettings
 from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
 
@@ -25,8 +25,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 FEW_VOXELS = 4
 FULL_COVERAGE = 0.95
-TIE = 1e-6
-"""Shares are stored in single precision: a share this close below a limit has reached it."""
 
 PLAUSIBLE: dict[str, tuple[float, float]] = {
     "FA": (0.05, 0.98),
@@ -209,7 +207,7 @@ def measure_regions(
     values = np.stack([maps[metric] for metric in PLAUSIBLE], axis=-1)
     values = np.where(values.any(axis=-1, keepdims=True), values, np.nan)
     cord = np.asarray(share[..., 1:].sum(axis=-1))
-    found = cord.max(axis=(0, 1)) >= settings.inside_share - TIE
+    found = cord.max(axis=(0, 1)) >= settings.inside_share - SHARE_TIE
     seen = np.any([cord > 0, *(other[..., 0] < 1 for other in alternatives)], axis=0)
     place = np.nonzero(seen & found)
     groups, *others = (s[place].astype(float) @ MEMBERSHIP for s in (share, *alternatives))
@@ -226,16 +224,16 @@ def measure_regions(
     table = pd.concat(parts, ignore_index=True)
     table["volume_mm3"] *= float(np.prod(spacing_mm))
     table["slice"] = table["slice"].astype("Int64")
-    table["flag"] = add_flag(table["flag"], table["slice"].isin(list(notes.excluded)))
+    table["flag"] = flag_excluded(table["flag"], table["slice"].isin(list(notes.excluded)))
     for text in ("level", "flag"):
         table[text] = table[text].where(table[text] != "")
     return table[list(REGION_TABLE_COLUMNS)]
 
 
-def add_flag(flags: pd.Series[str], rows: pd.Series[bool], name: str = EXCLUDED) -> pd.Series[str]:
-    """Add a flag to some rows; ``flags`` may be empty or missing where there is none."""
+def flag_excluded(flags: pd.Series[str], rows: pd.Series[bool]) -> pd.Series[str]:
+    """Flag rows of slices that a reader failed; ``flags`` may be empty or missing elsewhere."""
     known = flags.astype(object).fillna("")
-    return known.where(~rows, (known + ";" + name).str.removeprefix(";"))
+    return known.where(~rows, (known + ";" + EXCLUDED).str.removeprefix(";"))
 
 
 def _scopes(
@@ -252,8 +250,8 @@ def _scopes(
 
 def _measure(voxels: _Voxels, stated: FloatArray, settings: RegionalSettings) -> pd.DataFrame:
     """Measure one scope: 18 x 4 rows, volumes still in voxels."""
-    inside = voxels.share >= settings.inside_share - TIE  # (m, 18)
-    core = voxels.share >= settings.core_share - TIE
+    inside = voxels.share >= settings.inside_share - SHARE_TIE  # (m, 18)
+    core = voxels.share >= settings.core_share - SHARE_TIE
     present = np.isfinite(voxels.values)  # (m, 4)
     total = voxels.share.sum(axis=0)[:, None]  # (18, 1)
     shape = (voxels.share.shape[1], voxels.values.shape[1])
@@ -305,7 +303,7 @@ def _by_borders(voxels: _Voxels, mean: FloatArray, settings: RegionalSettings) -
     """(18, 4) how far the means move with the borders; nan where a mean vanishes, or unknown."""
     if not len(voxels.alternatives):
         return np.full_like(mean, np.nan)
-    inside = voxels.alternatives >= settings.inside_share - TIE  # (p, m, 18)
+    inside = voxels.alternatives >= settings.inside_share - SHARE_TIE  # (p, m, 18)
     moved = np.array([_weighted(voxels.values, rows) for rows in inside])
     return np.asarray(np.sqrt(((moved - mean) ** 2).sum(axis=0)))
 

@@ -5,7 +5,7 @@ channel 0 being everything that is not cord.
 
 >>> [region.label for region in REGIONS if region.side is Side.LEFT]
 [1, 3, 5, 7]
->>> mirror_labels(np.array([0, 1, 4, 8]))
+>>> MIRROR[np.array([0, 1, 4, 8])]
 array([0, 2, 3, 7])
 """
 
@@ -80,6 +80,12 @@ REGIONS: tuple[Region, ...] = (
     Region(8, Tissue.GRAY_MATTER, Side.RIGHT, "RGM", "#F0E442"),
 )
 N_CLASSES = len(REGIONS) + 1
+SHARE_TIE = 1e-6
+"""Shares are stored in single precision: two this close are equal, one this close below a limit has
+reached it."""
+
+LABELS: dict[tuple[Tissue, Side], int] = {(r.tissue, r.side): r.label for r in REGIONS}
+"""Label of a region, by its tissue and side."""
 
 MIRROR: npt.NDArray[np.intp] = np.array([0] + [r.mirrored.label for r in REGIONS])
 """Label (or channel) of the mirror partner, by label; the background is its own."""
@@ -121,18 +127,19 @@ REGION_GROUPS: tuple[RegionGroup, ...] = _groups()
 """Every row kind of the region table: six tissues or unions of tissues, each left, right, both."""
 
 
-def mirror_labels(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
-    """Swap left and right in an array of labels (the voxels stay where they are).
+def label_shares(share: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Give each voxel that the cord fills at least half the label of its largest region.
 
     Parameters
     ----------
-    labels : (...) int array in [0, 8]
+    share : (..., 9) float array in [0, 1], background first; half counts to single precision
 
     Returns
     -------
-    (...) int array
+    (...) uint8 array of labels, 0 elsewhere
     """
-    return np.asarray(MIRROR[labels])
+    largest = 1 + share[..., 1:].argmax(axis=-1)
+    return np.where(share[..., 0] <= 0.5 + SHARE_TIE, largest, 0).astype(np.uint8)
 
 
 def white_matter_share(share: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

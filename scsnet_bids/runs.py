@@ -29,6 +29,17 @@ from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.nifti import find_affine_conflict
 from scsnet_bids.settings import GradientSettings
 
+ENTITIES = {
+    "sub": "subject",
+    "ses": "session",
+    "acq": "acquisition",
+    "rec": "reconstruction",
+    "dir": "direction",
+    "run": "run",
+    "part": "part",
+    "chunk": "chunk",
+}
+"""Entities of a raw diffusion series in the order of the standard, with their long names."""
 SMALLEST_FIELD_MM = 20.0
 """The network looks at the cord and what lies around it."""
 IN_PLANE_MM = (0.1, 3.0)
@@ -80,13 +91,13 @@ class DwiRun:
 
 
 def read_entities(path: Path) -> dict[str, str]:
-    """Read the entities of a file name, in their order.
+    """Read the entities of a file name as they are written; a word that is none has no value.
 
-    >>> read_entities(Path("sub-01_dir-AP_dwi.nii.gz"))
-    {'sub': '01', 'dir': 'AP'}
+    >>> read_entities(Path("sub-01_dir-AP_moco_dwi.nii.gz"))
+    {'sub': '01', 'dir': 'AP', 'moco': ''}
     """
-    pairs = (part.partition("-") for part in path.name.split(".")[0].split("_"))
-    return {key: value for key, dash, value in pairs if dash}
+    pairs = (part.partition("-") for part in path.name.split("_")[:-1])
+    return {key: value for key, _, value in pairs}
 
 
 def leave_out(
@@ -130,8 +141,13 @@ def read_metadata(run: DwiRun) -> dict[str, Any]:
     InputDataError
         If a sidecar is not a JSON object.
     """
+    return merge_sidecars(run.sidecars)
+
+
+def merge_sidecars(paths: Iterable[Path]) -> dict[str, Any]:
+    """Merge JSON sidecars, the most general first; see :func:`read_metadata`."""
     metadata: dict[str, Any] = {}
-    for path in run.sidecars:
+    for path in paths:
         try:
             metadata |= read_json(path)
         except (OSError, ValueError) as error:

@@ -159,11 +159,11 @@ def _failed_slices(path: Path) -> list[tuple[str, int, str]]:
                 "Correct the table of --exclude-slices."
             )
     failed = table[words == FAIL]
-    for word in failed["slice"]:
+    for place, word in zip(failed.index + 2, failed["slice"], strict=True):
         if not re.fullmatch(rf"[0-9]{{1,5}}|{ALL}", word):
             raise UsageError(
-                f"A slice must be a number from 0 for the lowest, or {ALL}: found {word!r} in "
-                f"{path}. Correct the table of --exclude-slices."
+                f"A slice must be a number from 0 for the lowest, or {ALL}: found {word!r} in row "
+                f"{place} of {path}. Correct the table of --exclude-slices."
             )
     numbers = failed["slice"].replace(ALL, str(WHOLE_RUN)).astype(int)
     comments = failed["comment"].replace("n/a", "") if "comment" in failed else [""] * len(failed)

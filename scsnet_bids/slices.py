@@ -69,6 +69,11 @@ class PlaneGrid:
         """Pixel centres along an axis (0 left, 1 posterior)."""
         return self.start_mm[axis] + np.arange(self.shape[axis]) * self.spacing_mm[axis]
 
+    def distance_mm(self, centre_mm: FloatArray) -> FloatArray:
+        """(i, j, k) distance of pixels from a point (k, 2) of each slice; nan where that is nan."""
+        left, posterior = (self.positions_mm(n)[:, None] - centre_mm[:, n] for n in (0, 1))
+        return np.asarray(np.hypot(left[:, None], posterior[None]))
+
     def on_image(self, grid: Grid) -> Grid:
         """Describe this plane, with the slices of an image, as an image grid."""
         scale = np.array(self.spacing_mm) / grid.spacing_mm[:2]

@@ -25,6 +25,7 @@ from scsnet_bids.dataset import check_output_folder
 from scsnet_bids.errors import MissingToolError, ScsnetError, UsageError
 from scsnet_bids.files import write_text
 from scsnet_bids.options import Options, parse_options
+from scsnet_bids.parser import Labels, positive_integer
 from scsnet_bids.resources import parse_memory
 from scsnet_bids.slurm_scripts import (
     Place,
@@ -103,6 +104,7 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
         group.add_argument(
             f"--{name}-label",
             nargs="+",
+            action=Labels,
             default=[],
             metavar="LABEL",
             help=f"{name}s (default: all)",
@@ -126,7 +128,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     """Declare the options that the scheduler gets."""
     group.add_argument("--mem", default="3G", metavar="SIZE", help="memory (default: 3G)")
     group.add_argument(
-        "--cpus", type=_positive_integer, default=1, metavar="N", help="processors (default: 1)"
+        "--cpus", type=positive_integer, default=1, metavar="N", help="processors (default: 1)"
     )
     group.add_argument("--time", default="00:30:00", help="time limit (default: 00:30:00)")
     group.add_argument("--partition", metavar="NAME", help="partition")
@@ -139,7 +141,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         help="one more option of sbatch, such as --sbatch=--qos=low; may be repeated",
     )
     group.add_argument(
-        "--at-a-time", type=_positive_integer, metavar="N", help="tasks that run at the same time"
+        "--at-a-time", type=positive_integer, metavar="N", help="tasks that run at the same time"
     )
 
 
@@ -270,7 +272,7 @@ def _choose_tasks(given: argparse.Namespace, app: Options) -> tuple[list[Task], 
     if given.only_failed:
         failed = read_task_table(app.output_dir / "logs" / "slurm" / "failed.tsv")
         return failed, "those that failed before"
-    labels = [_labels(given.participant_label), _labels(given.session_label)]
+    labels = (given.participant_label, given.session_label)
     found = find_tasks(app.bids_dir, given.by == "session", *labels)
     excluded = {f"sub-{label.removeprefix('sub-')}" for label in app.exclude_participant_label}
     wanted = {task: runs for task, runs in found.items() if task.participant not in excluded}
@@ -287,12 +289,7 @@ def _choose_tasks(given: argparse.Namespace, app: Options) -> tuple[list[Task], 
 
 def _session_words(labels: Sequence[str]) -> list[str]:
     """Choose sessions for the app, where a task is a participant."""
-    return ["--session-label", *_labels(labels)] if labels else []
-
-
-def _labels(words: Sequence[str]) -> list[str]:
-    """Split labels at commas and blanks."""
-    return [label for word in words for label in word.replace(",", " ").split()]
+    return ["--session-label", *labels] if labels else []
 
 
 def _again(own_words: Sequence[str], app_words: Sequence[str]) -> str:
@@ -321,10 +318,3 @@ def _submit(script: Path, wanted: bool) -> int:
             f"'bash {shlex.quote(str(script))}' on a login node of the cluster."
         )
     return subprocess.run(["bash", str(script)], check=False).returncode
-
-
-def _positive_integer(word: str) -> int:
-    """Read a number."""
-    if not (word.isdecimal() and int(word) > 0):
-        raise argparse.ArgumentTypeError(f"a whole number of 1 or more is needed, not {word!r}")
-    return int(word)

@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scsnet_bids.bids import ENTITIES, LABEL
+from scsnet_bids.bids import LABEL
 from scsnet_bids.errors import EmptySelectionError
 from scsnet_bids.group.collect import TABLES
 from scsnet_bids.report.outcomes import DONE, SKIPPED, Outcome, read_outcomes
+from scsnet_bids.runs import ENTITIES
 
 NO_SESSION = "n/a"
 """Stands for the session of a task that takes all of a participant's."""

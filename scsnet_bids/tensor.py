@@ -28,18 +28,14 @@ from scsnet_bids.gradients import (
     tensor_volumes,
 )
 from scsnet_bids.settings import GradientSettings
-from scsnet_bids.unmixing.region_tensor import determined
+from scsnet_bids.unmixing.region_tensor import MATRIX_FROM_ELEMENTS, N_COEFFICIENTS, determined
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
 
-N_COEFFICIENTS = 7
-"""Six tensor elements and the logarithm of the signal without weighting."""
 N_COLUMNS = 14
 """fa, md, ad, rd, noise, six tensor elements, three of the direction."""
 LARGEST_LOG_SIGNAL = 40.0
-MATRIX_FROM_ELEMENTS = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
-"""Which of Dxx Dxy Dxz Dyy Dyz Dzz stands where in the symmetric matrix."""
 ELEMENTS_FROM_DIPY = [0, 1, 3, 2, 4, 5]
 """DIPY's order is Dxx Dxy Dyy Dxz Dyz Dzz."""
 
@@ -108,7 +104,7 @@ def fit_tensor(
     of_slices = np.ones((inside.shape[2], len(design))) if weight is None else weight[used].T
     slice_of = np.nonzero(inside)[2]
     say = np.where(np.isfinite(signal) & (signal > 0), of_slices[slice_of], 0).astype(np.float32)
-    fittable = _determined(design, say > 0, b0_volumes(chosen.bvals, settings.b0_max))
+    fittable = _enough_samples(design, say > 0, b0_volumes(chosen.bvals, settings.b0_max))
     fittable &= determined(of_slices, chosen)[slice_of]
     columns = np.full((len(signal), N_COLUMNS), np.nan)
     columns[fittable] = _fit_voxels(design, signal[fittable], say[fittable])
@@ -146,14 +142,14 @@ def _check_rank(design: FloatArray, settings: GradientSettings) -> None:
         )
 
 
-def _determined(design: FloatArray, usable: BoolArray, is_b0: BoolArray) -> BoolArray:
-    """Tell which voxels have enough usable samples, (voxels,) from (voxels, n)."""
+def _enough_samples(design: FloatArray, usable: BoolArray, is_b0: BoolArray) -> BoolArray:
+    """Tell which voxels have a b=0 sample and determine a tensor, (voxels,) from (voxels, n)."""
     packed = np.packbits(usable, axis=1)
     _, first, alike = np.unique(packed, axis=0, return_index=True, return_inverse=True)
     patterns = usable[first]
-    enough = patterns[:, is_b0].any(axis=1) | patterns.all(axis=1)
     rank = np.linalg.matrix_rank(design * patterns[..., None])
-    return np.asarray((enough & (rank == N_COEFFICIENTS))[alike.ravel()])
+    enough = patterns[:, is_b0].any(axis=1) & (rank == N_COEFFICIENTS)
+    return np.asarray(enough[alike.ravel()])
 
 
 def _fit_voxels(design: FloatArray, signal: FloatArray, say: FloatArray) -> FloatArray:

@@ -26,6 +26,8 @@ examples:
 Beside the weights it writes, under the same name: .json (record and checksum), .toml (all
 settings), _curve.tsv and _curve.svg (progress), _state.pt (to go on with --resume).
 docs/training.md says what to expect."""
+PROGRESS = ("step", "seconds", "loss")
+"""Columns of the curve that are no scores."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,16 +109,9 @@ def _follow(states: Iterable[TrainingState], out: Path) -> None:
 
     for state in states:
         row = state.curve[-1]
-        scores = [f"{name} {value:g}" for name, value in row.items() if name not in _PROGRESS]
+        scores = [f"{name} {value:g}" for name, value in row.items() if name not in PROGRESS]
         print(f"{state.elapsed_s:6.0f} s  step {state.step:6d}  loss {state.loss:.4f}", flush=True)
         if scores:
             drawn = draw_training(pd.DataFrame(state.curve))
             write_text(out.with_name(f"{out.stem}_curve.svg"), drawn)
             print(f"held out: {', '.join(scores)}", flush=True)
-
-
-_PROGRESS = ("step", "seconds", "loss")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

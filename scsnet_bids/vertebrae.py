@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial import Polynomial
 from scipy.spatial import cKDTree
 
 FloatArray = npt.NDArray[np.floating]
@@ -82,6 +83,27 @@ def levels_of_slices(
     return np.array([level_name(n) if n > 0 else "" for n in numbers], dtype="<U3")
 
 
+def fit_centre_line(cord_share: FloatArray) -> tuple[Polynomial, Polynomial]:
+    """Fit parabolas to the centres of the cord: place to the left and to the back, by slice.
+
+    Parameters
+    ----------
+    cord_share : (i, j, k) float array in [0, 1]; some slice must hold a cord
+
+    Returns
+    -------
+    two polynomials of the slice number, voxels
+    """
+    area = cord_share.sum(axis=(0, 1))
+    found = np.flatnonzero(area > 0)
+    left, back = (
+        np.einsum(axes, cord_share, np.arange(n, dtype=float))[found] / area[found]
+        for axes, n in zip(("ijk,i->k", "ijk,j->k"), cord_share.shape, strict=False)
+    )
+    degree = min(2, len(found) - 1)
+    return Polynomial.fit(found, left, degree), Polynomial.fit(found, back, degree)
+
+
 def _place_along(labels: Labels, cord_share: FloatArray, affine: FloatArray) -> FloatArray:
     """(n,) slice number, with decimals, of the line's point nearest to each label; nan if far."""
     beyond = BEYOND_MM / float(np.linalg.norm(affine[:3, 2]))
@@ -94,18 +116,11 @@ def _place_along(labels: Labels, cord_share: FloatArray, affine: FloatArray) -> 
 
 def _centre_line(cord_share: FloatArray, affine: FloatArray, along: FloatArray) -> FloatArray:
     """(n, 3) points in scanner RAS+ of a parabola through the cord's centres; straight beyond."""
-    area = cord_share.sum(axis=(0, 1))
-    found = np.flatnonzero(area > 0)
-    sums = (
-        np.einsum("ijk,i->k", cord_share, np.arange(cord_share.shape[0], dtype=float)),
-        np.einsum("ijk,j->k", cord_share, np.arange(cord_share.shape[1], dtype=float)),
-    )
+    found = np.flatnonzero(cord_share.any(axis=(0, 1)))
     inside = np.clip(along, found[0], found[-1])
-    centre = []
-    for total in sums:
-        degree = min(2, len(found) - 1)
-        fit = np.polynomial.Polynomial.fit(found, total[found] / area[found], degree)
-        centre.append(fit(inside) + fit.deriv()(inside) * (along - inside))
+    centre = [
+        fit(inside) + fit.deriv()(inside) * (along - inside) for fit in fit_centre_line(cord_share)
+    ]
     voxels = np.stack([*centre, along], axis=-1)
     return np.asarray(voxels @ affine[:3, :3].T + affine[:3, 3])
 

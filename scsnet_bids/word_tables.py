@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -32,9 +34,11 @@ def read_word_table(path: Path, columns: Sequence[str], kind: str, wanted: str) 
         If it cannot be read, or a column is missing.
     """
     try:
-        table = pd.read_csv(StringIO(read_text(path)), sep="\t", dtype=str, keep_default_na=False)
+        table = read_rows(read_text(path), str).fillna("")
     except (OSError, ValueError) as error:
-        raise UsageError(f"{wanted}: {path} cannot be read ({error}). Correct the path.") from error
+        raise UsageError(
+            f"{wanted}: {path} cannot be read ({error}). Correct the path or the table."
+        ) from error
     if not set(columns) <= set(table):
         raise UsageError(
             f"A table of {kind} must have the columns {' and '.join(columns)}, with tabs between "
@@ -42,3 +46,37 @@ def read_word_table(path: Path, columns: Sequence[str], kind: str, wanted: str) 
         )
     stripped: pd.DataFrame = table.apply(lambda column: column.str.strip())
     return stripped
+
+
+def read_rows(text: str, dtype: Any, missing: Sequence[str] = ("",)) -> pd.DataFrame:
+    """Read rows with tabs between their cells; empty cells beyond the heading do no harm.
+
+    Parameters
+    ----------
+    text : heading and rows
+    dtype : of all columns, or by column, as ``pandas.read_csv`` takes it
+    missing : words that stand for a missing value
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    ValueError
+        If it is no table, or a row is longer than the heading. The message is part of a sentence.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            # Without index_col=False cells of longer rows would move by one column.
+            return pd.read_csv(
+                StringIO(text),
+                sep="\t",
+                dtype=dtype,
+                na_values=list(missing),
+                keep_default_na=False,
+                index_col=False,
+            )
+        except pd.errors.ParserWarning as error:
+            raise ValueError("its rows have more cells than its heading") from error

@@ -1,4 +1,4 @@
-"""The work folder: whose it is, and how it and what a killed job left behind are cleared.
+"""The work folder: whose it is, and how it is cleared.
 
 Nipype keeps results as pickles, and loading a pickle runs what its author put into it. So a work
 folder is used only where everything in it belongs to whoever runs the command.
@@ -7,10 +7,9 @@ folder is used only where everything in it belongs to whoever runs the command.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,22 +78,6 @@ def remove_results(work_dir: Path, folders: Iterable[Path]) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
         _remove_empty(folder.parent, work_dir)
-
-
-def remove_half_written(folder: Path, prefix: str, entities: Collection[str]) -> None:
-    """Remove what a killed job was writing for a run, still under a temporary name.
-
-    Parameters
-    ----------
-    folder : output folder of the participant; may be absent
-    prefix : how the names of the run begin, such as ``sub-01``
-    entities : keys that continue the prefix of another run, such as ``run``
-    """
-    other = "|".join(map(re.escape, entities))
-    name = re.compile(rf"\.[0-9a-f]{{12}}_{re.escape(prefix)}_(?!(?:{other})-)")
-    for path in folder.rglob(f".*_{prefix}_*"):
-        if name.match(path.name):
-            path.unlink(missing_ok=True)
 
 
 def _remove_empty(folder: Path, last: Path) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from scsnet_bids.training.atlas import Atlas
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -24,6 +27,24 @@ def shared_data() -> Path:
 def rng() -> np.random.Generator:
     """Return the same random numbers for every test."""
     return np.random.default_rng(20250628)
+
+
+@pytest.fixture(scope="session")
+def toy_atlas() -> Atlas:
+    """96 slices of an elliptic cord: gray block, dorsal wedge behind, ventral in front, lateral."""
+    import torch
+
+    from scsnet_bids.training.atlas import Atlas
+
+    place = (np.arange(48) - 23.5) / 2
+    y, x = np.meshgrid(place, place, indexing="ij")
+    cord = (x / 6) ** 2 + (y / 4) ** 2 < 1
+    gray = cord & (abs(x) < 2.5) & (abs(y) < 1.5)
+    dorsal = cord & ~gray & (y > 0) & (abs(x) < 3)
+    ventral = cord & ~gray & (y < 0) & (abs(x) < 3)
+    lateral = cord & ~(gray | dorsal | ventral)
+    maps = torch.from_numpy(np.stack([lateral, dorsal, ventral, gray]).astype(np.float32))
+    return Atlas.of_maps(maps.repeat(96, 1, 1, 1), 0.5)
 
 
 @pytest.fixture(scope="session")

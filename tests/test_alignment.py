@@ -57,7 +57,6 @@ def test_the_displacement_toward_left_and_back_is_found(rng: np.random.Generator
     found = estimate(mean_dwi(shift_mm, rng, noise=0.02))
     assert found.trusted.all()
     np.testing.assert_allclose(found.shift_mm, shift_mm, atol=0.06)
-    np.testing.assert_allclose(found.raw_mm, shift_mm, atol=0.06)
 
 
 def test_a_course_along_z_is_found_in_noise(rng: np.random.Generator) -> None:
@@ -76,7 +75,6 @@ def test_a_slice_without_contrast_borrows_from_its_neighbours(rng: np.random.Gen
     image[:, :, [0, 4, 5]] = rng.normal(0.4, 1 / 7, (*image.shape[:2], 3))
     found = estimate(image)
     np.testing.assert_array_equal(np.flatnonzero(~found.trusted), [0, 4, 5])
-    assert np.isnan(found.raw_mm[[0, 4, 5]]).all()
     assert rms(found.shift_mm - COURSE_MM) < 0.12
 
 
@@ -87,7 +85,7 @@ def test_a_slice_where_the_cord_was_drawn_wrong_follows_its_neighbours(
     share[5] = np.roll(share[5], 2, axis=0)  # 1 mm too far back
     found = estimate(mean_dwi(COURSE_MM, rng), share)
     wrong_mm = COURSE_MM[5, 1] - 1.0
-    assert found.raw_mm[5, 1] == pytest.approx(wrong_mm, abs=0.15)
+    assert found.trusted[5]
     assert found.shift_mm[5, 1] > wrong_mm + 0.3
 
 
@@ -127,7 +125,6 @@ def test_the_displacement_applied_is_bounded(rng: np.random.Generator) -> None:
     found = estimate(mean_dwi(np.tile([0.0, 1.2], (K, 1)), rng), max_shift_mm=0.8)
     assert found.trusted.all()
     np.testing.assert_allclose(np.linalg.norm(found.shift_mm, axis=1), 0.8)
-    assert np.linalg.norm(found.raw_mm, axis=1).min() > 1.0
 
 
 def test_a_displacement_beyond_reach_is_not_trusted(rng: np.random.Generator) -> None:

@@ -19,10 +19,11 @@ from scsnet_bids.benchmark.command import BENCHMARKS, main
 from scsnet_bids.benchmark.cpu_kinds import KINDS, cpu_by_kind
 from scsnet_bids.benchmark.figures_of_runs import show, summarise, with_ratio
 from scsnet_bids.benchmark.growth import fit_line, grow, repeat_participant, tell_faster
-from scsnet_bids.benchmark.motion_cases import Case, list_phantoms, make_phantom
+from scsnet_bids.benchmark.motion_cases import Case, list_grid, list_phantoms, make_phantom
+from scsnet_bids.benchmark.motion_grid import JUDGED, count_wins, hold_against_best, show_grid
 from scsnet_bids.benchmark.motion_growth import Size, list_sizes, make_series
 from scsnet_bids.benchmark.motion_measures import judge, outliers_pct, shift_errors_mm
-from scsnet_bids.benchmark.motion_methods import METHODS, Corrected, leave, prepare
+from scsnet_bids.benchmark.motion_methods import Corrected, leave, prepare
 from scsnet_bids.benchmark.sharpness import edge_mm, residual_lag1
 from scsnet_bids.benchmark.shift_search import find_shifts
 from scsnet_bids.derivatives import read_table
@@ -169,17 +170,36 @@ def arithmetic_s() -> float:
 MOTION_COST = 2.0
 
 
-def test_the_grids_have_motion_noise_directions_lost_slices_and_eddy_currents():
-    full = list(list_phantoms("full").values())
-    assert {s.motion_mm for s in full} == {0.0, 0.3, 0.8, 1.5}
-    assert {s.snr for s in full} == {7.0, 12.0, 25.0}
-    assert {s.directions for s in full} == {30, 60}
-    assert {bool(s.lost_slices) for s in full} == {bool(s.eddy_mm) for s in full} == {False, True}
-    assert len(full) == 48
+def test_the_grid_has_motion_noise_directions_lost_slices_and_eddy_currents():
+    grid = list(list_grid().values())
+    assert {s.motion_mm for s in grid} == {0.0, 0.3, 0.8, 1.5}
+    assert {s.snr for s in grid} == {7.0, 12.0, 25.0}
+    assert {s.directions for s in grid} == {30, 60}
+    assert {bool(s.lost_slices) for s in grid} == {bool(s.eddy_mm) for s in grid} == {False, True}
+    assert len(grid) == 48
     usual = list(list_phantoms("default").values())
     assert {s.directions for s in usual} == {30, 60}
     assert sum(s.lost_slices > 0 for s in usual) == sum(s.eddy_mm > 0 for s in usual) == 1
-    assert len(list_phantoms("quick")) < len(usual) < len(full)
+    assert len(list_phantoms("quick")) < len(usual) < len(grid)
+
+
+def test_ours_is_held_against_the_best_other_tool_and_not_against_doing_nothing():
+    figures = {"none": 0.0, "slow": 0.4, "fast": 0.3, "ours": 0.2}
+    rows = [
+        {"series": "still", "method": method, "run": run, **dict.fromkeys(JUDGED, value + run / 10)}
+        for method, value in figures.items()
+        for run in (0, 1)
+    ]
+    runs = pd.DataFrame(rows).assign(outliers_found_pct=np.nan, false_alarms_pct=0.0)
+    table = hold_against_best(runs)
+    assert table["error_dwi_mm"].tolist() == pytest.approx([0.25])
+    assert table["error_dwi_mm_best"].tolist() == pytest.approx([0.35])
+    assert table["error_dwi_mm_tool"].tolist() == ["fast"]
+    assert "| 0.05               | 0.35 (fast)              | 0.25 " in show_grid(table)
+    won = count_wins(table)
+    assert won == ("Of 1 series, ours has the lowest error dwi in 1, error b0 in 1, fa error in 1.")
+    worse = table.assign(fa_error_pct=0.36)
+    assert "fa error in 0." in count_wins(worse)
 
 
 def test_lost_slices_are_counted_and_left_out_of_the_fit():
@@ -236,6 +256,8 @@ def test_what_a_command_and_its_children_took_is_told(tmp_path):
     both = run_child([sys.executable, "-c", words], tmp_path / "log")
     assert 60 < alone.peak_mb < 110
     assert both.cpu_s > 1.3 * alone.cpu_s
+    at_once = run_child(["true"], tmp_path / "log")
+    assert not at_once.peak_mb < 0.1, "it may be unknown, but no program is that small"
     with pytest.raises(ScsnetError, match="ended with 3: out of luck"):
         run_child([sys.executable, "-c", "print('out of luck'); exit(3)"], tmp_path / "log")
 
@@ -297,11 +319,6 @@ MOST = {"weights loaded": 1, "images read": 60, "images written": 25}
 def test_the_command_says_what_real_series_need(tmp_path, capsys):
     assert main(["motion", "--quick", "--out", str(tmp_path), "--data", "here"]) == 2
     assert "--cord-masks" in capsys.readouterr().err
-
-
-def test_there_is_a_method_for_every_name_of_the_table():
-    assert next(iter(METHODS)) == "none"
-    assert "ours" in METHODS
 
 
 def test_tables_replace_what_lies_between_their_marks_and_nothing_else():

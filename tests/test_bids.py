@@ -231,6 +231,12 @@ def test_a_selection_that_cannot_be_met_says_what_there_is(
     assert caught.value.exit_code == exit_code
 
 
+def test_of_many_participants_only_some_are_named(dataset: MakeDataset) -> None:
+    root = dataset(*(name for n in range(20) for name in series(f"sub-{n:02d}")))
+    with pytest.raises(EmptySelectionError, match=r"sub-06, sub-07, \.\.\.\."):
+        find_runs(root, ["99"])
+
+
 def test_a_folder_without_description_is_no_dataset(dataset: MakeDataset) -> None:
     root = dataset(*series("sub-01"))
     (root / "dataset_description.json").unlink()

@@ -42,38 +42,15 @@ def test_an_unknown_level_ends_with_17(dataset, capsys):
     assert "'gruop'" in said
 
 
-def test_an_unknown_participant_ends_with_18_and_lists_the_known(dataset, capsys):
-    arguments = (dataset, dataset.parent / "out", "participant", "--participant-label", "99")
-    code, said = complaint(capsys, *arguments)
-    assert code == 18
-    assert "sub-99" in said
-    assert "sub-01" in said
-
-
-def test_a_dataset_without_diffusion_ends_with_66(dataset, capsys):
-    code, said = complaint(capsys, dataset, dataset.parent / "out", "participant")
-    assert code == 66
-    assert "dwi" in said
-
-
-def test_options_before_the_folders_are_explained(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["--participant-label", "01", "/data", "/out", "participant"])
-    assert stopped.value.code == 2
-    assert "options after them" in capsys.readouterr().err
-
-
-def test_settings_that_do_not_exist_are_refused(dataset, capsys):
-    config = dataset.parent / "settings.toml"
-    config.write_text("[motion]\nspeed = 3\n")
-    arguments = (dataset, dataset.parent / "out", "participant", "--config-file", config)
-    code, said = complaint(capsys, *arguments)
-    assert code == 2
-    assert "speed" in said
-
-
 def test_a_group_without_participants_ends_with_18(dataset, capsys):
     (dataset.parent / "out").mkdir()
     code, said = complaint(capsys, dataset, dataset.parent / "out", "group")
     assert code == 18
     assert "participant level" in said
+
+
+def test_pages_are_never_written_into_a_dataset_of_others(dataset, capsys):
+    code, said = complaint(capsys, dataset, dataset, "participant", "--reports-only")
+    assert code == 73
+    assert "belongs to another dataset" in said
+    assert sorted(path.name for path in dataset.iterdir()) == ["dataset_description.json", "sub-01"]

@@ -122,5 +122,14 @@ def test_without_levels_or_at_c2_there_is_no_ratio():
     assert pd.isna(tabulate_compression(high, regions).iloc[0]["compressed_fa_ratio"])
 
 
+def test_a_value_of_zero_has_a_ratio_of_zero_and_its_error():
+    shape = shape_table(np.where(np.arange(15) == 3, 0.3, SMOOTH))
+    regions = region_table({("slice", 3): 0.0, ("level", "C3"): 0.8})
+    regions["unmixed_uncertainty"] = 0.04
+    row = tabulate_compression(shape, regions).iloc[0]
+    assert row["compressed_fa_ratio"] == 0
+    assert row["compressed_fa_ratio_uncertainty"] == pytest.approx(0.05)
+
+
 def test_every_column_is_described():
     assert all(entry["Description"] for entry in COMPRESSION_COLUMNS.values())

@@ -6,30 +6,22 @@ import numpy as np
 import pytest
 import torch
 
+from scsnet_bids.phantom.simulation import half_sphere
 from scsnet_bids.regions import REGIONS, Tissue
 from scsnet_bids.training.atlas import Atlas
 from scsnet_bids.training.diffusion_contrast import (
     B_VALUE,
     DiffusionSlices,
-    _half_sphere,
     draw_diffusion,
     fit_fa,
 )
 
+DIRECTIONS = torch.tensor(half_sphere(30), dtype=torch.float32)
+
 
 @pytest.fixture(scope="module")
-def slices() -> DiffusionSlices:
-    """Slices of an elliptic cord: gray block, dorsal and ventral wedge, lateral columns."""
-    place = (np.arange(48) - 23.5) / 2
-    y, x = np.meshgrid(place, place, indexing="ij")
-    cord = (x / 6) ** 2 + (y / 4) ** 2 < 1
-    gray = cord & (abs(x) < 2.5) & (abs(y) < 1.5)
-    dorsal = cord & ~gray & (y > 0) & (abs(x) < 3)
-    ventral = cord & ~gray & (y < 0) & (abs(x) < 3)
-    lateral = cord & ~(gray | dorsal | ventral)
-    maps = torch.from_numpy(np.stack([lateral, dorsal, ventral, gray]).astype(np.float32))
-    atlas = Atlas.of_maps(maps.repeat(24, 1, 1, 1), 0.5)
-    return draw_diffusion(atlas, 24, torch.Generator().manual_seed(0))
+def slices(toy_atlas: Atlas) -> DiffusionSlices:
+    return draw_diffusion(toy_atlas, 24, torch.Generator().manual_seed(0))
 
 
 def mean_in(slices: DiffusionSlices, name: str, tissue: Tissue) -> float:
@@ -40,24 +32,22 @@ def mean_in(slices: DiffusionSlices, name: str, tissue: Tissue) -> float:
 
 @pytest.mark.parametrize("axis", [(0, 0, 1), (1, 0, 0), (0.6, -0.48, 0.64)])
 def test_the_fit_finds_the_fa_of_a_tensor_whatever_its_direction(axis):
-    directions = _half_sphere(30, torch.device("cpu"))
     along, across = 1.8, 0.4
-    cosine = directions @ torch.tensor(axis, dtype=torch.float32)
+    cosine = DIRECTIONS @ torch.tensor(axis, dtype=torch.float32)
     signal = torch.exp(-B_VALUE * (across + (along - across) * cosine**2))
-    fa = fit_fa(torch.ones(1, 5, 1, 1), signal[None, :, None, None], directions)
+    fa = fit_fa(torch.ones(1, 5, 1, 1), signal[None, :, None, None], DIRECTIONS)
     expected = (along - across) / np.sqrt(along**2 + 2 * across**2)
     assert fa.item() == pytest.approx(expected, abs=1e-4)
 
 
 def test_equal_signals_have_no_anisotropy():
-    fa = fit_fa(torch.ones(1, 5, 2, 2), torch.full((1, 30, 2, 2), 0.3), _half_sphere(30, "cpu"))
+    fa = fit_fa(torch.ones(1, 5, 2, 2), torch.full((1, 30, 2, 2), 0.3), DIRECTIONS)
     assert fa.max() < 1e-3
 
 
 def test_the_directions_are_even_unit_vectors():
-    directions = _half_sphere(30, torch.device("cpu"))
-    torch.testing.assert_close(directions.norm(dim=1), torch.ones(30))
-    nearest = (directions @ directions.T).abs().fill_diagonal_(0).max(dim=1).values.acos().rad2deg()
+    torch.testing.assert_close(DIRECTIONS.norm(dim=1), torch.ones(30))
+    nearest = (DIRECTIONS @ DIRECTIONS.T).abs().fill_diagonal_(0).max(dim=1).values.acos().rad2deg()
     assert nearest.min() > 12
 
 

@@ -27,11 +27,11 @@ def prior(common: float, smooth: float, own: float, n: int = N) -> DisplacementP
     return DisplacementPrior(size_mm**2, torch.ones(n, K, dtype=torch.float64))
 
 
-def dense(measurement: Measurement, sizes: DisplacementPrior) -> tuple[torch.Tensor, torch.Tensor]:
+def dense(measurement: Measurement, sizes: DisplacementPrior) -> torch.Tensor:
     """The same posterior with whole matrices: slower, and nothing to get wrong."""
     n, k = measurement.weighted_mm.shape[:2]
     alike = torch.exp(-(measurement.z_mm[:, None] - measurement.z_mm).abs() / 15.0)
-    mean, deviation = torch.zeros(n, 2 * k, dtype=torch.float64), []
+    mean = torch.zeros(n, 2 * k, dtype=torch.float64)
     for volume in range(n):
         parts = [torch.ones(k, k, dtype=torch.float64), alike, torch.diag(sizes.looseness[volume])]
         covariance = sum(
@@ -44,8 +44,7 @@ def dense(measurement: Measurement, sizes: DisplacementPrior) -> tuple[torch.Ten
             @ covariance
         )
         mean[volume] = posterior @ measurement.weighted_mm[volume].flatten()
-        deviation.append(posterior.diagonal().sqrt())
-    return mean.reshape(n, k, 2), torch.stack(deviation).reshape(n, k, 2)
+    return mean.reshape(n, k, 2)
 
 
 @pytest.mark.parametrize("slices", [1, 2, K])
@@ -61,10 +60,8 @@ def test_a_chain_of_slices_is_solved_as_whole_matrices_would_be(
     sizes = torch.tensor([[0.5, 0.01], [0.2, 0.6], [0.3, 1e-4]], dtype=torch.float64)
     looseness = torch.from_numpy(rng.uniform(0.4, 9, (5, slices)))
     guess = DisplacementPrior(sizes**2, looseness)
-    for found, expected in zip(
-        believed_displacement(measurement, guess), dense(measurement, guess), strict=True
-    ):
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    found, expected = believed_displacement(measurement, guess), dense(measurement, guess)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def rms(values: np.ndarray) -> float:
@@ -73,9 +70,8 @@ def rms(values: np.ndarray) -> float:
 
 def test_sure_measurements_are_believed(rng: np.random.Generator) -> None:
     true = rng.normal(0, 1, (N, K, 2))
-    mean, deviation = believed_displacement(measure(true, 0.01, rng), prior(1.0, 0.1, 1.0))
+    mean = believed_displacement(measure(true, 0.01, rng), prior(1.0, 0.1, 1.0))
     assert rms(mean.numpy() - true) < 0.02
-    assert rms(deviation.numpy()) < 0.02
 
 
 def test_without_measurements_nothing_moves() -> None:
@@ -85,9 +81,7 @@ def test_without_measurements_nothing_moves() -> None:
         Z_MM,
     )
     learned = learn_prior(nothing, prior(0.5, 0.5, 0.5, 1), 5)
-    mean, deviation = believed_displacement(nothing, learned)
-    assert not mean.any()
-    assert torch.isfinite(deviation).all()
+    assert not believed_displacement(nothing, learned).any()
 
 
 def test_a_silent_slice_takes_the_displacement_of_its_volume(rng: np.random.Generator) -> None:
@@ -95,14 +89,14 @@ def test_a_silent_slice_takes_the_displacement_of_its_volume(rng: np.random.Gene
     measurement = measure(true, 0.1, rng)
     measurement.information[:, 3] = 0
     measurement.weighted_mm[:, 3] = 0
-    mean, _ = believed_displacement(measurement, prior(1.0, 0.1, 0.1))
+    mean = believed_displacement(measurement, prior(1.0, 0.1, 0.1))
     assert rms(mean.numpy()[:, 3] - true[:, 3]) < 0.15
 
 
 def test_still_slices_are_learned_to_be_still(rng: np.random.Generator) -> None:
     measurement = measure(np.zeros((N, K, 2)), 0.3, rng)
     learned = learn_prior(measurement, prior(0.2, 0.2, 0.2), 40)
-    mean, _ = believed_displacement(measurement, learned)
+    mean = believed_displacement(measurement, learned)
     assert rms(mean.numpy()) < 0.12
 
 
@@ -129,7 +123,7 @@ def test_one_slice_may_jump_though_all_others_are_still(rng: np.random.Generator
     true[5, 2] = 2.0, -1.0
     measurement = measure(true, 0.15, rng)
     learned = learn_prior(measurement, prior(0.2, 0.2, 0.2), 40)
-    mean, _ = believed_displacement(measurement, learned)
+    mean = believed_displacement(measurement, learned)
     assert np.abs(mean[5, 2].numpy() - true[5, 2]).max() < 0.5
     others = np.delete(mean.numpy().reshape(-1, 2), 5 * K + 2, axis=0)
     assert rms(others) < 0.08
@@ -140,6 +134,6 @@ def test_information_along_one_axis_only_moves_that_axis() -> None:
     information[..., 0, 0] = 100.0
     weighted = torch.zeros(1, K, 2, dtype=torch.float64)
     weighted[..., 0] = 100.0
-    mean, _ = believed_displacement(Measurement(information, weighted, Z_MM), prior(1, 1, 1, 1))
+    mean = believed_displacement(Measurement(information, weighted, Z_MM), prior(1, 1, 1, 1))
     assert 0.9 < float(mean[..., 0].min()) <= 1.0
     assert not mean[..., 1].any()

@@ -18,10 +18,10 @@ from scsnet_bids.evaluation.scores import (
     island_area_mm2,
     score_regions,
 )
-from scsnet_bids.evaluation.truth import label_truth, shift_slices
+from scsnet_bids.evaluation.truth import shift_slices
 from scsnet_bids.evaluation.value_scores import score_border_intervals
 from scsnet_bids.images import Grid, Image, write_image
-from scsnet_bids.regions import N_CLASSES, REGIONS
+from scsnet_bids.regions import N_CLASSES, REGIONS, label_shares
 
 SHAPE = (24, 20, 3)
 SPACING = (1.0, 1.0, 5.0)
@@ -56,15 +56,16 @@ def true_motion() -> np.ndarray:
 def region_table(mean: float, core_mean: float, unmixed: float = 0.5) -> pd.DataFrame:
     """Two slices, of which one lies 0.04 too high and one as much too low, and the cord."""
     rows = [
-        (scope, str(r.tissue), str(r.side), metric, *(scale * (v + off) for v in values), scale)
-        for scope, off in (("slice", 0.04), ("slice", -0.04), ("cord", 0.0))
+        (scope, k, str(r.tissue), str(r.side), metric, *(scale * (v + off) for v in values), scale)
+        for scope, k, off in (("slice", 0, 0.04), ("slice", 1, -0.04), ("cord", np.nan, 0.0))
         for r in REGIONS
         for metric, scale in (("FA", 1.0), ("MD", 1e-3))
         for values in [(mean, core_mean, unmixed)]
     ]
-    names = ["scope", "region", "side", "metric", "mean", "core_mean", "unmixed", "scale"]
+    names = ["scope", "slice", "region", "side", "metric", "mean", "core_mean", "unmixed", "scale"]
     table = pd.DataFrame(rows, columns=names)
-    return table.assign(unmixed_uncertainty=0.03 * table["scale"])
+    uncertainty = 0.03 * table["scale"]
+    return table.assign(unmixed_uncertainty=uncertainty, mean_uncertainty=uncertainty)
 
 
 class Case:
@@ -76,7 +77,7 @@ class Case:
         self.result = self.out / "sub-01" / "dwi"
         for folder in (self.truth, self.result):
             folder.mkdir(parents=True)
-        self.label = label_truth(true_share())
+        self.label = label_shares(true_share())
         write_image(self.truth / "sub-01_seg-SCSNet_probseg.nii.gz", Image(true_share(), GRID))
         tissue = {
             "region": [str(r.tissue) for r in REGIONS],
@@ -90,7 +91,7 @@ class Case:
             write_table(folder / f"sub-01_{MOTION}", tabulate_shifts(true_motion()))
             write_table(folder / f"sub-01_{B0_TO_DWI}", tabulate_shifts(np.full((3, 2), 0.3)))
         np.savetxt(self.result / "sub-01_desc-preproc_dwi.bval", BVALS[None], fmt="%g")
-        self.write("seg-SCSNet_dseg", self.label.astype(np.uint8))
+        self.write("seg-SCSNet_dseg", self.label)
         self.write("model-tensor_param-fa_dwimap", fa_map(self.label))
         self.tabulate("model-tensor_seg-SCSNet_scalarstats", region_table(0.5, 0.5))
 
@@ -132,7 +133,7 @@ def test_a_perfect_result_has_no_error(case):
 def test_a_region_that_swallows_its_neighbour_shows_in_its_error(case):
     label = case.label.copy()
     label[label == 3] = 1
-    case.write("seg-SCSNet_dseg", label.astype(np.uint8))
+    case.write("seg-SCSNet_dseg", label)
     values = case.scores()
     expected = 100 * (0.40 / 0.35 - 1)  # the mean of 0.35 and 0.45 instead of 0.35
     place = ("lateral_column", "left")
@@ -192,8 +193,8 @@ def test_a_constant_displacement_of_the_reference_is_no_error(case):
     ours[BVALS > 0] += np.array([2.0, -1.0])
     case.tabulate(MOTION.removesuffix(".tsv"), tabulate_shifts(ours))
     moved = shift_slices(true_share(), np.full((3, 2), [2.0, -1.0]), SPACING)
-    case.write("seg-SCSNet_dseg", label_truth(moved).astype(np.uint8))
-    case.write("model-tensor_param-fa_dwimap", fa_map(label_truth(moved)))
+    case.write("seg-SCSNet_dseg", label_shares(moved))
+    case.write("model-tensor_param-fa_dwimap", fa_map(label_shares(moved)))
     case.tabulate(B0_TO_DWI.removesuffix(".tsv"), tabulate_shifts(np.full((3, 2), [2.3, -0.7])))
     values = case.scores()
     assert values["motion", "dwi error mm"].item() == pytest.approx(0, abs=1e-5)
@@ -223,10 +224,17 @@ def test_a_run_without_output_is_a_fault_and_does_not_stop_the_others(case, caps
 def test_an_output_on_another_grid_is_a_fault(case):
     elsewhere = Grid(SHAPE, np.diag([-2.0, -2.0, 5.0, 1.0]), GRID.storage)
     path = case.result / "sub-01_seg-SCSNet_dseg.nii.gz"
-    write_image(path, Image(case.label.astype(np.uint8), elsewhere))
+    write_image(path, Image(case.label, elsewhere))
     _, faults = carry_out(compare_outputs(case.data, case.out))
     assert len(faults) == 1
     assert "needs one grid" in faults[0]
+
+
+def test_an_output_whose_table_lacks_a_column_is_a_fault(case):
+    table = region_table(0.5, 0.5).drop(columns="mean_uncertainty")
+    case.tabulate("model-tensor_seg-SCSNet_scalarstats", table)
+    _, faults = carry_out(compare_outputs(case.data, case.out))
+    assert faults == ["sub-01: a table lacks the column 'mean_uncertainty'."]
 
 
 def test_the_command_prints_every_group_and_writes_the_table(case, tmp_path, capsys):

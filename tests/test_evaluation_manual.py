@@ -14,8 +14,8 @@ from scsnet_bids.evaluation.command import carry_out, compare_outputs, main
 from scsnet_bids.evaluation.network_scores import IMAGE_SUFFIXES
 from scsnet_bids.images import Grid, Image, write_image
 from scsnet_bids.manual_masks import find_masks, match_file, read_labels, read_still
-from scsnet_bids.phantom import PhantomSettings, label_shares, simulate
-from scsnet_bids.regions import REGIONS, mirror_labels
+from scsnet_bids.phantom import PhantomSettings, simulate
+from scsnet_bids.regions import MIRROR, REGIONS, label_shares
 
 SHAPE = (24, 20, 3)
 GRID = Grid(SHAPE, np.diag([-1.0, -1.0, 5.0, 1.0]), np.array([[0, -1], [1, -1], [2, 1]]))
@@ -107,7 +107,7 @@ def test_labels_of_another_table_are_refused(study):
     [
         (lambda label: label * 2, "whole labels from 0 to 8"),
         (lambda label: label * 0.5, "whole labels from 0 to 8"),
-        (mirror_labels, "left regions lie right"),
+        (lambda label: MIRROR[label], "left regions lie right"),
     ],
 )
 def test_labels_that_mean_something_else_are_refused(study, change, complaint):
@@ -122,6 +122,15 @@ def test_a_mask_on_another_grid_is_a_fault(study):
     elsewhere = Grid(SHAPE, np.diag([-2.0, -2.0, 5.0, 1.0]), GRID.storage)
     study.manual("label-SC_mask", np.ones(SHAPE, dtype=np.uint8), elsewhere)
     assert "needs one grid" in study.scores()[1][0]
+
+
+def test_an_empty_mask_is_a_fault_and_does_not_stop_the_others(study):
+    study.manual("label-SC_mask", np.zeros(SHAPE, dtype=np.uint8))
+    study.manual("desc-manual_dseg", eight_blocks())
+    table, faults = study.scores()
+    assert len(faults) == 1
+    assert "must hold something" in faults[0]
+    assert len(table) > 0
 
 
 def test_a_mask_without_its_image_or_with_two_is_a_fault(study):

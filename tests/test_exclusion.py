@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from cohorts import LEVELS, draw_person, flat_template, write_person
 from lxml import html
 
 from scsnet_bids.cli import main
@@ -132,6 +133,29 @@ def test_a_level_without_any_slice_left_has_no_value(phantom_run):
     assert lost[["mean", "unmixed", "unmixed_uncertainty", "median"]].isna().all(axis=None)
 
 
+def test_runs_are_left_out_of_each_by_itself(tmp_path):
+    template, rng = flat_template(), np.random.default_rng(0)
+    for n in range(3):
+        levels = draw_person(template, rng).assign(
+            n_voxels=5, std=0.1, weighted_mean=0.5, coverage=1.0, confidence=0.9
+        )
+        slices = [
+            levels[levels["level"] == name].assign(scope="slice", slice=k)
+            for k, name in enumerate(LEVELS)
+        ]
+        write_person(tmp_path, f"sub-{n}", pd.concat([*slices, levels]))
+    tables = collect_group(tmp_path)
+    marks = {run: {k: Mark(Path("marks.tsv"))} for run, k in (("sub-0", 3), ("sub-2", 1))}
+    at_once = exclude_slices(tables, marks)
+    for run in ("sub-0", "sub-1", "sub-2"):
+        alone = exclude_slices(tables, {run: marks[run]} if run in marks else {})
+        for name in ("scalarstats", "shape", "quality"):
+            both, one = (getattr(t, name) for t in (at_once, alone))
+            assert both["run"].is_monotonic_increasing
+            both, one = (t[t["run"] == run].reset_index(drop=True) for t in (both, one))
+            pd.testing.assert_frame_equal(both[one.columns], one, check_dtype=False)
+
+
 def test_nothing_changes_without_marks(phantom_run):
     tables = collect_group(phantom_run["out"])
     same = exclude_slices(tables, {})
@@ -194,11 +218,12 @@ def test_of_several_marks_the_first_with_a_reason_counts(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("run\tslice\tmark\nsub-01\tfour\tfail\n", "A slice must be a number.*'four'"),
+        ("run\tslice\tmark\nsub-01\tfour\tfail\n", "A slice must be a number.*'four' in row 2"),
         ("run\tslice\tmark\nsub-01\t-1\tfail\n", "A slice must be a number.*'-1'"),
         ("run\tslice\tmark\nsub-01\t1\tbad\n", "must be fail or pass: found 'bad' in row 2"),
         ("run,slice,mark\nsub-01,1,fail\n", "must have the columns run and slice"),
         ("", "cannot be read"),
+        ("run\tslice\nsub-01\t3\tfolded\n", "more cells than its heading"),
     ],
 )
 def test_a_table_that_cannot_be_understood_is_one_clear_sentence(tmp_path, content, message):

@@ -227,3 +227,12 @@ def test_nothing_is_corrected_if_the_user_does_not_want_it(tmp_path):
     plan = plan_distortion(run, settings_with(method="none"))
     assert (plan.pair, plan.method, plan.found) == (None, "none", True)
     assert str(plan) == "not corrected, because --distortion is none"
+
+
+def test_a_sidecar_whose_name_holds_more_than_entities_applies_to_nothing(tmp_path):
+    run = make_run(tmp_path, PhaseEncodingDirection="j")
+    make_fieldmap(tmp_path, **FOR_RUN, PhaseEncodingDirection="j-")
+    (tmp_path / "phantom_epi.json").write_text('{"TotalReadoutTime": 1, "EchoTime": 9}')
+    pair = plan_distortion(run, Settings()).pair
+    assert pair is not None
+    assert "EchoTime" not in pair.metadata

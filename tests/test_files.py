@@ -11,7 +11,9 @@ from scsnet_bids.files import (
     LARGEST_TEXT_BYTES,
     check_content,
     read_text,
+    remove_half_written,
     remove_leftovers,
+    temporary_name,
     write_text,
     written_whole,
 )
@@ -71,6 +73,25 @@ def test_only_old_leftovers_of_killed_jobs_are_removed(tmp_path: Path) -> None:
     remove_leftovers(tmp_path)
     remove_leftovers(tmp_path / "absent")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+
+
+def test_what_was_being_written_for_a_run_goes_and_what_is_of_others_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "sub-01" / "dwi"
+    folder.mkdir(parents=True)
+    others = [
+        ".0123456789ab_sub-01_run-2_desc-preproc_dwi.nii.gz",
+        ".notes_sub-01_x",
+        "sub-01_desc-preproc_dwi.nii.gz",
+    ]
+    for name in others:
+        (folder / name).touch()
+    temporary_name(folder / "sub-01_desc-preproc_dwi.nii.gz").touch()
+    matrices = temporary_name(folder / "sub-01_desc-flirt_xfm.mat") / "slice-000"
+    matrices.mkdir(parents=True)
+    (matrices / "MAT_0000").touch()
+    remove_half_written(tmp_path / "sub-01", "sub-01", ("run", "acq"))
+    remove_half_written(tmp_path / "sub-02", "sub-02", ("run", "acq"))
+    assert sorted(path.name for path in folder.iterdir()) == others
 
 
 def test_content_that_is_elsewhere_is_told_from_a_missing_file(tmp_path: Path) -> None:

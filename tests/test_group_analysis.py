@@ -324,7 +324,25 @@ def test_participants_are_read_with_or_without_prefix(tmp_path):
     assert read_people(tmp_path / "elsewhere").empty
 
 
-@pytest.mark.parametrize("content", ["name\n01\n", "participant_id\n01\nsub-01\n", "", "\xff\x00"])
+@pytest.mark.parametrize("rows", ["01\t30\n\t\n02\t40\n", "01\t30\t\n02\t40\t\n"])
+def test_tabs_that_a_spreadsheet_leaves_move_nothing(tmp_path, rows):
+    (tmp_path / "participants.tsv").write_text(f"participant_id\tage\n{rows}")
+    people = read_people(tmp_path)
+    assert people["participant_id"].tolist() == ["sub-01", "sub-02"]
+    assert people["age"].tolist() == [30, 40]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "name\n01\n",
+        "participant_id\n01\nsub-01\n",
+        "",
+        "\xff\x00",
+        "participant_id\tage\n01\t30\tx\n02\t40\ty\n",
+        "participant_id\tage\n01\t30\nn/a\t40\n",
+    ],
+)
 def test_participants_that_cannot_be_read_are_an_error(tmp_path, content):
     (tmp_path / "participants.tsv").write_text(content, encoding="latin-1")
     with pytest.raises(InputDataError, match=r"participants\.tsv"):

@@ -57,10 +57,6 @@ def inner(rng: np.random.Generator) -> np.ndarray:
     return rng.normal(size=SHAPE).astype(np.float32)
 
 
-def test_there_are_48_orientations() -> None:
-    assert len(set(ORIENTATIONS)) == 48
-
-
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_every_storage_order_is_read_into_the_same_inner_array(
     orientation: str, inner: np.ndarray, tmp_path: Path
@@ -140,20 +136,13 @@ def test_a_series_without_signal_can_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_storage_affine_and_axes_describe_the_file(
+def test_the_storage_affine_is_that_of_the_file(
     orientation: str, inner: np.ndarray, tmp_path: Path
 ) -> None:
     path = store(tmp_path / "x.nii.gz", inner, oblique_affine(), orientation)
     grid, n_volumes = read_grid(path)
     assert n_volumes == 1
     np.testing.assert_allclose(grid.storage_affine, nib.load(path).affine, atol=1e-5)
-    # A step along the file's axes is the same step in space as its image on the inner axes.
-    step = np.array([1.0, 2.0, 3.0])
-    np.testing.assert_allclose(
-        grid.affine[:3, :3] @ grid.storage_to_inner_axes @ step,
-        grid.storage_affine[:3, :3] @ step,
-        atol=1e-5,
-    )
 
 
 @same_folder

@@ -225,7 +225,8 @@ def held_out(folder: Path, **data: object) -> list[str]:
 def test_participants_are_held_out_whole(tmp_path: Path):
     for label in ("01", "02ses1", "02ses2", "03", "04"):
         write_drawing(tmp_path, label)
-    assert held_out(tmp_path, held_out=("02",)) == ["02ses1", "02ses2"]
+    for label in ("02", "sub-02"):
+        assert held_out(tmp_path, held_out=(label,)) == ["02ses1", "02ses2"]
     assert len(held_out(tmp_path, held_out_share=0.4)) == 2
     assert held_out(tmp_path, held_out_share=0.0) == []
     with pytest.raises(UsageError, match="no sub-9"):

@@ -99,13 +99,6 @@ def test_motion_of_volumes_and_slices_is_found(
     assert rms(errors(found, motion_mm, B0)) < 0.1
 
 
-def test_the_expected_deviation_is_about_the_error(rng: np.random.Generator) -> None:
-    motion_mm = moving(rng, 1.0, 0.6)
-    found = estimate(scan(rng, motion_mm, 4.0))
-    expected = rms(np.linalg.norm(found.deviation_mm[~B0], axis=-1))
-    assert 0.6 < rms(errors(found, motion_mm, ~B0)) / expected < 1.7
-
-
 def test_one_volume_far_off_is_found(rng: np.random.Generator) -> None:
     motion_mm = np.zeros((N, SHAPE[2], 2))
     motion_mm[10] = 2.2, -2.2
@@ -163,7 +156,6 @@ def test_a_slice_without_a_centre_takes_the_displacement_of_its_volume(
     centre_mm[4] = np.nan
     found = estimate(scan(rng, motion_mm, 5.0), centre_mm)
     assert not found.trusted[:, 4].any()
-    assert np.isnan(found.correlation[:, 4]).all()
     assert rms(errors(found, motion_mm, ~B0)[:, 4]) < 0.2
 
 

@@ -15,7 +15,8 @@ from scsnet_bids.files import write_text
 from scsnet_bids.images import Image, write_image
 from scsnet_bids.network.model import ScsNet, standardise
 from scsnet_bids.network.weights import load_network, read_record, save_network
-from scsnet_bids.phantom import PhantomSettings, label_shares, simulate
+from scsnet_bids.phantom import PhantomSettings, simulate
+from scsnet_bids.regions import label_shares
 from scsnet_bids.settings import read_toml, settings_to_toml
 from scsnet_bids.training import sources, validation
 from scsnet_bids.training.atlas import Atlas
@@ -40,17 +41,6 @@ TINY = TrainingSettings(
     ScheduleSettings(iterations=4, batch_slices=2, snapshot_iterations=2, seed=3),
     OptimiserSettings(statistics_batches=1),
 )
-
-
-@pytest.fixture(scope="module")
-def toy_atlas() -> Atlas:
-    """Elliptic cord cut into four nested tissues."""
-    place = (np.arange(48) - 23.5) / 2
-    y, x = np.meshgrid(place, place, indexing="ij")
-    radius = np.hypot(x / 6, y / 4)
-    maps = np.stack([(radius < (n + 1) / 4) & (radius >= n / 4) for n in range(4)])
-    tensor = torch.from_numpy(maps.astype(np.float32))
-    return Atlas.of_maps(tensor.repeat(96, 1, 1, 1), 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +148,14 @@ def test_a_training_goes_on_only_with_the_settings_it_began_with(labelled: Path,
         next(train(other, out, "test", resume=True))
 
 
+def test_a_training_goes_on_only_on_the_kind_of_device_it_began_on(labelled: Path, tmp_path: Path):
+    next(train(settings_for(labelled), tmp_path / "w.pt", "test"))
+    state = torch.load(tmp_path / "w_state.pt", weights_only=True)
+    torch.save(state | {"device": "cuda"}, tmp_path / "w_state.pt")
+    with pytest.raises(UsageError, match="written on cuda, this is cpu"):
+        next(train(settings_for(labelled), tmp_path / "w.pt", "test", resume=True))
+
+
 def test_a_damaged_state_is_refused(labelled: Path, tmp_path: Path):
     (tmp_path / "w_state.pt").write_bytes(b"no state")
     with pytest.raises(UsageError, match="state of a training must be whole"):
@@ -196,6 +194,25 @@ def test_the_record_says_what_was_learned_from_and_who_was_held_out(labelled: Pa
     assert set(record["validation"]) >= {"manual_cord_dice", "manual_dice_left_gray_matter"}
 
 
+def test_weights_that_go_on_from_somebodys_own_say_so(
+    toy_atlas: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sources, "read_atlas", lambda _: toy_atlas)
+    monkeypatch.setattr(validation, "N_BATCHES", 1)
+    own = {"command": "before", "data": "4 slices of 2 participants.", "licence": "Ask."}
+    save_network(ScsNet(), tmp_path / "own.pt", own)
+    settings = replace(TINY, data=DataSettings(atlas="toy", start=str(tmp_path / "own.pt")))
+    settings = replace(settings, schedule=replace(settings.schedule, iterations=1))
+    record = read_record(finished(settings, tmp_path / "w.pt"))
+    assert record["data"].startswith("4 slices of 2 participants. Then: Synthetic slices")
+    assert "Apache" not in record["licence"]
+    ours = read_record(
+        finished(replace(settings, data=DataSettings(atlas="toy")), tmp_path / "o.pt")
+    )
+    assert ours["data"].startswith("Synthetic slices")
+    assert "Apache" in ours["licence"]
+
+
 @pytest.mark.parametrize("highest", ["learning_rate", "fine_tuning_rate"])
 def test_the_rate_rises_falls_and_ends_at_its_smallest(highest: str):
     schedule = ScheduleSettings()
@@ -221,6 +238,7 @@ def test_a_length_in_minutes_follows_the_clock_and_one_in_steps_the_steps():
         (["--atlas", "nowhere"], "PAM50"),
         (["--labels", "nowhere"], "none in nowhere"),
         (["--labels", "nowhere", "--manual-share", "1.5"], "between 0 and 1"),
+        (["--labels", "nowhere", "--threads", "0"], "threads must be 1 or more"),
         (["--atlas", "nowhere", "--device", "quantum"], "quantum cannot be used"),
         (["--atlas", "nowhere", "--held-out", "09"], "no sub-09"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scsnet_bids.unmixing.noise import FLAGS, SOURCES, estimate_noise, interpolation_gain
+from scsnet_bids.unmixing.noise import estimate_noise, interpolation_gain
 
 SIGMA = 20.0
 SHAPE = (30, 30, 3)
@@ -106,7 +106,3 @@ def test_interpolation_gain_is_that_of_the_correction(rng) -> None:
     shift = torch.from_numpy(rng.uniform(-1, 1, (40, 2)))
     moved = sample_moved(noise, shift)[:, 4:-4, 4:-4]
     assert interpolation_gain(shift.numpy()) == pytest.approx(float(moved.std()), rel=0.01)
-
-
-def test_every_source_and_flag_is_described() -> None:
-    assert all(text for text in (SOURCES | FLAGS).values())

@@ -110,6 +110,12 @@ def test_levels_run_in_their_order_and_once():
     assert parse_options(["/data", "/out", "group", "group"]).levels == ("group",)
 
 
+@pytest.mark.parametrize("word", ["--dry-run", "--boilerplate-only"])
+def test_where_nothing_is_to_be_computed_there_is_no_group_level(word):
+    with pytest.raises(UsageError, match=f"{word} is for the participant level alone"):
+        parse_options(["/data", "/out", "participant", "group", word])
+
+
 def test_an_unknown_level_is_named():
     with pytest.raises(UnknownLevelError, match="'particpant'"):
         parse_options(["/data", "/out", "particpant"])
@@ -143,6 +149,8 @@ def test_options_before_the_folders_are_explained(capsys):
         (("--b0-threshold", "low"), "--b0-threshold"),
         (("--motion", "best"), "'slicewise', 'fsl', 'none'"),
         (("--motion-correction",), "--motion-correction"),
+        (("--dry-run", "--boilerplate-only"), "not allowed with"),
+        (("--reports-only", "--dry-run"), "not allowed with"),
     ],
 )
 def test_words_that_mean_nothing_are_refused(words, message, capsys):

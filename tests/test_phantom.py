@@ -35,7 +35,7 @@ from scsnet_bids.phantom.anatomy import (
 from scsnet_bids.phantom.distortion import SusceptibilityField, bend
 from scsnet_bids.phantom.scene import draw_scene, region_share, render_slice, slice_heights_mm
 from scsnet_bids.phantom.simulation import make_gradients
-from scsnet_bids.regions import N_CLASSES, REGIONS, Side, Tissue, mirror_labels
+from scsnet_bids.regions import LABELS, MIRROR, N_CLASSES, REGIONS, Side, Tissue
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.slices import PlaneGrid
 
@@ -43,7 +43,6 @@ SMALL = PhantomSettings(directions=12, b0_volumes=3, slices=4, matrix=(48, 40))
 STILL = replace(SMALL, snr=np.inf, motion_mm=0, b0_to_dwi_mm=0, tilt_deg=0)
 FINE_MM = 0.05
 LEFT, BACK = np.meshgrid(np.arange(-9.975, 10, FINE_MM), np.arange(-7.975, 8, FINE_MM))
-LABELS = {(region.tissue, region.side): region.label for region in REGIONS}
 SIDES = (Side.LEFT, Side.RIGHT)
 
 
@@ -88,7 +87,7 @@ def test_the_cord_is_thickest_in_the_cervical_enlargement():
 @pytest.mark.parametrize("level", [2, 4.3, 7])
 def test_an_unrotated_cord_is_its_own_mirror_image(level):
     labels = typical_cord(level)
-    np.testing.assert_array_equal(labels[:, ::-1], mirror_labels(labels))
+    np.testing.assert_array_equal(labels[:, ::-1], MIRROR[labels])
 
 
 @pytest.mark.parametrize("level", [2, 5, 7])

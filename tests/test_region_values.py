@@ -9,10 +9,13 @@ import pandas as pd
 import pytest
 
 from scsnet_bids.benchmark.region_values import (
+    CORE,
     DRAWN,
+    LINEAR,
     LOW_SNR,
+    PLAIN,
+    UNMIXED,
     USUAL_SCHEME,
-    WAYS,
     Condition,
     describe_errors,
     list_conditions,
@@ -21,8 +24,7 @@ from scsnet_bids.benchmark.region_values import (
 )
 from scsnet_bids.images import read_image
 from scsnet_bids.phantom import TINY, DrawnCord, PhantomSettings, simulate, write_dataset
-from scsnet_bids.phantom.drawn import TISSUES
-from scsnet_bids.regions import N_CLASSES, REGIONS
+from scsnet_bids.regions import N_CLASSES, REGIONS, Tissue
 
 STILL = replace(TINY, snr=np.inf, motion_mm=0, b0_to_dwi_mm=0)
 
@@ -43,7 +45,7 @@ def test_a_phantom_takes_the_drawn_shape_and_area():
     areas = [share[..., 1:].sum(axis=(0, 1)).mean(axis=0) for share in shares]
     assert areas[0].sum() / areas[1].sum() == pytest.approx(7.0 / 4.5, rel=0.03)
     drawn = wide.tissue_share[0].sum(axis=(1, 2))
-    for tissue, part in zip(TISSUES, drawn / drawn.sum(), strict=True):
+    for tissue, part in zip(Tissue, drawn / drawn.sum(), strict=True):
         both = [n for n, region in enumerate(REGIONS) if region.tissue is tissue]
         assert areas[0][both].sum() / areas[0].sum() == pytest.approx(part, abs=0.02)
 
@@ -80,18 +82,18 @@ def test_linear_unmixing_returns_the_values_that_a_map_was_mixed_from():
     values = np.linspace(0.1, 0.9, N_CLASSES)
     mixed = share @ values
     measured = measure_maps({"fa": mixed, "md": 2 * mixed}, share)
-    unmixed = measured["linear unmixing of the map"]
+    unmixed = measured[LINEAR]
     np.testing.assert_allclose(unmixed, np.outer(values[1:], [1, 2]), atol=1e-4)
-    off = {way: np.abs(measured[way][:, 0] - values[1:]).mean() for way in WAYS[:2]}
-    assert off["core mean"] < off["plain mean"]
+    off = {way: np.abs(measured[way][:, 0] - values[1:]).mean() for way in (CORE, PLAIN)}
+    assert off[CORE] < off[PLAIN]
 
 
 def test_without_noise_unmixed_signals_are_nearest_to_the_tissue(monkeypatch):
     monkeypatch.setattr(Condition, "settings", lambda *_: replace(STILL, directions=15, snr=200))
     measured = list(measure_true(Condition("healthy", USUAL_SCHEME, LOW_SNR), 1))
     error = {way: np.nanmean(np.abs(values / truth - 1)[:, 0]) for way, values, truth in measured}
-    assert error["unmixed signals"] < 0.5 * error["plain mean"]
-    assert error["unmixed signals"] < 0.05
+    assert error[UNMIXED] < 0.5 * error[PLAIN]
+    assert error[UNMIXED] < 0.05
 
 
 def test_a_condition_changes_what_its_name_says():

@@ -37,16 +37,10 @@ WEIGHTS = {"version": "1.2.3", "sha256": "0123456789abcdef"}
 HOSTILE = "sub-<img src=x onerror=alert(1)>"
 
 
-@pytest.fixture(scope="module")
-def run_once(phantom_run: dict[str, Any]) -> dict[str, Any]:
-    """Give the one run of the app on a phantom its short name."""
-    return phantom_run
-
-
 @pytest.fixture
-def out_dir(run_once: dict[str, Any], tmp_path: Path) -> Path:
+def out_dir(phantom_run: dict[str, Any], tmp_path: Path) -> Path:
     """Copy the output, so that a test may damage it."""
-    return Path(shutil.copytree(run_once["out"], tmp_path / "out"))
+    return Path(shutil.copytree(phantom_run["out"], tmp_path / "out"))
 
 
 def page_of(out_dir: Path, participant: str = "sub-01") -> Any:
@@ -62,20 +56,20 @@ def table_of(out_dir: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
 
 
-def test_every_table_of_the_page_is_its_file(run_once):
-    page = page_of(run_once["out"])
+def test_every_table_of_the_page_is_its_file(phantom_run):
+    page = page_of(phantom_run["out"])
     for name in TABLES:
-        file = table_of(run_once["out"], name)
-        path = RunRecord(run_once["out"], "sub-01").table_path(name)
+        file = table_of(phantom_run["out"], name)
+        path = RunRecord(phantom_run["out"], "sub-01").table_path(name)
         (table,) = page.xpath(f'//table[@data-table="{path.name}"]')
         rows = [[cell.text_content() for cell in row] for row in table.iter("tr")]
         assert rows == [list(file.columns), *file.to_numpy().tolist()]
 
 
-def test_the_values_of_the_whole_cord_are_those_of_the_region_table(run_once):
-    regions = table_of(run_once["out"], "regions")
+def test_the_values_of_the_whole_cord_are_those_of_the_region_table(phantom_run):
+    regions = table_of(phantom_run["out"], "regions")
     regions = regions[regions["scope"] == "cord"].set_index(["region", "metric", "side"])
-    rows = page_of(run_once["out"]).xpath('//table[@class="values"]/tbody/tr')
+    rows = page_of(phantom_run["out"]).xpath('//table[@class="values"]/tbody/tr')
     assert len(rows) == 6
     for row in rows:
         region = words_of(row.find("th")).replace(" ", "_")
@@ -92,9 +86,9 @@ def test_the_values_of_the_whole_cord_are_those_of_the_region_table(run_once):
                     assert shown == ("n/a" if value == "n/a" else f"{float(value) * factor:.3f}")
 
 
-def test_the_facts_are_those_of_the_quality_table(run_once):
-    row = table_of(run_once["out"], "quality").iloc[0]
-    page = page_of(run_once["out"])
+def test_the_facts_are_those_of_the_quality_table(phantom_run):
+    row = table_of(phantom_run["out"], "quality").iloc[0]
+    page = page_of(phantom_run["out"])
     facts = {words_of(d.find("dt")): d.find("dd") for d in page.xpath('//dl[@class="facts"]/div')}
     exact = {name: [n.get("value") for n in dd.iter("data")] for name, dd in facts.items()}
     assert exact["Signal-to-noise ratio (b=0, one volume)"] == [row["snr_b0"]]
@@ -106,22 +100,24 @@ def test_the_facts_are_those_of_the_quality_table(run_once):
     assert "volumes of b=" in words_of(facts["Gradients"])
 
 
-def test_levels_reach_every_table(run_once):
-    regions, shape = (table_of(run_once["out"], name) for name in ("regions", "shape"))
+def test_levels_reach_every_table(phantom_run):
+    regions, shape = (table_of(phantom_run["out"], name) for name in ("regions", "shape"))
     assert shape["level"].tolist() == ["C6", "C6", "C5", "n/a"]
     of_levels = regions[regions["scope"] == "level"]
     assert of_levels["level"].unique().tolist() == ["C6", "C5"]
     cell = {"region": "white_matter", "side": "both", "metric": "FA"}
     rows = of_levels[(of_levels[list(cell)] == pd.Series(cell)).all(axis=1)]
     assert (rows["unmixed"] != "n/a").all()
-    quality = table_of(run_once["out"], "quality").iloc[0]
+    quality = table_of(phantom_run["out"], "quality").iloc[0]
     assert quality["compressed_level"] == shape["level"][int(quality["compressed_slice"])]
-    assert f"flattest in slice {quality['compressed_slice']}" in words_of(page_of(run_once["out"]))
+    assert f"flattest in slice {quality['compressed_slice']}" in words_of(
+        page_of(phantom_run["out"])
+    )
 
 
-def test_every_slice_is_shown_and_can_be_marked(run_once):
-    n_slices = len(table_of(run_once["out"], "shape"))
-    cards = page_of(run_once["out"]).xpath('//figure[contains(@class, "card")]')
+def test_every_slice_is_shown_and_can_be_marked(phantom_run):
+    n_slices = len(table_of(phantom_run["out"], "shape"))
+    cards = page_of(phantom_run["out"]).xpath('//figure[contains(@class, "card")]')
     assert [words_of(card.xpath('.//*[@class="number"]')[0]).split()[1] for card in cards] == [
         str(k) for k in range(n_slices - 1, -1, -1)
     ]
@@ -130,20 +126,20 @@ def test_every_slice_is_shown_and_can_be_marked(run_once):
         assert [i.get("value") for i in card.xpath('.//input[@type="radio"]')] == ["pass", "fail"]
 
 
-def test_the_page_asks_for_nothing_from_elsewhere(run_once):
-    page = page_of(run_once["out"])
+def test_the_page_asks_for_nothing_from_elsewhere(phantom_run):
+    page = page_of(phantom_run["out"])
     assert not page.xpath("//link|//iframe|//object|//script[@src]")
     for element in page.xpath("//*[@src or @href]"):
         target = element.get("src") or element.get("href")
         assert target.startswith(("data:", "#", "sub-01/dwi/"))
         if target.startswith("sub-01/"):
-            assert (run_once["out"] / target).is_file()
+            assert (phantom_run["out"] / target).is_file()
     (policy,) = page.xpath('//meta[@http-equiv="Content-Security-Policy"]/@content')
     assert "default-src 'none'" in policy
 
 
-def test_a_reader_without_eyes_or_mouse_finds_the_way(run_once):
-    page = page_of(run_once["out"])
+def test_a_reader_without_eyes_or_mouse_finds_the_way(phantom_run):
+    page = page_of(phantom_run["out"])
     ids = page.xpath("//@id")
     assert len(ids) == len(set(ids))
     assert page.get("lang") == "en"
@@ -158,9 +154,9 @@ def test_a_reader_without_eyes_or_mouse_finds_the_way(run_once):
         assert own or choice.getparent().tag == "label"
 
 
-def test_a_series_that_was_left_out_is_told_with_its_reason(run_once):
-    assert run_once["code"] == 65
-    page = page_of(run_once["out"])
+def test_a_series_that_was_left_out_is_told_with_its_reason(phantom_run):
+    assert phantom_run["code"] == 65
+    page = page_of(phantom_run["out"])
     problem = words_of(page.xpath('//section[@id="problems"]')[0])
     assert "sub-01_acq-bare: left out" in problem
     assert "bvec" in problem
@@ -168,10 +164,10 @@ def test_a_series_that_was_left_out_is_told_with_its_reason(run_once):
     assert page.xpath('//*[@class="verdict"]/span[@class="badge fail"]')
 
 
-def test_pictures_that_cannot_be_saved_do_not_take_the_tables_along(run_once, tmp_path):
+def test_pictures_that_cannot_be_saved_do_not_take_the_tables_along(phantom_run, tmp_path):
     (tmp_path / "out" / "sub-01").mkdir(parents=True)
     (tmp_path / "out" / "sub-01" / "figures").write_text("in the way")
-    data, _, *others = run_once["arguments"]
+    data, _, *others = phantom_run["arguments"]
     assert main([data, str(tmp_path / "out"), *others]) == 1
     (record,) = find_records(tmp_path / "out", "sub-01")
     assert record.is_complete
@@ -182,22 +178,22 @@ def test_pictures_that_cannot_be_saved_do_not_take_the_tables_along(run_once, tm
     assert "Traceback" in words_of(page.xpath('//section[@id="problems"]//pre')[0])
 
 
-def test_every_picture_lies_beside_the_tables(run_once):
-    folder = run_once["out"] / "sub-01" / "figures"
+def test_every_picture_lies_beside_the_tables(phantom_run):
+    folder = phantom_run["out"] / "sub-01" / "figures"
     expected = {f"sub-01_desc-{name}_dwi.svg" for name in PICTURES}
     assert {path.name for path in folder.iterdir()} == expected
 
 
-def test_the_methods_are_on_the_page_and_in_the_logs(run_once):
-    words = words_of(page_of(run_once["out"]).xpath('//section[@id="methods"]')[0])
-    citation = (run_once["out"] / "logs/CITATION.md").read_text(encoding="utf-8")
+def test_the_methods_are_on_the_page_and_in_the_logs(phantom_run):
+    words = words_of(page_of(phantom_run["out"]).xpath('//section[@id="methods"]')[0])
+    citation = (phantom_run["out"] / "logs/CITATION.md").read_text(encoding="utf-8")
     assert "was segmented by SCS-Net" in words
     assert "was segmented by SCS-Net" in citation
     assert "Bioengineering 2025;12(7):709" in words
-    assert (run_once["out"] / "logs/CITATION.bib").read_text().startswith("@article{yang2025")
+    assert (phantom_run["out"] / "logs/CITATION.bib").read_text().startswith("@article{yang2025")
 
 
-def test_the_page_is_the_same_when_it_is_made_again(run_once, out_dir):
+def test_the_page_is_the_same_when_it_is_made_again(phantom_run, out_dir):
     made = [write_page(out_dir, "sub-01", Settings(), WEIGHTS).read_text() for _ in range(2)]
     assert made[0] == made[1]
     assert "weights of version 1.2.3" in made[0]
@@ -408,8 +404,8 @@ def test_the_page_of_a_participant_without_results_says_so(tmp_path):
     assert not page.xpath("//article")
 
 
-def test_the_table_of_outcomes_can_be_read_as_a_table(run_once):
-    table = read_table(run_once["out"] / "logs" / "sub-01_runs.tsv")
+def test_the_table_of_outcomes_can_be_read_as_a_table(phantom_run):
+    table = read_table(phantom_run["out"] / "logs" / "sub-01_runs.tsv")
     assert dict(zip(table["run"], table["status"], strict=True)) == {
         "sub-01": "done",
         "sub-01_acq-bare": "left out",

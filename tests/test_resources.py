@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from scsnet_bids import cli, resources
 from scsnet_bids.errors import UsageError
+from scsnet_bids.options import parse_options
 from scsnet_bids.resources import available_cpus, available_memory_gb, parse_memory
 
 HALF_GB = str(2**29)
@@ -56,6 +58,13 @@ def test_without_limits_the_machine_counts(tmp_path):
 
 def test_where_nothing_is_known_memory_is_unlimited(tmp_path):
     assert available_memory_gb({}, tmp_path) == math.inf
+
+
+def test_unknown_memory_keeps_no_run_waiting(monkeypatch):
+    monkeypatch.setattr(resources, "available_memory_gb", lambda: math.inf)
+    monkeypatch.setattr(resources, "available_cpus", lambda: 8)
+    options = parse_options(["/data", "/out", "participant"])
+    assert cli._choose_limits(options, n_runs=4, most_gb=1.0).n_processors == 4
 
 
 def test_a_version_2_group_limits_memory_and_processors(tmp_path):

@@ -42,14 +42,19 @@ def fraction_at(maps: np.ndarray, x_mm: float, y_mm: float) -> np.ndarray:
     return maps[:, :, row, column]
 
 
-def write_pair(folder: Path, label: str, *, move_gray_mm: float = 0) -> None:
-    """Write both masks of a participant, two slices 5 mm apart."""
+def write_pair(
+    folder: Path, label: str, *, move_gray_mm: float = 0, speck_in: tuple[int, ...] = ()
+) -> None:
+    """Write both masks of a participant, two slices 5 mm apart, some with a speck of gray."""
     affine = np.diag([-0.5, -0.5, 5.0, 1.0])
     for mask, ending in zip(draw_masks(), ("seg", "gmseg"), strict=True):
         affine = affine.copy()
         affine[0, 3] = move_gray_mm if ending == "gmseg" else 0
         grid = Grid((48, 48, 2), affine, np.array([[0, -1], [1, -1], [2, 1]]))
         volume = np.repeat(mask.T[:, :, None], 2, axis=2).astype(np.uint8)
+        if ending == "gmseg":
+            volume[..., speck_in] = 0
+            volume[24, 24, speck_in] = 1
         path = folder / f"sub-{label}" / "anat" / f"sub-{label}_T2starw_{ending}-manual.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, Image(volume, grid))
@@ -143,6 +148,18 @@ def test_a_held_out_label_that_names_nobody_is_refused(tmp_path: Path):
 def test_masks_on_two_grids_are_refused(tmp_path: Path):
     write_pair(tmp_path, "08", move_gray_mm=1.0)
     with pytest.raises(UsageError, match=r"on one grid.*gmseg-manual"):
+        read_shapes(tmp_path)
+
+
+def test_a_slice_with_a_speck_of_gray_matter_is_left_out(tmp_path: Path):
+    write_pair(tmp_path, "08", speck_in=(1,))
+    seen, _ = read_shapes(tmp_path)
+    assert seen.stack.tolist() == [0, 1]  # one slice, two sides
+
+
+def test_masks_without_any_slice_to_learn_from_are_refused(tmp_path: Path):
+    write_pair(tmp_path, "08", speck_in=(0, 1))
+    with pytest.raises(UsageError, match=r"must show some slice.*gmseg-manual"):
         read_shapes(tmp_path)
 
 

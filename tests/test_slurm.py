@@ -148,6 +148,12 @@ def test_a_filter_leaves_series_without_tables(tmp_path):
     assert is_complete(tmp_path, Task("sub-1"), runs, recorded_only=True)
 
 
+def test_labels_are_written_as_for_the_app(place):
+    three(place)
+    _, folder = prepare(place, "--participant-label", "01,02", "--participant-label", "sub-03")
+    assert len((folder / "tasks.tsv").read_text().splitlines()) == 4
+
+
 def test_what_is_complete_is_left_out_unless_asked_for(place, capsys):
     three(place)
     add_tables(place / "out", "sub-02/dwi/sub-02")

@@ -20,12 +20,14 @@ PROGRAMS = {
     "scancel": 'echo "$@" >>"$ROOT/cancelled"',
 }
 RUN = """\
-import sys
+import signal, sys
 from pathlib import Path
 from nipype.interfaces.utility import Function
 from nipype.pipeline import engine as pe
 from scsnet_bids.plugin_files import PluginChoice
 from scsnet_bids.workflows.execution import Limits, process_runs
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
 
 def succeed() -> int:
     return 1

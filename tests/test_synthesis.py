@@ -12,23 +12,9 @@ import torch
 from scsnet_bids.errors import UsageError
 from scsnet_bids.network.model import mirror
 from scsnet_bids.regions import MIRROR, REGIONS, Side, Tissue
-from scsnet_bids.training.atlas import Atlas, read_atlas
+from scsnet_bids.training.atlas import read_atlas
 from scsnet_bids.training.augment import draw_batch
 from scsnet_bids.training.synthesis import Draws, draw_slices
-
-
-@pytest.fixture(scope="module")
-def toy_atlas() -> Atlas:
-    """Elliptic cord: gray block, dorsal wedge behind, ventral wedge in front, lateral beside."""
-    place = (np.arange(48) - 23.5) / 2
-    y, x = np.meshgrid(place, place, indexing="ij")
-    cord = (x / 6) ** 2 + (y / 4) ** 2 < 1
-    gray = cord & (abs(x) < 2.5) & (abs(y) < 1.5)
-    dorsal = cord & ~gray & (y > 0) & (abs(x) < 3)
-    ventral = cord & ~gray & (y < 0) & (abs(x) < 3)
-    lateral = cord & ~(gray | dorsal | ventral)
-    maps = torch.from_numpy(np.stack([lateral, dorsal, ventral, gray]).astype(np.float32))
-    return Atlas.of_maps(maps.repeat(96, 1, 1, 1), 0.5)
 
 
 def seeded(seed: int) -> torch.Generator:

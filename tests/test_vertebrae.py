@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -197,6 +198,18 @@ def test_labels_on_the_series_itself_come_first_and_masks_before_discs(run, tmp_
         path.unlink()
 
 
+def test_names_of_participants_and_sessions_say_nothing_about_an_image(run, tmp_path):
+    operated = replace(run, entities=(("sub", "vert01"), ("ses", "discectomy")))
+    folder = tmp_path / "labels/sub-vert01/ses-discectomy/anat"
+    stem = "sub-vert01_ses-discectomy_T2w"
+    path = save_discs(folder, f"{stem}_label-vertebrae_dseg.nii.gz")
+    save_discs(folder, f"{stem}.nii.gz")
+    assert find_levels(operated, str(tmp_path / "labels")) == path
+    assert describe_levels(operated, str(tmp_path / "labels")) == "labels C2-C7 (other scan)"
+    path.unlink()
+    assert find_levels(operated, str(tmp_path / "labels")) is None
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -249,6 +262,13 @@ def test_a_table_names_slices_of_the_runs_it_speaks_of(run, tmp_path, rows):
     path.write_text(rows)
     assert levels_of(run, path) == ["C6"] * 4 + ["C5"] * 3 + [""] * 3
     assert describe_levels(run, str(path)) == "C5-C6, table"
+
+
+def test_a_table_without_any_level_tells_none(run, tmp_path):
+    path = tmp_path / "levels.tsv"
+    path.write_text("slice\tlevel\n0-9\tn/a\n")
+    assert levels_of(run, path) == [""] * 10
+    assert describe_levels(run, str(path)) == "-"
 
 
 def test_a_table_that_speaks_of_others_gives_no_levels(run, tmp_path):

@@ -12,7 +12,6 @@ from scsnet_bids.errors import OutputError
 from scsnet_bids.workspace import (
     need_temporary_folder,
     refuse_foreign_results,
-    remove_half_written,
     remove_results,
 )
 
@@ -75,25 +74,6 @@ def test_removing_the_last_results_leaves_no_empty_folder(tmp_path):
     (tmp_path / "work" / "kept").mkdir(parents=True)
     remove_results(tmp_path / "work", [make_results(tmp_path / "work")])
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["kept"]
-
-
-def test_half_written_files_of_a_run_go_and_those_of_others_stay(tmp_path):
-    folder = tmp_path / "sub-01" / "dwi"
-    folder.mkdir(parents=True)
-    for name in (
-        ".0123456789ab_sub-01_desc-preproc_dwi.nii.gz",
-        ".0123456789ab_sub-01_run-2_desc-preproc_dwi.nii.gz",
-        ".notes_sub-01_x",
-        "sub-01_desc-preproc_dwi.nii.gz",
-    ):
-        (folder / name).touch()
-    remove_half_written(tmp_path / "sub-01", "sub-01", ("run", "acq"))
-    remove_half_written(tmp_path / "sub-02", "sub-02", ("run", "acq"))
-    assert sorted(path.name for path in folder.iterdir()) == [
-        ".0123456789ab_sub-01_run-2_desc-preproc_dwi.nii.gz",
-        ".notes_sub-01_x",
-        "sub-01_desc-preproc_dwi.nii.gz",
-    ]
 
 
 def test_the_work_folder_serves_where_there_is_no_folder_for_temporary_files(tmp_path, monkeypatch):

@@ -78,34 +78,35 @@ def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
     ----------
     run : the run
     out_dir : output folder
-    settings : of the run
+    settings : of all runs
 
     Returns
     -------
     nipype Workflow that needs no inputs
     """
     settings = settings_of_run(run, settings)
+    plan = plan_distortion(run, settings)
+    cord_mask = find_prior(run, settings.derivatives.folders).cord_mask
     graph = new_graph(run_graph_name(run), RUN_INPUTS, ())
     inputnode = graph.get_node("inputnode")
     inputnode.inputs.trait_set(dwi=str(run.image), bval=str(run.bval), bvec=str(run.bvec))
-    plan = plan_distortion(run, settings)
-    motion_wf = motion.init_motion_wf(run, settings, plan)
-    cord_mask = find_prior(run, settings.derivatives.folders).cord_mask
+    motion_wf = motion.init_motion_wf(run, settings, plan, cord_mask)
     segmentation_wf = segmentation.init_segmentation_wf(settings, cord_mask)
     tensor_wf = tensor.init_tensor_wf(run, settings, plan)
-    regional_wf = regional.init_regional_wf(run, settings)
+    regional_wf = regional.init_regional_wf(run, settings, cord_mask)
     reports_wf = reports.init_reports_wf(out_dir, run, settings)
-    save_derivatives = outputs.init_save_derivatives(out_dir, run, settings)
+    save_derivatives = outputs.init_save_derivatives(out_dir, run, settings, plan)
     stages = {
         motion_wf: motion.OUTPUTS,
         segmentation_wf: segmentation.OUTPUTS,
         tensor_wf: tensor.OUTPUTS,
         regional_wf: regional.OUTPUTS,
     }
-    graph.connect([(inputnode, motion_wf, [(name, f"inputnode.{name}") for name in RUN_INPUTS])])
+    for stage in (motion_wf, reports_wf):
+        # A new list for each: Nipype changes the one that it is given.
+        acquired = [(name, f"inputnode.{name}") for name in RUN_INPUTS]
+        graph.connect([(inputnode, stage, acquired)])
     graph.connect(inputnode, "dwi", regional_wf, "inputnode.dwi")
-    acquired = [(name, f"inputnode.{name}") for name in RUN_INPUTS]
-    graph.connect([(inputnode, reports_wf, acquired)])
     # A product has one name from the stage that makes it to every stage that uses it.
     _connect_by_name(graph, stages, segmentation_wf, segmentation.INPUTS)
     _connect_by_name(graph, stages, tensor_wf, tensor.INPUTS)

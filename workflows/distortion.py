@@ -30,17 +30,22 @@ def init_estimate_distortion(
         return None
     if plan.method == "fsl":
         return _init_run_topup(run, settings, plan.pair)
-    metadata = read_series_metadata(run, settings.distortion)
     interface = EstimateDistortion(
         gradient_settings=settings.gradients,
         motion_settings=settings.motion,
         moved=settings.motion.method == "fsl",
-        phase_axis=phase_encoding(metadata, read_grid(run.image)[0]).axis,
+        phase_axis=find_phase_axis(run, settings),
         reversed_dwi=str(plan.pair.image),
         reversed_volumes=list(plan.pair.volumes),
         readout_ratio=plan.pair.readout_ratio,
     )
     return pe.Node(interface, name="estimate_distortion")
+
+
+def find_phase_axis(run: DwiRun, settings: Settings) -> int:
+    """Tell along which inner axis the phase of a run is encoded, by its sidecar or the user."""
+    metadata = read_series_metadata(run, settings.distortion)
+    return phase_encoding(metadata, read_grid(run.image)[0]).axis
 
 
 def _init_run_topup(run: DwiRun, settings: Settings, pair: ReversedPair) -> pe.Node:

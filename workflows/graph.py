@@ -17,8 +17,6 @@ from scsnet_bids.errors import WiringError
 
 INPUT_NODE, OUTPUT_NODE = "inputnode", "outputnode"
 
-Edges = list[tuple[str, str]]
-
 
 def new_graph(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> pe.Workflow:
     """Start a graph with its input and its output node.

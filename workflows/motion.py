@@ -6,14 +6,14 @@ the others (``tensor``).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from nipype.pipeline import engine as pe
-from scsnet_bids.workflows.distortion import init_estimate_distortion
+from scsnet_bids.workflows.distortion import find_phase_axis, init_estimate_distortion
 from scsnet_bids.workflows.graph import new_graph
 
 from scsnet_bids.fieldmaps import DistortionPlan, read_series_metadata
-from scsnet_bids.images import read_grid
 from scsnet_bids.interfaces import (
     DenoiseSeries,
     EstimateMotion,
@@ -22,8 +22,7 @@ from scsnet_bids.interfaces import (
     RunEddy,
 )
 from scsnet_bids.network.weights import weights_path, weights_sha256
-from scsnet_bids.prior_results import find_prior
-from scsnet_bids.runs import DwiRun, phase_encoding
+from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
 
 INPUTS = ("dwi", "bval", "bvec")
@@ -40,7 +39,9 @@ OUTPUTS = (
 )
 
 
-def init_motion_wf(run: DwiRun, settings: Settings, plan: DistortionPlan) -> pe.Workflow:
+def init_motion_wf(
+    run: DwiRun, settings: Settings, plan: DistortionPlan, cord_mask: Path | None
+) -> pe.Workflow:
     """Build the graph that estimates motion and averages what it is taken out of.
 
     Parameters
@@ -48,6 +49,7 @@ def init_motion_wf(run: DwiRun, settings: Settings, plan: DistortionPlan) -> pe.
     run : the run
     settings : of the run
     plan : what is done about its distortion
+    cord_mask : mask that somebody else has made, whose middle is the cord's; None finds the cord
 
     Inputs
     ------
@@ -74,8 +76,8 @@ def init_motion_wf(run: DwiRun, settings: Settings, plan: DistortionPlan) -> pe.
         ),
         name="locate_cord",
     )
-    if mask := find_prior(run, settings.derivatives.folders).cord_mask:
-        locate_cord.inputs.cord_mask = str(mask)
+    if cord_mask is not None:
+        locate_cord.inputs.cord_mask = str(cord_mask)
     estimate_motion = _init_estimate_motion(run, settings)
     # Slices that lost their signal have no say in what follows.
     find_outliers = pe.Node(
@@ -107,11 +109,10 @@ def init_motion_wf(run: DwiRun, settings: Settings, plan: DistortionPlan) -> pe.
 
 def describe_correction(run: DwiRun, settings: Settings) -> dict[str, Any]:
     """List what every step that corrects a run's series must be told about it."""
-    metadata = read_series_metadata(run, settings.distortion)
     moved = settings.motion.method == "fsl"
     return {
         "gradient_settings": settings.gradients,
-        "phase_axis": phase_encoding(metadata, read_grid(run.image)[0]).axis,
+        "phase_axis": find_phase_axis(run, settings),
         "moved": moved,
         # FSL corrects both in one interpolation.
         "undistorted": moved and settings.distortion.method == "fsl",
@@ -151,11 +152,11 @@ def _init_denoise_series(settings: Settings) -> pe.Node:
 def _init_estimate_motion(run: DwiRun, settings: Settings) -> pe.Node:
     """Build the node that estimates motion; FSL's corrects it too."""
     stages = {"gradient_settings": settings.gradients, "motion_settings": settings.motion}
-    metadata = read_series_metadata(run, settings.distortion)
     if settings.motion.method == "fsl":
+        metadata = read_series_metadata(run, settings.distortion)
         return pe.Node(RunEddy(metadata=metadata, **stages), name="run_eddy")
-    phase_axis = phase_encoding(metadata, read_grid(run.image)[0]).axis
-    return pe.Node(EstimateMotion(**stages, phase_axis=phase_axis), name="estimate_motion")
+    interface = EstimateMotion(**stages, phase_axis=find_phase_axis(run, settings))
+    return pe.Node(interface, name="estimate_motion")
 
 
 def _connect(

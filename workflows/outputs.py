@@ -18,7 +18,7 @@ from scsnet_bids.derivatives import (
     output_path,
     raw_uri,
 )
-from scsnet_bids.fieldmaps import DistortionPlan, plan_distortion
+from scsnet_bids.fieldmaps import DistortionPlan
 from scsnet_bids.interfaces import SaveDerivatives, WriteFlirtMatrices
 from scsnet_bids.levels import SHAPE_COLUMNS
 from scsnet_bids.outlier_table import FRACTION_COLUMN, OUTLIER_COLUMNS
@@ -41,7 +41,9 @@ SCALAR_DESCRIPTIONS = {
 }
 
 
-def init_save_derivatives(out_dir: Path, run: DwiRun, settings: Settings) -> pe.Node:
+def init_save_derivatives(
+    out_dir: Path, run: DwiRun, settings: Settings, plan: DistortionPlan
+) -> pe.Node:
     """Build the node that copies a run's products to their BIDS names.
 
     Parameters
@@ -49,14 +51,14 @@ def init_save_derivatives(out_dir: Path, run: DwiRun, settings: Settings) -> pe.
     out_dir : output folder
     run : the run
     settings : of the run, for the sidecars
+    plan : what is done about its distortion
 
     Returns
     -------
     nipype Node with one input field per product
     """
-    return pe.Node(
-        SaveDerivatives(list_derivatives(out_dir, run, settings)), name="save_derivatives"
-    )
+    derivatives = list_derivatives(out_dir, run, settings, plan)
+    return pe.Node(SaveDerivatives(derivatives), name="save_derivatives")
 
 
 def init_save_figures(out_dir: Path, run: DwiRun, pictures: Sequence[str], name: str) -> pe.Node:
@@ -97,7 +99,9 @@ def init_write_flirt_matrices(out_dir: Path, run: DwiRun) -> pe.Node:
     )
 
 
-def list_derivatives(out_dir: Path, run: DwiRun, settings: Settings) -> list[Derivative]:
+def list_derivatives(
+    out_dir: Path, run: DwiRun, settings: Settings, plan: DistortionPlan
+) -> list[Derivative]:
     """List everything that a run leaves behind.
 
     Parameters
@@ -105,13 +109,13 @@ def list_derivatives(out_dir: Path, run: DwiRun, settings: Settings) -> list[Der
     out_dir : output folder
     run : the run
     settings : of the run, for the sidecars
+    plan : what is done about its distortion
 
     Returns
     -------
     list of Derivative
     """
     names, prior = _Names(out_dir, run), _prior_uris(run, settings)
-    plan = plan_distortion(run, settings)
     return [
         *_series_derivatives(names, read_metadata(run), settings, prior, plan),
         *_field_derivatives(names, plan),

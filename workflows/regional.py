@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nipype.pipeline import engine as pe
 from scsnet_bids.workflows.graph import new_graph
 from scsnet_bids.workflows.tensor import CORRECTED, SCALAR_MAPS
@@ -14,7 +16,7 @@ from scsnet_bids.interfaces import (
     UnmixRegions,
 )
 from scsnet_bids.level_files import find_levels
-from scsnet_bids.prior_results import find_prior, level_source
+from scsnet_bids.prior_results import level_source
 from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
 from scsnet_bids.slice_marks import failed_slices, read_marks
@@ -28,13 +30,14 @@ TRANSFERRED = ("region_share", "region_label", "region_lut", "cord_mask")
 OUTPUTS = (*TRANSFERRED, "region_table", "shape_table", "quality_table")
 
 
-def init_regional_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
+def init_regional_wf(run: DwiRun, settings: Settings, cord_mask: Path | None) -> pe.Workflow:
     """Build the graph that measures the regions of a run.
 
     Parameters
     ----------
-    run : whose vertebral levels, and mask of the cord by another tool, are looked for
+    run : whose vertebral levels are looked for
     settings : of the run
+    cord_mask : mask that somebody else has made, whose outline is kept; None if there is none
 
     Inputs
     ------
@@ -75,7 +78,7 @@ def init_regional_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
     )
     summarise_quality = pe.Node(SummariseQuality(), name="summarise_quality")
     # One resampling to the voxels of the maps; the series says how large the cord is.
-    transfer_regions = _init_transfer_regions(run, settings)
+    transfer_regions = _init_transfer_regions(settings, cord_mask)
     series = [(name, name.removeprefix("corrected_")) for name in CORRECTED]
     placed = [(name, name) for name in (*PLACED, "outliers")]
     graph.connect([(inputnode, transfer_regions, [*series, *placed])])
@@ -102,9 +105,8 @@ def init_regional_wf(run: DwiRun, settings: Settings) -> pe.Workflow:
     return graph
 
 
-def _init_transfer_regions(run: DwiRun, settings: Settings) -> pe.Node:
+def _init_transfer_regions(settings: Settings, cord_mask: Path | None) -> pe.Node:
     """Build the node that brings the regions to DTI space."""
-    cord_mask = find_prior(run, settings.derivatives.folders).cord_mask
     interface = TransferRegions(
         gradient_settings=settings.gradients,
         unmixing_settings=settings.unmixing,

@@ -15,7 +15,7 @@ INPUTS = ("b0", "mean_dwi", "b0_centre")
 OUTPUTS = ("region_probability", "cord_found", "dwiref_to_dwi")
 
 
-def init_segmentation_wf(settings: Settings, cord_mask: Path | None = None) -> pe.Workflow:
+def init_segmentation_wf(settings: Settings, cord_mask: Path | None) -> pe.Workflow:
     """Build the graph that segments the cord and its regions.
 
     Parameters

@@ -7,6 +7,7 @@ knows the largest process only.
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -32,7 +33,8 @@ class Usage(NamedTuple):
     ----------
     wall_s : from start to end
     cpu_s : user and system time of the command and all that it started
-    peak_mb : most memory at one time, 2^20 bytes; what processes share counts once
+    peak_mb : most memory at one time, 2^20 bytes; what processes share counts once; nan if it
+        ended before anybody looked
     """
 
     wall_s: float
@@ -75,8 +77,9 @@ def run_child(command: Sequence[str], log: Path, threads: int = 1) -> Usage:
             f"{job.returncode}: {' '.join(last)}"
         )
     cpu_s = max(used.ru_utime + used.ru_stime, watch.cpu_s)
-    # Linux counts what this process held when it started the other as the other's.
-    return Usage(wall_s, cpu_s, watch.peak_mb or used.ru_maxrss / MB)
+    # Linux counts what this process held when it started the other as the other's, and in KB.
+    known_mb = math.nan if PROC.is_dir() else used.ru_maxrss / MB
+    return Usage(wall_s, cpu_s, watch.peak_mb or known_mb)
 
 
 def python_command(module: str, *words: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,7 @@ def measure_growth(out: Path, effort: str, repeats: int) -> str:
             for grows, sizes in SIZES.items():
                 for size in sizes[QUICK] if effort == "quick" else sizes:
                     folder = Path(temporary) / f"{grows}_{size}_{repeat}"
-                    measure = _measure_people if grows == "participants" else _measure_series
-                    for row in measure(grows, size, folder):
+                    for row in _measure(grows, size, folder):
                         rows.append({"grows": grows, "size": size, "run": repeat, **row})
                     shutil.rmtree(folder)
                     print(f"{grows} {size}: done", flush=True)
@@ -155,10 +154,16 @@ def grow(phantom: Phantom, slices: int, volumes: int, matrix: int) -> tuple[Floa
     return np.where(data > 0, data, noise), phantom.gradients.select(chosen)
 
 
-def _measure_series(grows: str, size: int, folder: Path) -> Iterator[dict[str, Any]]:
+def _measure(grows: str, size: int, folder: Path) -> Iterator[dict[str, Any]]:
+    """Measure the steps at one size."""
+    if grows == "participants":
+        return _measure_people(size, folder)
+    return _measure_series({**SMALLEST, grows: size}, folder)
+
+
+def _measure_series(wanted: Mapping[str, int], folder: Path) -> Iterator[dict[str, Any]]:
     """Run the whole app on one series, step by step."""
-    wanted = {**SMALLEST, grows: size}
-    small = replace(TINY, slices=min(5, wanted["slices"]), matrix=(48, 48), directions=15)
+    small = replace(TINY, slices=SMALLEST["slices"], matrix=(48, 48), directions=15)
     phantom = simulate(small, 1)
     data, gradients = grow(phantom, **wanted)
     stem = folder / "data" / "sub-01" / "dwi" / "sub-01_dwi"
@@ -177,7 +182,7 @@ def _measure_series(grows: str, size: int, folder: Path) -> Iterator[dict[str, A
         yield {"step": row.step, "cpu_s": row.cpu_s, "peak_mb": row.peak_mb}
 
 
-def _measure_people(grows: str, size: int, folder: Path) -> Iterator[dict[str, Any]]:
+def _measure_people(size: int, folder: Path) -> Iterator[dict[str, Any]]:
     """Plan a dataset of many tiny participants, and gather as many tables."""
     one = folder.parent / "one participant"
     if not one.exists():

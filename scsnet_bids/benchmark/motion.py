@@ -26,6 +26,7 @@ from scsnet_bids.benchmark.motion_measures import judge
 from scsnet_bids.benchmark.motion_methods import METHODS, OURS, missing_methods
 from scsnet_bids.figures.benchmark import draw_motion
 from scsnet_bids.files import write_text
+from scsnet_bids.phantom import PhantomSettings
 
 KEYS = ("series", "method")
 DECIMALS = {
@@ -53,7 +54,7 @@ def compare_motion(
     Parameters
     ----------
     out : folder for ``motion_runs.tsv``, ``motion.tsv``, ``motion_machine.json``, ``motion.svg``
-    effort : ``quick``, ``default`` or ``full``
+    effort : ``quick`` takes two small phantoms
     repeats : runs per series: other persons of a phantom, the same real series
     real : dataset and masks of real series, to be taken as well
 
@@ -63,7 +64,7 @@ def compare_motion(
     """
     machine, missing = describe_machine(), missing_methods()
     methods = [name for name in METHODS if name not in missing]
-    runs = measure_methods(list_cases(effort, repeats, real), methods)
+    runs = measure_methods(list_cases(list_phantoms(effort), repeats, real), methods)
     summary = summarise(runs.drop(columns="run"), KEYS)
     keep(out, "motion", {"_runs": runs, "": summary}, machine)
     write_text(out / "motion.svg", draw_motion(summary))
@@ -72,19 +73,22 @@ def compare_motion(
 
 
 def list_cases(
-    effort: str, repeats: int, real: tuple[Path, Path] | None
+    phantoms: Mapping[str, PhantomSettings],
+    repeats: int,
+    real: tuple[Path, Path] | None = None,
 ) -> Iterator[tuple[str, int, Callable[[], Case]]]:
     """List what is to be corrected.
 
     Parameters
     ----------
-    effort, repeats, real : as for :func:`compare_motion`
+    phantoms : settings by name
+    repeats, real : as for :func:`compare_motion`
 
     Yields
     ------
     name of the series, number of the run, and what makes the series
     """
-    for name, settings in list_phantoms(effort).items():
+    for name, settings in phantoms.items():
         for run in range(repeats):
             yield name, run, partial(make_phantom, settings, run)
     if real is not None:

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from scsnet_bids.errors import EmptySelectionError
-from scsnet_bids.evaluation.truth import label_truth, read_on
+from scsnet_bids.evaluation.truth import read_on
 from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients
 from scsnet_bids.images import Grid, read_image
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
+from scsnet_bids.regions import label_shares
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.slices import PlaneGrid
 
@@ -29,6 +30,8 @@ TROUBLES: tuple[dict[str, Any], ...] = (
     {"lost_slices": 0.1},
 )
 """What else may be other than usual in a series."""
+STEADY = PhantomSettings(b0_to_dwi_mm=0.0)
+FEW_SLICES = replace(STEADY, slices=6, matrix=(64, 48))
 MASK_ENDING = "_label-SC_mask.nii.gz"
 
 
@@ -93,29 +96,35 @@ class Case:
 
 
 def list_phantoms(effort: str) -> dict[str, PhantomSettings]:
-    """List the phantoms of a grid.
+    """List the phantoms of the comparison of methods.
 
     Parameters
     ----------
-    effort : ``quick``, ``default`` or ``full``
+    effort : ``quick`` for two small ones
 
     Returns
     -------
     dict of settings by name
     """
-    base = PhantomSettings(b0_to_dwi_mm=0.0)
     if effort == "quick":
-        small = replace(base, slices=5, directions=12, b0_volumes=3, matrix=(48, 48))
-        return _named([replace(small, motion_mm=mm, snr=12.0) for mm in (0.0, 0.8)])
-    few = replace(base, slices=6, matrix=(64, 48))
-    if effort == "default":
-        usual = replace(few, motion_mm=0.8, snr=12.0)
-        moving = [replace(usual, motion_mm=mm) for mm in MOTIONS_MM]
-        others = [replace(usual, **change) for change in ({"snr": 7.0}, *TROUBLES)]
-        return _named([*moving, *others])
+        small = replace(STEADY, slices=5, directions=12, b0_volumes=3, matrix=(48, 48), snr=12.0)
+        return _named([replace(small, motion_mm=mm) for mm in (0.0, 0.8)])
+    usual = replace(FEW_SLICES, motion_mm=0.8, snr=12.0)
+    moving = [replace(usual, motion_mm=mm) for mm in MOTIONS_MM]
+    others = [replace(usual, **change) for change in ({"snr": 7.0}, *TROUBLES)]
+    return _named([*moving, *others])
+
+
+def list_grid() -> dict[str, PhantomSettings]:
+    """List the phantoms of the grid: every motion at every SNR, usual and with each trouble.
+
+    Returns
+    -------
+    dict of settings by name
+    """
     return _named(
         [
-            replace(few, motion_mm=mm, snr=snr, **trouble)
+            replace(FEW_SLICES, motion_mm=mm, snr=snr, **trouble)
             for trouble, snr, mm in product(({}, *TROUBLES), SNRS, MOTIONS_MM)
         ]
     )
@@ -135,7 +144,7 @@ def make_phantom(settings: PhantomSettings, seed: int) -> Case:
     """
     phantom = simulate(settings, (seed, 1))
     still = simulate(replace(settings, motion_mm=0.0, lost_slices=0.0, eddy_mm=0.0), (seed, 1))
-    mask = label_truth(np.asarray(phantom.region_share, float)) > 0
+    mask = label_shares(np.asarray(phantom.region_share, float)) > 0
     centre_mm = mask_centre_mm(mask, phantom.grid)
     truth = Truth(
         -_displacement_mm(phantom, centre_mm),

@@ -18,9 +18,10 @@ from scsnet_bids.benchmark.sharpness import edge_mm, residual_lag1
 from scsnet_bids.benchmark.shift_search import follow, jitter_mm
 from scsnet_bids.evaluation.motion_scores import rms_length
 from scsnet_bids.evaluation.scores import means_of_regions
-from scsnet_bids.evaluation.truth import label_truth, shift_slices
+from scsnet_bids.evaluation.truth import shift_slices
 from scsnet_bids.gradients import Gradients
-from scsnet_bids.regions import REGIONS
+from scsnet_bids.outlier_table import OUTLIER_WEIGHT
+from scsnet_bids.regions import REGIONS, label_shares
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.tensor import fit_tensor
 from scsnet_bids.unmixing.region_tensor import fit_region_tensors
@@ -30,8 +31,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 CORD_SHARE, LEAST_VOXELS = 0.8, 2.0
 """Voxels with this share of cord are unmixed; a region needs this many of its own in a slice."""
-HALF = 0.5
-"""A slice that counts less is believed to be lost."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def outliers_pct(weight: FloatArray | None, lost: BoolArray) -> tuple[float, flo
     """
     if weight is None:
         return np.nan, np.nan
-    doubted = weight < HALF
+    doubted = weight < OUTLIER_WEIGHT
     found = 100 * float(doubted[lost].mean()) if lost.any() else np.nan
     return found, 100 * float(doubted[~lost].mean())
 
@@ -163,8 +162,8 @@ def fa_errors_pct(corrected: Corrected, truth: Truth, series: Series) -> tuple[f
     offset_mm = np.median((corrected.shift_mm - truth.shift_mm)[weighted], axis=0)
     share = np.asarray(truth.region_share, dtype=float)
     moved = shift_slices(share, offset_mm, series.grid.spacing_mm)
-    still = _region_fa(truth.still, label_truth(share), series.gradients, None)
-    found = _region_fa(corrected.data, label_truth(moved), series.gradients, corrected.weight)
+    still = _region_fa(truth.still, label_shares(share), series.gradients, None)
+    found = _region_fa(corrected.data, label_shares(moved), series.gradients, corrected.weight)
     plain = np.nanmean(np.abs(found / still - 1))
     unmixed = _unmixed_fa(corrected, moved, series.gradients)
     return 100 * float(plain), 100 * float(np.nanmean(np.abs(unmixed / truth.tissue_fa - 1)))

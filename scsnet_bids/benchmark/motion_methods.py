@@ -31,7 +31,7 @@ FINE = 20
 """Parts of a voxel that phase correlation tells apart."""
 PHASE_AXIS = 1
 """Front to back: of the phantoms, and of series that do not say."""
-OURS = "ours"
+NONE, OURS = "none", "ours"
 
 
 class Corrected(NamedTuple):
@@ -115,7 +115,7 @@ def _prepare_dipy(last_step: str) -> Method:
     def correct(series: Series) -> Corrected:
         image, transforms = motion_correction(
             series.data.astype(float),
-            gradient_table(series.gradients, 50.0),
+            gradient_table(series.gradients, GradientSettings().b0_max),
             affine=series.grid.affine,
             pipeline=pipeline,
         )
@@ -150,7 +150,7 @@ def _prepare_ants() -> Method:
 
 ANTS = "ANTs, slices"
 METHODS: dict[str, Callable[[], Method]] = {
-    "none": lambda: leave,
+    NONE: lambda: leave,
     "DIPY rigid": lambda: _prepare_dipy("rigid"),
     "DIPY affine": lambda: _prepare_dipy("affine"),
     "phase correlation, slices": _prepare_phase,

@@ -18,6 +18,7 @@ import numpy as np
 from scsnet_bids.benchmark.children import python_command
 from scsnet_bids.gradients import gradient_table, read_gradients
 from scsnet_bids.images import Image, read_image, write_image
+from scsnet_bids.settings import GradientSettings
 
 MRTRIX = ("dwidenoise", "dwi2tensor", "tensor2metric")
 MOTION, TENSOR = "motion_correction", "TensorModel"
@@ -54,7 +55,7 @@ def main(step: str, series: Path, out: Path) -> None:
     image = read_image(series)
     bval, bvec = (_beside(series, end) for end in (".bval", ".bvec"))
     gradients = read_gradients(bval, bvec, image.grid, image.data.shape[3], series)
-    DIPY_STEPS[step](image, gradient_table(gradients, 50.0), out)
+    DIPY_STEPS[step](image, gradient_table(gradients, GradientSettings().b0_max), out)
 
 
 def _correct_motion(image: Image, table: Any, out: Path) -> None:

@@ -121,10 +121,10 @@ def _judge(data: Path, run: DwiRun, folder: Path) -> Iterator[dict[str, Any]]:
             path = folder / pattern.format(name)
             if path.exists():
                 ours = read_image(_derivative(out, run, ending)).data[mask]
-                ratio = ours / read_image(path).data[mask]
-                means = np.nanmean(ours) / np.nanmean(read_image(path).data[mask])
+                theirs = read_image(path).data[mask]
+                means = np.nanmean(ours) / np.nanmean(theirs)
                 yield _figure(f"{name.upper()} in the cord, ours / {peer}, mean", means)
-                off = 100 * np.nanmedian(np.abs(ratio - 1))
+                off = 100 * np.nanmedian(np.abs(ours / theirs - 1))
                 yield _figure(f"{name.upper()}, voxels apart from {peer}, median %", off)
     if (data / "derivatives" / "phantom").is_dir():
         tasks = [task for task in compare_outputs(data, out) if task[0] == run.prefix]

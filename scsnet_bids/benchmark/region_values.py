@@ -55,7 +55,9 @@ DRAWN = "drawn"
 WITHOUT_LESION = {"lesion": "healthy", "drawn, lesion": DRAWN}
 """The same people without their lesion."""
 MOTION_MM = 0.9
-WAYS = ("plain mean", "core mean", "linear unmixing of the map", "unmixed signals")
+PLAIN, CORE = "plain mean", "core mean"
+LINEAR, UNMIXED = "linear unmixing of the map", "unmixed signals"
+WAYS = (PLAIN, CORE, LINEAR, UNMIXED)
 MAPS = ("fa", "md")
 KEYS = ("shares", "cord", "scheme", "snr", "way")
 
@@ -153,7 +155,7 @@ def measure_true(
             settings.gradients,
         )
         values = measure_maps({m: getattr(maps, m) for m in MAPS}, phantom.region_share)
-        values[WAYS[3]] = _mean_by_volume(unmixed.value[..., :2], unmixed.volume)
+        values[UNMIXED] = _mean_by_volume(unmixed.value[..., :2], unmixed.volume)
         for way in WAYS:
             yield way, values[way], _tissue(phantom)
 
@@ -180,7 +182,7 @@ def measure_app(
             }
             values = measure_maps(maps, read_image(path).data)
             table = read_table(Path(f"{start}_model-tensor_seg-SCSNet_scalarstats.tsv"))
-            values[WAYS[3]] = _of_cord(table[table["scope"] == "cord"], "unmixed")
+            values[UNMIXED] = _of_cord(table[table["scope"] == "cord"], "unmixed")
             truth_folder = data / "derivatives" / "phantom" / path.parent.relative_to(out)
             tissue = read_table(next(truth_folder.glob("*_desc-tissue_scalarstats.tsv")))
             for way in WAYS:
@@ -202,16 +204,16 @@ def measure_maps(maps: dict[str, FloatArray], share: FloatArray) -> dict[str, Fl
     -------
     dict of (8, 2) float arrays by way
     """
-    stacked = np.stack([np.where(np.isfinite(maps[m]), maps[m], np.nan) for m in MAPS], axis=-1)
+    stacked = np.stack([maps[m] for m in MAPS], axis=-1)
     known = np.isfinite(stacked).all(axis=-1) & (share[..., 1:].sum(axis=-1) > 0)
     values, design = stacked[known], np.asarray(share[known], dtype=float)
     limits = Settings().regional
     means = {
         way: np.stack([_mean(values[design[:, r] >= limit]) for r in range(1, N_CLASSES)])
-        for way, limit in ((WAYS[0], limits.inside_share), (WAYS[1], limits.core_share))
+        for way, limit in ((PLAIN, limits.inside_share), (CORE, limits.core_share))
     }
     solved = np.linalg.lstsq(design, values)[0][1:]
-    return {**means, WAYS[2]: solved}
+    return {**means, LINEAR: solved}
 
 
 def describe_errors(runs: pd.DataFrame) -> list[str]:

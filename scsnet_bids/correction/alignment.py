@@ -53,13 +53,11 @@ class B0ToDwi:
     ----------
     shift_mm : (k, 2) float array, what must be added to a position (left, posterior) in the B0
         image to get it in DTI space; smooth along z, bounded
-    raw_mm : (k, 2) float array, what each slice measured alone; nan where it measured nothing
     trusted : (k,) bool array, whether the slice had a say; if not, its displacement is borrowed
         from its neighbours, or 0 if there are none
     """
 
     shift_mm: FloatArray
-    raw_mm: FloatArray
     trusted: BoolArray
 
 
@@ -84,18 +82,17 @@ def estimate_b0_to_dwi(
     -------
     B0ToDwi
     """
-    raw_mm = np.full((len(cord_share), 2), np.nan)
+    measured_mm = np.zeros((len(cord_share), 2))
     information = np.zeros((len(cord_share), 2, 2))
     if settings.enabled:
         models = _slice_models(cord_share, cord_plane, mean_dwi, grid, settings.max_shift_mm)
         for k, model in models:
-            raw_mm[k], information[k] = _match(model, settings.max_shift_mm + BEYOND_MM)
+            measured_mm[k], information[k] = _match(model, settings.max_shift_mm + BEYOND_MM)
     trusted = np.asarray(information.any(axis=(1, 2)))
-    raw_mm[~trusted] = np.nan
-    shift_mm = _believed_together(raw_mm, information, grid.spacing_mm[2])
+    shift_mm = _believed_together(measured_mm, information, grid.spacing_mm[2])
     length_mm = np.linalg.norm(shift_mm, axis=1, keepdims=True)
     bound = settings.max_shift_mm / np.maximum(length_mm, settings.max_shift_mm)
-    return B0ToDwi(shift_mm * bound, raw_mm, trusted)
+    return B0ToDwi(shift_mm * bound, trusted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,11 +208,11 @@ def _match(model: _SliceModel, reach_mm: float) -> tuple[FloatArray, FloatArray]
     """Displacement of the cord of one slice and its information; 0 if it cannot be told."""
     shift_mm = _search(model, reach_mm)
     for _ in range(REFINEMENTS):
-        slopes, residual, _ = _linearised(model, shift_mm)
+        slopes, residual = _linearised(model, shift_mm)
         step_mm = np.linalg.lstsq(slopes, residual, rcond=None)[0]
         shift_mm = shift_mm + np.clip(step_mm, -SEARCH_STEP_MM, SEARCH_STEP_MM)
-    slopes, residual, correlation = _linearised(model, shift_mm)
-    if correlation < LEAST_CORRELATION or np.linalg.norm(shift_mm) > reach_mm:
+    slopes, residual = _linearised(model, shift_mm)
+    if _correlation(model, shift_mm) < LEAST_CORRELATION or np.linalg.norm(shift_mm) > reach_mm:
         return shift_mm, np.zeros((2, 2))
     noise_variance = residual @ residual / max((model.root_weight**2).sum() - 6, 1)
     covariance = noise_variance * np.linalg.pinv(slopes.T @ slopes)
@@ -237,8 +234,8 @@ def _correlation(model: _SliceModel, shift_mm: FloatArray) -> float:
     return float(cord @ model.seen / scale) if scale > 0 else 0.0
 
 
-def _linearised(model: _SliceModel, shift_mm: FloatArray) -> tuple[FloatArray, FloatArray, float]:
-    """(voxels, 2) slopes of the seen cord, (voxels,) residual, and correlation at a displacement.
+def _linearised(model: _SliceModel, shift_mm: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(voxels, 2) slopes of the seen cord and (voxels,) residual at a displacement.
 
     What a change of the cord's brightness explains is taken off both.
     """
@@ -247,15 +244,15 @@ def _linearised(model: _SliceModel, shift_mm: FloatArray) -> tuple[FloatArray, F
     gain = cord @ model.seen / power
     slopes = model.slopes(shift_mm)
     slopes = gain * (slopes - np.outer(cord, cord @ slopes / power))
-    return slopes, model.seen - gain * cord, _correlation(model, shift_mm)
+    return slopes, model.seen - gain * cord
 
 
 def _believed_together(
-    raw_mm: FloatArray, information: FloatArray, slice_spacing_mm: float
+    measured_mm: FloatArray, information: FloatArray, slice_spacing_mm: float
 ) -> FloatArray:
     """(k, 2) displacement of each slice that all slices agree on, smooth along z."""
-    k = len(raw_mm)
-    weighted_mm = np.einsum("kab,kb->ka", information, np.nan_to_num(raw_mm))
+    k = len(measured_mm)
+    weighted_mm = np.einsum("kab,kb->ka", information, measured_mm)
     z_mm = torch.arange(k, dtype=torch.float64) * slice_spacing_mm
     measurement = Measurement(
         torch.from_numpy(information)[None], torch.from_numpy(weighted_mm)[None], z_mm
@@ -263,4 +260,4 @@ def _believed_together(
     size_mm = torch.tensor([COMMON_MM, SMOOTH_MM, 0.0], dtype=torch.float64)
     variance_mm2 = (size_mm**2)[:, None].expand(3, 2)
     prior = DisplacementPrior(variance_mm2, torch.ones(1, k, dtype=torch.float64))
-    return np.asarray(believed_displacement(measurement, prior)[0][0])
+    return np.asarray(believed_displacement(measurement, prior)[0])

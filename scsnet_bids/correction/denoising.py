@@ -131,8 +131,7 @@ def check_runs(
 
     def check(run: DwiRun) -> None:
         own = settings_of_run(run, settings).denoising
-        if own.method != "none":
-            check_volumes(read_grid(run.image)[1], own, str(run.image))
+        check_volumes(read_grid(run.image)[1], own, str(run.image))
 
     return leave_out(good, left_out, check)
 

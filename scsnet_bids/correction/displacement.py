@@ -69,9 +69,7 @@ class DisplacementPrior:
     looseness: Tensor
 
 
-def believed_displacement(
-    measurement: Measurement, prior: DisplacementPrior
-) -> tuple[Tensor, Tensor]:
+def believed_displacement(measurement: Measurement, prior: DisplacementPrior) -> Tensor:
     """Combine what slices measured with a prior.
 
     Parameters
@@ -81,11 +79,9 @@ def believed_displacement(
 
     Returns
     -------
-    mean : (n, k, 2) float64 tensor, mm
-    deviation : (n, k, 2) float64 tensor, standard deviation to expect, mm
+    (n, k, 2) float64 tensor, mm
     """
-    posterior = _weigh(measurement, prior)
-    return posterior.mean_mm, posterior.deviation_mm
+    return _weigh(measurement, prior).mean_mm
 
 
 def learn_prior(
@@ -134,14 +130,13 @@ class _Posterior:
 
     Attributes
     ----------
-    mean_mm, deviation_mm : (n, k, 2) of the displacements
+    mean_mm : (n, k, 2) of the displacements
     pull : (n, k, 2) inverse covariance of all measurements, prior included, times what they say
     stiffness : (n, k, 2) diagonal of that inverse
     found, expected : (3, 2) power of the pull on each part along each axis, and its expectation
     """
 
     mean_mm: Tensor
-    deviation_mm: Tensor
     pull: Tensor
     stiffness: Tensor
     found: Tensor
@@ -185,12 +180,10 @@ def _weigh(measurement: Measurement, prior: DisplacementPrior) -> _Posterior:
     common = _find_common(information @ (ONE - leaning), left, prior.variance_mm2[0])
     shared_mm = smooth_mm + _times(ONE - leaning, common.mean_mm[:, None])
     spread = _spread(chain.inverse, ONE - leaning, ONE - leaning, common)
-    whole = held @ (spread @ held.mT + torch.diag_embed(own_variance))
     pull = weighted - _times(information, shared_mm)
     stiffness = _diagonal(information - information @ spread @ information)
     return _Posterior(
         _times(held, shared_mm + own_variance * measurement.weighted_mm),
-        _diagonal(whole).clamp(min=0).sqrt(),
         pull,
         stiffness,
         _found(pull, prior.looseness, measurement.z_mm),

@@ -24,7 +24,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from scsnet_bids.correction.interpolation import sample_lines, sample_moved
+from scsnet_bids.correction.interpolation import sample_bent, sample_lines, slope_per_voxel
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -45,22 +45,6 @@ SMALLEST_NOISE = 1e-3
 """Relative to the signal; images without noise would else be trusted without end."""
 
 
-@dataclass(frozen=True, eq=False)
-class DistortionEstimate:
-    """Field of a series and motion between the scans.
-
-    Attributes
-    ----------
-    field_mm : (i, j, k) float32 array; what lies at a position is seen in the first image displaced
-        by this, toward larger indices of the phase-encode axis
-    across_mm : (k,) float array, how far the second scan shows each slice displaced along the other
-        axis of the slice
-    """
-
-    field_mm: npt.NDArray[np.float32]
-    across_mm: FloatArray
-
-
 def estimate_distortion(
     b0: FloatArray,
     reversed_b0: FloatArray,
@@ -68,7 +52,7 @@ def estimate_distortion(
     spacing_mm: tuple[float, float, float],
     readout_ratio: float = 1.0,
     phase_axis: int = 1,
-) -> DistortionEstimate:
+) -> npt.NDArray[np.float32]:
     """Estimate the field that distorts an image, from one with reversed phase encoding.
 
     Parameters
@@ -83,7 +67,8 @@ def estimate_distortion(
 
     Returns
     -------
-    DistortionEstimate
+    (i, j, k) float32 array, field in mm; what lies at a position is seen in the first image
+    displaced by this, toward larger indices of the phase-encode axis
     """
     pair = [_as_lines(image, phase_axis) for image in (b0, reversed_b0)]
     across_size, phase_size = spacing_mm[1 - phase_axis], spacing_mm[phase_axis]
@@ -92,7 +77,7 @@ def estimate_distortion(
     window = _window(pair[0].shape, centre, size_mm)
     basis = _FieldBasis.smooth(pair[0].shape, size_mm)
     weights = torch.zeros(basis.shape)
-    across = torch.zeros(len(window))
+    across = torch.zeros(len(window))  # how far the second scan shows each slice aside, mm
     for blur_mm in BLURS_MM:
         blurred = [_blurred(image, blur_mm, size_mm) for image in pair]
         # Neighbours in a blurred image do not speak for themselves.
@@ -106,8 +91,7 @@ def estimate_distortion(
             across = across + seen.step_across(trust)
             if largest_mm < SMALL_STEP_MM:
                 break
-    field = _as_volume(basis.field(weights)[0], phase_axis)
-    return DistortionEstimate(field, across.numpy().astype(float))
+    return _as_volume(basis.field(weights)[0], phase_axis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,15 +178,16 @@ def _compare(
     _, across_size, phase_size = size_mm
     shift = torch.stack([across_mm / across_size, torch.zeros_like(across_mm)], dim=-1)
     here = sample_lines(first, index + field_mm / phase_size)
-    moved = sample_moved(second, shift)
-    there = sample_lines(moved, index - readout_ratio * field_mm / phase_size)
+    there = sample_bent(second, shift, -readout_ratio * field_mm / phase_size, 1)
     back, forth = here * (1 + slope), there * (1 - readout_ratio * slope)
     power = [image.square().sum((1, 2), keepdim=True).clamp(min=1e-12) for image in (back, forth)]
     gain = (power[0] / power[1]).sqrt()
     # The slope of what was read is the slope of the image, times the stretching.
-    by_field = (_slope(here, -1) + readout_ratio * gain * _slope(there, -1)) / phase_size
+    by_field = (
+        slope_per_voxel(here, -1) + readout_ratio * gain * slope_per_voxel(there, -1)
+    ) / phase_size
     by_slope = here + readout_ratio * gain * there
-    by_across = _slope(gain * forth, -2) / across_size
+    by_across = slope_per_voxel(gain * forth, -2) / across_size
     return _Comparison(back, gain * forth, by_field, by_slope, by_across)
 
 
@@ -290,14 +275,6 @@ def _as_volume(lines: Tensor, phase_axis: int) -> npt.NDArray[np.float32]:
     """(i, j, k) of (k, across, phase)."""
     volume = np.moveaxis(lines.numpy(), (0, 1, 2), (2, 1 - phase_axis, phase_axis))
     return np.ascontiguousarray(volume, dtype=np.float32)
-
-
-def _slope(values: Tensor, axis: int) -> Tensor:
-    """Slope per voxel along an axis."""
-    if values.shape[axis] < 2:
-        return torch.zeros_like(values)
-    slope: Tensor = torch.gradient(values, dim=axis)[0]
-    return slope
 
 
 def _tensor(array: FloatArray) -> Tensor:

@@ -21,11 +21,7 @@ import torch
 from torch import Tensor
 
 from scsnet_bids.correction.displacement import Measurement
-from scsnet_bids.correction.interpolation import (
-    sample_lines,
-    sample_moved,
-    sample_moved_with_slopes,
-)
+from scsnet_bids.correction.interpolation import sample_bent, sample_moved_with_slopes
 from scsnet_bids.correction.slice_matching import (
     TINY,
     Match,
@@ -134,18 +130,11 @@ def _straightened(
     patches: SlicePatches, shift_mm: Tensor, terms: Tensor, phase_axis: int
 ) -> SlicePatches:
     """Take motion and eddy terms out of patches."""
-    spacing_mm = float(patches.spacing_mm[phase_axis])
     shift = patches.in_voxels(-shift_mm).float()
-    across = shift.index_fill(-1, torch.tensor(phase_axis), 0.0)
-    moved = sample_moved(patches.intensity, across)
     arms = _arms(patches, phase_axis).float()
-    lines, eddy_mm = moved, torch.einsum("nt,tkpq->nkpq", terms.float(), arms)
-    if phase_axis == 0:
-        lines, eddy_mm = moved.mT, eddy_mm.mT
-    index = torch.arange(lines.shape[-1])
-    places = index + shift[..., phase_axis, None, None] + eddy_mm / spacing_mm
-    read = sample_lines(lines, places)
-    return replace(patches, intensity=read if phase_axis == 1 else read.mT)
+    eddy_mm = torch.einsum("nt,tkpq->nkpq", terms.float(), arms)
+    bend = eddy_mm / float(patches.spacing_mm[phase_axis])
+    return replace(patches, intensity=sample_bent(patches.intensity, shift, bend, phase_axis))
 
 
 def _arms(patches: SlicePatches, phase_axis: int) -> Tensor:

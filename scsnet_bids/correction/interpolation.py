@@ -89,6 +89,38 @@ def sample_lines(slices: Tensor, places: Tensor) -> Tensor:
     return read
 
 
+def sample_bent(slices: Tensor, shift_voxels: Tensor, bend_voxels: Tensor, axis: int) -> Tensor:
+    """Read slices that are moved as a whole, and bent along one axis.
+
+    Content that lies at ``x + shift + bend`` comes to lie at ``x``.
+
+    Parameters
+    ----------
+    slices : (..., p, q) float tensor
+    shift_voxels : (..., 2) float tensor, along p and q
+    bend_voxels : (..., p, q) float tensor, along ``axis``
+    axis : 0 (p) or 1 (q)
+
+    Returns
+    -------
+    (..., p, q) float tensor, of the type of ``slices``
+    """
+    # Along the other axis a slice moves as a whole.
+    moved = sample_moved(slices, shift_voxels.index_fill(-1, torch.tensor(axis), 0.0))
+    lines, bend = (moved, bend_voxels) if axis == 1 else (moved.mT, bend_voxels.mT)
+    places = torch.arange(lines.shape[-1]) + shift_voxels[..., axis, None, None] + bend
+    read = sample_lines(lines, places)
+    return read if axis == 1 else read.mT
+
+
+def slope_per_voxel(values: Tensor, axis: int) -> Tensor:
+    """Slope along an axis by differences of neighbours; 0 along an axis of one voxel."""
+    if values.shape[axis] < 2:
+        return torch.zeros_like(values)
+    slope: Tensor = torch.gradient(values, dim=axis)[0]
+    return slope
+
+
 def _coefficients(slices: Tensor) -> Tensor:
     """Coefficients of the spline through (..., p, q) slices."""
     along_p, along_q = (_prefilter(size).to(slices) for size in slices.shape[-2:])

@@ -56,17 +56,13 @@ class MotionEstimate:
     ----------
     shift_mm : (n, k, 2) float array, what must be added to a position (left, posterior) in the
         original slice to get the position in the reference of its kind
-    deviation_mm : (n, k, 2) float array, standard deviation to expect of ``shift_mm``
     trusted : (n, k) bool array, whether the slice itself had a say; if not, its displacement is
         borrowed from the other slices of its volume, or 0
-    correlation : (n, k) float array, of the slice with its reference, nan where there is none
     last_step_mm : (n,) float array, largest change of a slice in the last round
     """
 
     shift_mm: FloatArray
-    deviation_mm: FloatArray
     trusted: BoolArray
-    correlation: FloatArray
     last_step_mm: FloatArray
 
 
@@ -113,13 +109,7 @@ def estimate_motion(
 
 def _unmoved(n: int, k: int) -> MotionEstimate:
     """Describe a series that nothing is known about."""
-    return MotionEstimate(
-        np.zeros((n, k, 2)),
-        np.full((n, k, 2), np.nan),
-        np.zeros((n, k), bool),
-        np.full((n, k), np.nan),
-        np.zeros(n),
-    )
+    return MotionEstimate(np.zeros((n, k, 2)), np.zeros((n, k), bool), np.zeros(n))
 
 
 def _estimate_kind(
@@ -131,22 +121,20 @@ def _estimate_kind(
         return replace(_unmoved(n, k), trusted=patches.usable.numpy())  # It is its own reference.
     shift_mm = _first_guess(patches, settings)
     prior = _first_prior(shift_mm)
-    match = _matched(patches, shift_mm, None, None, settings)
+    match = None
     step_mm = torch.zeros_like(shift_mm)
     for _ in range(ROUNDS):
+        match = _matched(patches, shift_mm, match, terms, settings)
         measurement, trusted = _measurable(match.measurement, settings.max_shift_mm)
         prior = learn_prior(measurement, prior, PRIOR_UPDATES)
-        believed_mm, deviation_mm = believed_displacement(measurement, prior)
+        believed_mm = believed_displacement(measurement, prior)
         step_mm = _damped(_from_median(believed_mm, trusted) - shift_mm, step_mm)
         shift_mm = shift_mm + step_mm
-        match = _matched(patches, shift_mm, match, terms, settings)
         if step_mm.abs().max() < SETTLED_MM:
             break
     return MotionEstimate(
         _bounded(shift_mm, settings.max_shift_mm).numpy(),
-        deviation_mm.numpy(),
         trusted.numpy(),
-        match.correlation.where(patches.usable, torch.nan).double().numpy(),
         step_mm.norm(dim=-1).amax(dim=-1).numpy(),
     )
 

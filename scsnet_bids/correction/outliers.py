@@ -127,10 +127,9 @@ def _cord_signals(
 
 def _disc(centre_mm: FloatArray, grid: Grid) -> FloatArray:
     """(i, j, k) disc around the centre of the cord whose edge tapers off; 0 where not known."""
-    plane = PlaneGrid.of_image(grid)
-    left, posterior = (plane.positions_mm(axis)[:, None] - centre_mm[:, axis] for axis in (0, 1))
-    distance_mm = np.hypot(left[:, None], posterior[None])
-    return np.nan_to_num(np.clip((RADIUS_MM - distance_mm) / TAPER_MM + 0.5, 0, 1))
+    distance_mm = PlaneGrid.of_image(grid).distance_mm(centre_mm)
+    disc = np.clip((RADIUS_MM - distance_mm) / TAPER_MM + 0.5, 0, 1)
+    return np.asarray(np.nan_to_num(disc))
 
 
 def _weigh(

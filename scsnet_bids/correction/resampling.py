@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from scsnet_bids.correction.eddy import EddyTerms
-from scsnet_bids.correction.interpolation import sample_lines, sample_moved
+from scsnet_bids.correction.interpolation import sample_bent, sample_moved, slope_per_voxel
 from scsnet_bids.images import Grid
 
 FloatArray = npt.NDArray[np.floating]
@@ -63,7 +63,7 @@ def apply_correction(series: FloatArray, correction: Correction, grid: Grid) -> 
     """
     corrected = np.array(series, dtype=np.float32)
     lowest = float(np.min(corrected, where=np.isfinite(corrected), initial=0.0))
-    field_mm = _along_lines(correction.field_mm, correction.phase_axis)
+    field_mm = _as_slices(correction.field_mm)
     for volume, shift_mm in enumerate(torch.from_numpy(correction.shift_mm)):
         distortion_mm = _distortion(correction, field_mm, volume, grid)
         displaced = shift_mm.any(dim=-1)
@@ -127,28 +127,28 @@ def undistorted_centre(
     return true_mm
 
 
-def _along_lines(volume: FloatArray | None, phase_axis: int) -> Tensor | None:
-    """(k, other, phase) tensor of an (i, j, k) array."""
+def _as_slices(volume: FloatArray | None) -> Tensor | None:
+    """(k, i, j) tensor of an (i, j, k) array."""
     if volume is None:
         return None
-    lines = torch.from_numpy(np.asarray(volume, dtype=np.float64)).permute(2, 0, 1)
-    return lines if phase_axis == 1 else lines.mT
+    return torch.from_numpy(np.asarray(volume, dtype=np.float64)).permute(2, 0, 1)
 
 
 def _distortion(
     correction: Correction, field_mm: Tensor | None, volume: int, grid: Grid
 ) -> Tensor | None:
-    """(k, other, phase) displacement along the phase-encode axis, None where there is none."""
-    eddy, phase = correction.eddy, correction.phase_axis
+    """(k, i, j) displacement along the phase-encode axis, None where there is none."""
+    eddy = correction.eddy
     if eddy is None:
         return field_mm
-    along, across = (
+    left, posterior = (
         torch.arange(grid.shape[axis]) * grid.spacing_mm[axis]
         - torch.from_numpy(eddy.centre_mm[:, axis])[:, None]
-        for axis in (phase, 1 - phase)
-    )  # (k, phase), (k, other)
-    scale, shear = float(eddy.scale[volume]), float(eddy.shear[volume])
-    everywhere = scale * along[:, None, :] + shear * across[:, :, None]
+        for axis in (0, 1)
+    )  # (k, i), (k, j)
+    arms = left[:, :, None], posterior[:, None, :]
+    along, across = arms if correction.phase_axis == 0 else arms[::-1]
+    everywhere = float(eddy.scale[volume]) * along + float(eddy.shear[volume]) * across
     return everywhere if field_mm is None else everywhere + field_mm
 
 
@@ -160,20 +160,7 @@ def _fetched(
     shift = -shift_mm / spacing_mm
     if distortion_mm is None:
         return sample_moved(slices, shift)
-    # Along the other axis a slice moves as a whole.
-    moved = sample_moved(slices, shift.index_fill(-1, torch.tensor(phase_axis), 0.0))
-    lines = moved if phase_axis == 1 else moved.mT
     distortion = distortion_mm / spacing_mm[phase_axis]
-    index = torch.arange(lines.shape[-1], dtype=torch.float64)
-    places = index + shift[:, phase_axis, None, None] + distortion
-    jacobian = 1 + _slope(distortion)
-    read = sample_lines(lines, places) * jacobian.clamp(min=0).to(lines)
-    return read if phase_axis == 1 else read.mT
-
-
-def _slope(values: Tensor) -> Tensor:
-    """Slope along the last axis, per voxel."""
-    if values.shape[-1] < 2:
-        return torch.zeros_like(values)
-    slope: Tensor = torch.gradient(values, dim=-1)[0]
-    return slope
+    jacobian = 1 + slope_per_voxel(distortion, phase_axis - 2)
+    read = sample_bent(slices, shift, distortion, phase_axis)
+    return read * jacobian.clamp(min=0).to(read)

@@ -49,14 +49,12 @@ class Match:
     ----------
     gain, offset : (n, k) float32 tensors, slice = gain * reference + offset
     noise_variance : (n, k) float32 tensor, of one voxel before smoothing
-    correlation : (n, k) float32 tensor, with the reference
     measurement : what the slices say about their displacements
     """
 
     gain: Tensor
     offset: Tensor
     noise_variance: Tensor
-    correlation: Tensor
     measurement: Measurement
 
 
@@ -97,7 +95,6 @@ def match_slices(
         gain.clamp(min=0) * patches.usable,
         intensity_mean - gain * model_mean,
         noise,
-        gain * (model_power / power).sqrt(),
         Measurement(information, weighted_mm, patches.heights_mm()),
     )
 

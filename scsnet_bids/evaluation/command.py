@@ -30,6 +30,7 @@ from scsnet_bids.evaluation.truth import (
     LABEL_ENDING,
     SHARE_ENDING,
     find_truth,
+    read_mask,
     read_on,
     score_run,
 )
@@ -64,12 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         table, faults = carry_out(_plan(options))
+        print(describe_scores(table))
         if options.tsv is not None:
             write_table(options.tsv, table)
     except ScsnetError as error:
         print(f"scsnet-bids-evaluate: {error}", file=sys.stderr)
         return error.exit_code
-    print(describe_scores(table))
     for fault in faults:
         print(f"not compared: {fault}", file=sys.stderr)
     return 1 if faults else 0
@@ -91,7 +92,9 @@ def carry_out(tasks: Sequence[Task]) -> tuple[pd.DataFrame, list[str]]:
     for run, condition, score in tasks:
         try:
             rows += [(run, condition, s.group, s.score, s.region, s.side, s.value) for s in score()]
-        except (ScsnetError, OSError, KeyError) as error:
+        except KeyError as error:
+            faults.append(f"{run}: a table lacks the column {error}.")
+        except (ScsnetError, OSError) as error:
             faults.append(f"{run}: {error}")
     return pd.DataFrame(rows, columns=COLUMNS), faults
 
@@ -167,9 +170,7 @@ def compare_network(
 
 
 def score_against_manual(mask: ManualMask, reference: Path, out: Path) -> Iterator[Score]:
-    """Score an output against a manual mask of the cord or of the eight regions.
-
-    Only slices that were drawn are compared.
+    """Score an output against a manual mask, in the slices that were drawn.
 
     Parameters
     ----------
@@ -182,17 +183,15 @@ def score_against_manual(mask: ManualMask, reference: Path, out: Path) -> Iterat
     Score
     """
     labels = match_file(mask, [out], [LABEL_ENDING.removeprefix("_").removesuffix(".nii.gz")])
-    grid = read_image(labels).grid
+    image = read_image(labels)
+    ours, spacing_mm = np.asarray(image.data, dtype=int), image.grid.spacing_mm
+    drawn = read_mask(mask.path, image.grid)
     if mask.shows == CORD:
-        drawn = read_on(mask.path, grid) > 0.5
-        yield from score_cord("reference", read_on(labels, grid) > 0, drawn, grid.spacing_mm)
+        yield from score_cord("reference", ours > 0, drawn, spacing_mm)
         return
-    truth = read_labels(mask, reference)
-    read_on(mask.path, grid)
-    slices = truth.any(axis=(0, 1))
-    fa = read_on(labels.with_name(labels.name.replace(LABEL_ENDING, FA_ENDING)), grid)
-    ours = np.asarray(read_on(labels, grid), dtype=int)
-    found = score_regions(fa[..., slices], ours[..., slices], truth[..., slices], grid.spacing_mm)
+    truth, slices = read_labels(mask, reference), drawn.any(axis=(0, 1))
+    fa = read_on(labels.with_name(labels.name.replace(LABEL_ENDING, FA_ENDING)), image.grid)
+    found = score_regions(fa[..., slices], ours[..., slices], truth[..., slices], spacing_mm)
     yield from tell_regions(found)
 
 

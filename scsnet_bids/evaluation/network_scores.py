@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from scsnet_bids.errors import InputDataError
 from scsnet_bids.evaluation.scores import Score, dice_of_slices, score_cord
-from scsnet_bids.evaluation.truth import read_on
+from scsnet_bids.evaluation.truth import read_mask
 from scsnet_bids.images import Image
 from scsnet_bids.manual_masks import (
     CORD,
@@ -32,6 +32,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 IMAGE_SUFFIXES = ("T2starw", "T2w", "T1w", "dwiref", "dwi", "bold")
 """What the network is tried on, the first of them that a mask has."""
+WITH_BOTH_SIDES = ("cord", "white_matter", "gray_matter")
+"""Of these the area of both sides together is told too."""
 GRAY_LABELS = [r.label for r in REGIONS if r.tissue is Tissue.GRAY_MATTER]
 
 
@@ -52,14 +54,14 @@ def score_masks(masks: list[ManualMask], data: Path, network: ScsNet) -> Iterato
     if CORD not in drawn:
         raise InputDataError(f"A comparison needs the cord: beside {masks[0].path} there is none.")
     image = read_still(match_file(drawn[CORD], [data], IMAGE_SUFFIXES))
-    cords = read_on(drawn[CORD].path, image.grid) > 0.5
+    cords = read_mask(drawn[CORD].path, image.grid)
     found = segment_image(image, network)
     no_shift = np.zeros((image.grid.shape[2], 2))
     share = transfer_regions(found.probability, found.plane, image.grid, no_shift)
     yield from score_cord("network", cord_mask(share), cords, image.grid.spacing_mm)
     if GRAY in drawn:
         gray = np.isin(label_regions(share), GRAY_LABELS)
-        truth = read_on(drawn[GRAY].path, image.grid) > 0.5
+        truth = read_mask(drawn[GRAY].path, image.grid)
         yield from _tell_gray(gray, truth & cords.any(axis=(0, 1)))
 
 
@@ -78,21 +80,19 @@ def compare_runs(mask: ManualMask, data: Path, network: ScsNet) -> Iterator[Scor
     a cord, for the regions and their unions
     """
     first = match_file(mask, [data], IMAGE_SUFFIXES)
-    others = [path for path in _other_runs(first) if dict(mask.entities).get("run")]
+    others = _other_runs(first)
     if not others:
         return
-    areas = [_areas_mm2(segment_image(read_still(path), network)) for path in (first, *others)]
-    for other in areas[1:]:
-        if len(other) != len(areas[0]):
+    areas, *areas_of_others = (
+        _areas_mm2(segment_image(read_still(path), network)) for path in (first, *others)
+    )
+    for other in areas_of_others:
+        if len(other) != len(areas):
             raise InputDataError(f"Runs need the same slices: those of {first} differ in number.")
-        both = np.isfinite(areas[0]).all(axis=1) & np.isfinite(other).all(axis=1)
-        change = 100 * (other[both].mean(axis=0) / areas[0][both].mean(axis=0) - 1)
+        both = np.isfinite(areas).all(axis=1) & np.isfinite(other).all(axis=1)
+        change = 100 * (other[both].mean(axis=0) / areas[both].mean(axis=0) - 1)
         for group, value in zip(REGION_GROUPS, change, strict=True):
-            if group.side is not Side.BOTH or group.region in (
-                "cord",
-                "white_matter",
-                "gray_matter",
-            ):
+            if group.side is not Side.BOTH or group.region in WITH_BOTH_SIDES:
                 yield Score("rescan", "area %", float(value), group.region, str(group.side))
 
 
@@ -111,8 +111,10 @@ def _tell_gray(gray: BoolArray, truth: BoolArray) -> Iterator[Score]:
 
 
 def _other_runs(path: Path) -> list[Path]:
-    """List the other runs of an image."""
+    """List the other runs of an image; none of an image that is not one of several."""
     entities, suffix = dict(shared_entities(path.name)), path.name.rsplit("_", 1)[1]
+    if "run" not in entities:
+        return []
     others = [other for other in sorted(path.parent.glob(f"*_{suffix}")) if other != path]
     same = entities | {"run": ""}
     return [other for other in others if dict(shared_entities(other.name)) | {"run": ""} == same]

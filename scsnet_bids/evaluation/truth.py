@@ -27,11 +27,12 @@ from scsnet_bids.evaluation.scores import (
 from scsnet_bids.evaluation.value_scores import score_border_intervals, score_values
 from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import Grid, read_image
+from scsnet_bids.regions import label_shares
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, slices_to_volume
 
 FloatArray = npt.NDArray[np.floating]
-LabelArray = npt.NDArray[np.integer]
+BoolArray = npt.NDArray[np.bool_]
 
 SHARE_ENDING = "_seg-SCSNet_probseg.nii.gz"
 LABEL_ENDING = "_seg-SCSNet_dseg.nii.gz"
@@ -40,9 +41,6 @@ MOTION_ENDING = "_from-orig_to-dwiref_mode-image_desc-slicewise_xfm.tsv"
 B0_TO_DWI_ENDING = "_from-dwiref_to-dwi_mode-image_desc-slicewise_xfm.tsv"
 TISSUE_ENDING = "_desc-tissue_scalarstats.tsv"
 REGION_TABLE_ENDING = "_model-tensor_seg-SCSNet_scalarstats.tsv"
-
-CORD_SHARE = 0.5 - 1e-6
-"""At least half, and shares are stored in single precision."""
 
 
 class RunFiles(NamedTuple):
@@ -96,15 +94,14 @@ def score_run(files: RunFiles) -> Iterator[Score]:
     truth = read_image(files.true(SHARE_ENDING))
     spacing_mm = truth.grid.spacing_mm
     share = shift_slices(np.asarray(truth.data, float), motion["dwi"].offset_mm, spacing_mm)
-    true_label = label_truth(share)
+    true_label = label_shares(share)
     label = read_on(files.ours(LABEL_ENDING), truth.grid).astype(int)
     yield from score_cord("cord", label > 0, true_label > 0, spacing_mm)
     yield from _tell_motion(files, motion)
     fa = read_on(files.ours(FA_ENDING), truth.grid)
     yield from tell_regions(score_regions(fa, label, true_label, spacing_mm))
     table = read_table(files.ours(REGION_TABLE_ENDING))
-    if "mean_uncertainty" in table:  # not in outputs of earlier versions
-        yield from score_border_intervals(table, means_of_regions(fa, true_label))
+    yield from score_border_intervals(table, means_of_regions(fa, true_label))
     yield from score_values(table, read_table(files.true(TISSUE_ENDING)))
 
 
@@ -134,18 +131,27 @@ def read_on(path: Path, grid: Grid) -> FloatArray:
     return np.asarray(image.data, dtype=float)
 
 
-def label_truth(share: FloatArray) -> LabelArray:
-    """Label the voxels that are at least half cord with their largest region.
+def read_mask(path: Path, grid: Grid) -> BoolArray:
+    """Read a mask that somebody drew on a grid.
 
     Parameters
     ----------
-    share : (i, j, k, 9) float array, true shares, background first
+    path : image
+    grid : of what it is compared with
 
     Returns
     -------
-    (i, j, k) int array, 0 outside the cord
+    (i, j, k) bool array
+
+    Raises
+    ------
+    InputDataError
+        If it lies on another grid, or is empty.
     """
-    return np.where(1 - share[..., 0] >= CORD_SHARE, 1 + share[..., 1:].argmax(axis=-1), 0)
+    mask = read_on(path, grid) > 0.5
+    if not mask.any():
+        raise InputDataError(f"A manual mask must hold something: {path} is empty. Take it away.")
+    return mask
 
 
 def shift_slices(

@@ -17,3 +17,6 @@ PICTURES = (
     "shape",
 )
 """Every picture of a run, by the entity ``desc`` of its file."""
+
+SHOWN_AS: dict[str, tuple[float, str]] = {"FA": (1.0, "FA"), "MD": (1e3, "MD (10⁻³ mm²/s)")}
+"""The metrics that pages and pictures show: factor of the value, and label."""

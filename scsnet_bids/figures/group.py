@@ -11,14 +11,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
+from scsnet_bids.figures import SHOWN_AS
 from scsnet_bids.figures.plots import (
     ACCENT,
     BAND_DEVIATIONS,
     INK,
-    SCALE,
+    SOFT,
+    as_title,
     figure_to_svg,
+    label_slices,
+    plain,
     styled,
 )
 from scsnet_bids.regions import REGIONS, Side, Tissue
@@ -56,7 +59,7 @@ def draw_profiles(values: pd.DataFrame, metric: str, along: str) -> str:
     str, SVG document
     """
     places = _order(values["place"], along)
-    factor, label = SCALE[metric]
+    factor, label = SHOWN_AS[metric]
     groups = list(dict.fromkeys(values["group"]))
     with styled(height_inch=5.2) as figure:
         panels = figure.subplots(2, 2, sharex=True, sharey=True)
@@ -64,7 +67,7 @@ def draw_profiles(values: pd.DataFrame, metric: str, along: str) -> str:
             rows = values[values["region"] == str(tissue)]
             for n, group in enumerate(groups):
                 _draw_group(axes, rows[rows["group"] == group], places, factor, n)
-            axes.set_title(str(tissue).replace("_", " ").capitalize())
+            axes.set_title(as_title(tissue))
             _label_places(axes, places, along)
         for axes in panels[:, 0]:
             axes.set_ylabel(label)
@@ -114,7 +117,7 @@ def draw_forest(differences: pd.DataFrame, title: str) -> str:
 
 def _draw_effect(axes: Axes, place: int, row: Mapping[Any, Any]) -> None:
     """Draw one effect size, filled if it is significant after correction."""
-    color = ACCENT if row["q"] < SIGNIFICANT else "#55616e"
+    color = ACCENT if row["q"] < SIGNIFICANT else SOFT
     axes.plot([row["hedges_g_low"], row["hedges_g_high"]], [place, place], color=color, lw=1.6)
     face = color if row["q"] < SIGNIFICANT else "w"
     axes.plot(row["hedges_g"], place, "o", color=color, mfc=face, ms=4.6)
@@ -156,8 +159,7 @@ def _label_places(axes: Axes, places: Sequence[str], along: str) -> None:
         axes.set_xticks(range(len(places)), list(places))
         axes.set_xlabel("level (foot to head)")
     else:
-        axes.set_xlabel("slice (0 = lowest)")
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        label_slices(axes)
 
 
 def _explain_groups(figure: Figure, groups: Sequence[str]) -> None:
@@ -165,7 +167,7 @@ def _explain_groups(figure: Figure, groups: Sequence[str]) -> None:
     marks = []
     for n, group in enumerate(groups):
         color, line, mark = GROUP_STYLES[n % len(GROUP_STYLES)]
-        words = _plain(group)
+        words = plain(group)
         marks.append(Line2D([], [], color=color, ls=line, marker=mark, lw=2, ms=4.5, label=words))
     figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False)
 
@@ -183,7 +185,7 @@ def draw_sessions(changes: pd.DataFrame, metric: str) -> str:
     -------
     str, SVG document; one line per person, 95 % intervals for up to ``FEW_PEOPLE``
     """
-    factor, label = SCALE[metric]
+    factor, label = SHOWN_AS[metric]
     sessions = list(dict.fromkeys([*changes["first_session"], *changes["session"]]))
     with styled(height_inch=5.2) as figure:
         panels = figure.subplots(2, 2, sharex=True, sharey=True)
@@ -192,8 +194,8 @@ def draw_sessions(changes: pd.DataFrame, metric: str) -> str:
             people = [own for _, own in rows.groupby("participant_id", sort=False)]
             for n, own in enumerate(people):
                 _draw_person(axes, own, sessions, factor, n, len(people))
-            axes.set_title(str(tissue).replace("_", " ").capitalize())
-            axes.set_xticks(range(len(sessions)), [_plain(name) for name in sessions])
+            axes.set_title(as_title(tissue))
+            axes.set_xticks(range(len(sessions)), [plain(name) for name in sessions])
             axes.set_xlim(-0.3, len(sessions) - 0.7)
         for axes in panels[:, 0]:
             axes.set_ylabel(label)
@@ -212,7 +214,7 @@ def draw_changes(changes: pd.DataFrame, metric: str) -> str:
     -------
     str, SVG document; more than ``MOST_NAMED`` people are drawn in order of size, without names
     """
-    factor, label = SCALE[metric]
+    factor, label = SHOWN_AS[metric]
     sessions = list(dict.fromkeys(changes["session"]))
     people = list(dict.fromkeys(changes["participant_id"]))
     named = len(people) <= MOST_NAMED
@@ -226,9 +228,9 @@ def draw_changes(changes: pd.DataFrame, metric: str) -> str:
                 height = np.asarray(place, float) + 0.6 * (n + 0.5) / len(sessions) - 0.3
                 _draw_changes_of_session(axes, own, height, factor, n)
             axes.axvline(0, color=INK, lw=0.8)
-            axes.set_title(str(tissue).replace("_", " ").capitalize())
+            axes.set_title(as_title(tissue))
         if named:
-            axes.set_yticks(range(len(people)), [_plain(name) for name in people], fontsize=7)
+            axes.set_yticks(range(len(people)), [plain(name) for name in people], fontsize=7)
             axes.set_ylim(len(people) - 0.4, -0.6)
         else:
             axes.set_yticks([])
@@ -268,8 +270,3 @@ def _draw_person(
     axes.plot(place, value, "-o", color=color, ms=3.2 if few else 0, lw=1.0, alpha=faint)
     if few:
         axes.vlines(place, value - BAND_DEVIATIONS * error, value + BAND_DEVIATIONS * error, color)
-
-
-def _plain(word: str) -> str:
-    """Keep a word from being read as a formula."""
-    return word.replace("$", r"\$")

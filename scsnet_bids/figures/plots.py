@@ -22,6 +22,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from scsnet_bids.compression import find_most_compressed
+from scsnet_bids.figures import SHOWN_AS
 from scsnet_bids.regions import REGIONS, Region, Side, Tissue
 from scsnet_bids.slice_marks import EXCLUDED
 
@@ -31,7 +32,6 @@ INK, SOFT, ACCENT, FAINT = "#1d2733", "#55616e", "#0b5c8a", "#c9d1d9"
 WIDTH_INCH = 6.0
 BAND_DEVIATIONS = 1.96
 """Half width of a band in standard deviations: 95 %."""
-SCALE = {"FA": (1.0, "FA"), "MD": (1e3, "MD (10⁻³ mm²/s)")}
 UNMIXED = ("unmixed", "unmixed_uncertainty")
 LARGEST = {"FA": 1.0, "MD": 3.0}
 """No FA exceeds 1, and no MD that of free water."""
@@ -95,7 +95,7 @@ def plot_profiles(regions: pd.DataFrame, metric: str) -> Figure:
     -------
     Figure; the bands are 95 % intervals, hollow marks are flagged values
     """
-    factor, label = SCALE[metric]
+    factor, label = SHOWN_AS[metric]
     with styled(4.6) as figure:
         panels = figure.subplots(2, 2, sharex=True, sharey=True)
         for axes, tissue in zip(panels.flat, Tissue, strict=True):
@@ -104,8 +104,8 @@ def plot_profiles(regions: pd.DataFrame, metric: str) -> Figure:
                 value, deviation = (rows[c].to_numpy(float) * factor for c in UNMIXED)
                 flagged = rows["unmixed_flag"].notna().to_numpy()
                 _draw_side(axes, rows.index.to_numpy(), value, deviation, flagged, region)
-            axes.set_title(_words(tissue))
-            show_levels(axes, regions[regions["scope"] == "slice"])
+            axes.set_title(as_title(tissue))
+            _show_levels(axes, regions[regions["scope"] == "slice"])
         low, high = panels[0, 0].get_ylim()
         panels[0, 0].set_ylim(max(low, 0), min(high, LARGEST[metric]))
         _label_grid(figure, panels, label)
@@ -133,8 +133,8 @@ def plot_asymmetry(regions: pd.DataFrame, metric: str) -> Figure:
             half = BAND_DEVIATIONS * deviation
             axes.fill_between(index, value - half, value + half, color=ACCENT, alpha=0.18, lw=0)
             axes.plot(index, value, "-o", color=ACCENT, ms=3.5, lw=1.4)
-            axes.set_title(_words(tissue))
-            show_levels(axes, regions[regions["scope"] == "slice"])
+            axes.set_title(as_title(tissue))
+            _show_levels(axes, regions[regions["scope"] == "slice"])
         _label_grid(figure, panels, f"asymmetry of {metric}")
     return figure
 
@@ -196,10 +196,10 @@ def plot_shape(shape: pd.DataFrame) -> Figure:
             if len(columns) > 1:
                 axes.legend(frameon=False, ncols=2, loc="upper right", borderpad=0)
             axes.margins(y=0.2)
-            show_levels(axes, shape)
+            _show_levels(axes, shape)
             if flattest is not None:
                 axes.axvline(flattest.slice, color=INK, lw=0.9, ls=":")
-        _label_slices(panels[-1])
+        label_slices(panels[-1])
     return figure
 
 
@@ -236,14 +236,28 @@ def plot_displacement(shift_mm: FloatArray, trusted: npt.NDArray[np.bool_]) -> F
     return figure
 
 
-def show_levels(axes: Axes, rows: pd.DataFrame) -> None:
-    """Name the vertebral levels along the lower edge of a plot, with a line between two of them.
+def label_slices(axes: Axes) -> None:
+    """Write what the slices' axis means."""
+    axes.set_xlabel("slice (0 = lowest)")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
-    Parameters
-    ----------
-    axes : whose x are slices
-    rows : with the columns ``slice`` and ``level``; nothing is drawn where no level is known
+
+def as_title(name: str) -> str:
+    """Write a name of the tables as a title.
+
+    >>> as_title("gray_matter")
+    'Gray matter'
     """
+    return name.replace("_", " ").capitalize()
+
+
+def plain(word: str) -> str:
+    """Keep a word from being read as a formula."""
+    return word.replace("$", r"\$")
+
+
+def _show_levels(axes: Axes, rows: pd.DataFrame) -> None:
+    """Name the vertebral levels along the lower edge of a plot, with a line between two of them."""
     level = rows.drop_duplicates("slice").set_index("slice")["level"].dropna()
     for name, own in level.groupby(level, sort=False):
         low, high = min(own.index) - 0.5, max(own.index) + 0.5
@@ -252,7 +266,7 @@ def show_levels(axes: Axes, rows: pd.DataFrame) -> None:
         axes.text(
             (low + high) / 2,
             0.02,
-            str(name).replace("$", r"\$"),
+            plain(str(name)),
             transform=axes.get_xaxis_transform(),
             ha="center",
             va="bottom",
@@ -317,18 +331,7 @@ def _explain_sides(figure: Figure) -> None:
 def _label_grid(figure: Figure, panels: npt.NDArray[Any], label: str) -> None:
     """Write what the axes of a grid of panels mean, at its edge only."""
     for axes in panels[-1]:
-        _label_slices(axes)
+        label_slices(axes)
     for axes in panels[:, 0]:
         axes.set_ylabel(label)
     figure.align_ylabels(panels[:, 0])
-
-
-def _label_slices(axes: Axes) -> None:
-    """Write what the slices' axis means."""
-    axes.set_xlabel("slice (0 = lowest)")
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-
-
-def _words(name: object) -> str:
-    """Write a name of the tables as words."""
-    return str(name).replace("_", " ").capitalize()

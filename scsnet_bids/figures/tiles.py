@@ -116,16 +116,13 @@ def cord_line(share: FloatArray, spacing_mm: tuple[float, float]) -> dict[str, s
     return {CORD_COLOR: _trace(share[..., 1:].sum(axis=-1) - 0.5, spacing_mm)}
 
 
-def grey_levels(
-    plane: FloatArray, limits: tuple[float, float] | None = None, percentile: float = 99.0
-) -> PixelArray:
+def grey_levels(plane: FloatArray, limits: tuple[float, float] | None = None) -> PixelArray:
     """Turn values into grey levels.
 
     Parameters
     ----------
     plane : (...) float array
-    limits : values of black and white; percentiles of the finite values by default
-    percentile : the upper one; the lower is as far from the other end
+    limits : values of black and white; by default the percentiles 1 and 99 of the finite values
 
     Returns
     -------
@@ -133,7 +130,7 @@ def grey_levels(
     """
     if limits is None:
         finite = plane[np.isfinite(plane)]
-        ends = np.percentile(finite, [100 - percentile, percentile]) if finite.size else (0.0, 1.0)
+        ends = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
         limits = (float(ends[0]), float(ends[1]))
     low, high = limits
     level = np.clip((plane - low) / max(high - low, np.finfo(float).tiny), 0, 1)
@@ -182,9 +179,9 @@ def draw_tile(
     picture = base64.b64encode(encode_png(rows)).decode()
     halo = "".join(lines.values())
     drawn = "".join(f'{LINE} stroke="{c}" d="{d}"/>' for c, d in lines.items() if d)
-    text = "".join(_write(word, place, size_mm) for word, place in zip(
-        (label, *sides), ((0.03, 0.09), (0.03, 0.53), (0.97, 0.53)), strict=True
-    ))  # fmt: skip
+    places = ((0.03, 0.09), (0.03, 0.53), (0.97, 0.53))
+    words = zip((label, *sides), places, strict=True)
+    text = "".join(_write(word, place, size_mm) for word, place in words)
     return (
         f'<svg class="tile" viewBox="0 0 {width} {height}" preserveAspectRatio="none">'
         f'<image width="{width}" height="{height}" preserveAspectRatio="none" '
@@ -194,22 +191,19 @@ def draw_tile(
     )
 
 
-def compose_sheet(
-    tiles: Sequence[tuple[int, str]], title: str, columns: int = TILES_PER_ROW
-) -> str:
+def compose_sheet(tiles: Sequence[tuple[int, str]], title: str) -> str:
     """Put tiles on a sheet that stands alone.
 
     Parameters
     ----------
     tiles : number and picture of each slice, in the order in which they are shown
     title : what the sheet shows
-    columns : tiles in a row
 
     Returns
     -------
     str, SVG document
     """
-    columns = min(columns, max(len(tiles), 1))
+    columns = min(TILES_PER_ROW, max(len(tiles), 1))
     width = columns * (TILE + GAP) + GAP
     height = -(-len(tiles) // columns) * (TILE + GAP) + GAP + HEAD
     placed = "".join(

@@ -115,8 +115,8 @@ def slice_groups(slice_time_s: FloatArray) -> list[list[int]]:
 def topup_config(shape: Sequence[int]) -> str:
     """Name the settings of topup: those that halve the image need even numbers of voxels.
 
-    >>> topup_config((96, 48, 14)), topup_config((96, 48, 15))
-    ('b02b0.cnf', 'b02b0_1.cnf')
+    >>> topup_config((96, 48, 14)), topup_config((96, 48, 15)), topup_config((95, 48, 14))
+    ('b02b0.cnf', 'b02b0_1.cnf', 'b02b0_1.cnf')
     """
     return "b02b0_1.cnf" if any(n % 2 for n in shape[:3]) else "b02b0.cnf"
 

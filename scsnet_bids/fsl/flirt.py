@@ -1,7 +1,7 @@
 """Slice-wise displacements as FLIRT matrices, for users of FSL.
 
 fslpy knows FSL's coordinates: voxels times their size, the first axis reversed where the affine's
-determinant is positive. With ``fsl_programs`` this is the only user of fslpy.
+determinant is positive. With ``programs`` this is the only user of fslpy.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
 from scsnet_bids.errors import OutputError
+from scsnet_bids.files import temporary_name
 from scsnet_bids.images import Grid
 
 FloatArray = npt.NDArray[np.floating]
@@ -62,8 +62,7 @@ def write_flirt_matrices(folder: Path, shift_mm: FloatArray, grid: Grid) -> Path
     """
     from fsl.transform.flirt import writeFlirt
 
-    # Found by ``files.LEFTOVER`` if the job is killed.
-    partial = folder.with_name(f".{uuid4().hex[:12]}_{folder.name}")
+    partial = temporary_name(folder)
     try:
         for k, of_slice in enumerate(flirt_matrices(shift_mm, grid).swapaxes(0, 1)):
             (partial / f"slice-{k:03d}").mkdir(parents=True)

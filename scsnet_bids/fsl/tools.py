@@ -34,6 +34,7 @@ from scsnet_bids.images import Grid, Image, read_grid, write_image
 from scsnet_bids.prior_results import settings_of_run
 from scsnet_bids.runs import DwiRun, leave_out, read_metadata
 from scsnet_bids.settings import Settings
+from scsnet_bids.slices import PlaneGrid
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -74,20 +75,6 @@ class EddyResult(NamedTuple):
     gradients: Gradients
     translation_mm: FloatArray
     outlier: BoolArray
-
-
-class TopupResult(NamedTuple):
-    """What topup has found.
-
-    Attributes
-    ----------
-    prefix : of its files, for eddy
-    field_mm : (i, j, k) displacement in the first image along the phase-encode axis, positive
-        toward larger indices of the inner axis by topup's count
-    """
-
-    prefix: Path
-    field_mm: FloatArray
 
 
 def check_fsl(settings: Settings) -> None:
@@ -148,9 +135,7 @@ def make_mask(centre_mm: FloatArray, grid: Grid, radius_mm: float) -> BoolArray:
     -------
     (i, j, k) bool array
     """
-    x, y = (np.arange(grid.shape[axis]) * grid.spacing_mm[axis] for axis in (0, 1))
-    from_left, from_front = x[:, None, None] - centre_mm[:, 0], y[:, None] - centre_mm[:, 1]
-    return np.asarray(np.hypot(from_left, from_front) <= radius_mm)
+    return np.asarray(PlaneGrid.of_image(grid).distance_mm(centre_mm) <= radius_mm)
 
 
 def run_eddy(
@@ -206,7 +191,7 @@ def run_eddy(
 
 def run_topup(
     b0: Image, reversed_b0: Image, acquisitions: tuple[Acquisition, Acquisition], folder: Path
-) -> TopupResult:
+) -> FloatArray:
     """Estimate distortion from b=0 images of both phase-encode directions by FSL topup.
 
     Parameters
@@ -214,11 +199,12 @@ def run_topup(
     b0, reversed_b0 : (i, j, k, n) b=0 volumes, of which the first few are used; the first of ``b0``
         is where the field is found
     acquisitions : of either
-    folder : for all files
+    folder : for all files; eddy finds them by the prefix ``topup``
 
     Returns
     -------
-    TopupResult
+    (i, j, k) displacement in the first image along the phase-encode axis, mm, positive toward
+    larger indices of the inner axis by topup's count
 
     Raises
     ------
@@ -240,7 +226,7 @@ def run_topup(
     run_program("topup", find_program(TOPUP), folder, config=topup_config(b0.grid.shape), **files)
     first = acquisitions[0]
     mm_per_hz = first.readout_s * first.phase.sign * b0.grid.spacing_mm[first.phase.axis]
-    return TopupResult(folder / "topup", read_result(field, b0.grid.shape).data * mm_per_hz)
+    return np.asarray(read_result(field, b0.grid.shape).data * mm_per_hz)
 
 
 def _check_pair(
@@ -289,5 +275,5 @@ def _read_eddy(out: Path, grid: Grid, bvals: Path, n_volumes: int) -> EddyResult
     outlier = read_numbers(outliers, n_volumes, 1) > 0
     if outlier.shape[1] != grid.shape[2]:
         raise unexpected(outliers)
-    translation_mm = translation * STORED_AS_LAS[: translation.shape[1], 1]
+    translation_mm = translation * STORED_AS_LAS[:2, 1]
     return EddyResult(Image(series.data, grid), gradients, translation_mm, outlier)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from scsnet_bids.errors import EmptySelectionError
 from scsnet_bids.group.people import read_people
-from scsnet_bids.report.outcomes import DONE, SKIPPED, read_outcomes
+from scsnet_bids.report.outcomes import DONE, SKIPPED, list_participants, read_outcomes
 
 TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "scalarstats": (
@@ -113,16 +113,16 @@ def collect_group(out_dir: Path) -> GroupTables:
     InputDataError
         If ``participants.tsv`` is there and cannot be used.
     """
-    folders = sorted(path for path in out_dir.glob("sub-*") if path.is_dir())
-    found = [table for folder in folders for table in _find_tables(folder)]
+    participants = list_participants(out_dir)
+    found = [table for name in participants for table in _find_tables(out_dir / name)]
     people = read_people(out_dir)
-    gaps = _missing(out_dir, found, [*(f.name for f in folders), *people["participant_id"]])
+    gaps = _missing(out_dir, found, [*participants, *people["participant_id"]])
     parts = {kind: _read_kind(kind, found, gaps) for kind in TABLES}
     if not parts["scalarstats"]:
         raise EmptySelectionError(
             "The group level needs region tables, sub-*/[ses-*/]dwi/"
-            f"*_seg-SCSNet_scalarstats.tsv: {out_dir} has none that can be read among "
-            f"{len(folders)} participant folders. Run the participant level with this output "
+            f"*_seg-SCSNet_scalarstats.tsv: {out_dir} has none that can be read, of "
+            f"{len(participants)} participants. Run the participant level with this output "
             "folder first."
         )
     joined = {kind: _join(tables) for kind, tables in parts.items()}
@@ -150,25 +150,23 @@ def _missing(
     """(participant, run, reason) of every participant and run that lacks a table."""
     have = {(table.participant, table.run, table.kind) for table in found}
     runs = {(participant, run) for participant, run, _ in have}
-    recorded = sorted(path.name.removesuffix("_runs.tsv") for path in _record_paths(out_dir))
+    with_tables = {participant for participant, _ in runs}
     gaps: dict[tuple[str, str], str] = {}
-    for participant in dict.fromkeys([*participants, *recorded]):
-        for run, outcome in read_outcomes(out_dir, participant).items():
-            if outcome.status not in (DONE, SKIPPED):
-                gaps[participant, run] = f"{outcome.status}: {outcome.reason}"
-        if participant not in {name for name, _ in (*runs, *gaps)}:
-            gaps[participant, ""] = "no table: the participant's runs failed or are not done"
+    for participant in dict.fromkeys(participants):
+        own = {
+            (participant, run): f"{outcome.status}: {outcome.reason}"
+            for run, outcome in read_outcomes(out_dir, participant).items()
+            if outcome.status not in (DONE, SKIPPED)
+        }
+        if not own and participant not in with_tables:
+            own[participant, ""] = "no table: the participant's runs failed or are not done"
+        gaps |= own
     for participant, run in sorted(runs - gaps.keys()):
         kinds = [kind for kind in TABLES if (participant, run, kind) not in have]
         if kinds:
             absent = " and ".join(kinds)
             gaps[participant, run] = f"no {absent} table: the run failed or is not done"
     return [(*names, reason) for names, reason in gaps.items()]
-
-
-def _record_paths(out_dir: Path) -> Iterator[Path]:
-    """Yield the records of what became of the participants' series."""
-    return (out_dir / "logs").glob("sub-*_runs.tsv")
 
 
 def _read_kind(

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from scsnet_bids.compression import COMPRESSION_COLUMNS, tabulate_compression
+from scsnet_bids.derivatives import join_flags
 from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
 from scsnet_bids.regional import FEW_VOXELS, FULL_COVERAGE, PLAUSIBLE, REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGION_GROUPS, REGIONS
@@ -75,10 +76,12 @@ def exclude_slices(tables: GroupTables, marks: Marks) -> GroupTables:
     out = {run: before.get(run, set()) | set(marks.get(run, ())) for run in {*before, *marks}}
     regions, quality = tables.scalarstats, tables.quality
     shape = _without(tables.shape, out)
-    for run in (run for run, own in changed.items() if own and (regions["run"] == run).any()):
-        rows = _remeasure(regions[regions["run"] == run], out[run])
-        regions = pd.concat([regions[regions["run"] != run], rows]).sort_index()
-        quality = _rejudge(quality, run, shape, rows, len(out[run]))
+    touched = regions["run"].isin([run for run, own in changed.items() if own])
+    parts = [regions[~touched]]
+    for run, own in regions[touched].groupby("run"):
+        parts.append(_remeasure(own, out[str(run)]))
+        quality = _rejudge(quality, str(run), shape, parts[-1], len(out[str(run)]))
+    regions = pd.concat(parts).sort_index()
     is_slice = regions["scope"] == "slice"
     kept = pd.concat([regions[~is_slice], _without(regions[is_slice], out)]).sort_index()
     names = tables.scalarstats[list(RUN_COLUMNS)].drop_duplicates("run").set_index("run")
@@ -191,7 +194,7 @@ def _pool_plain(own: pd.DataFrame, row: dict[Any, Any]) -> dict[str, Any]:
         # The limit is a setting of the participant level.
         "low_confidence": "low_confidence" in str(row["flag"]),
     }
-    return found | {"flag": ";".join(name for name, doubt in raised.items() if doubt) or None}
+    return found | {"flag": join_flags(raised)}
 
 
 def _pool_unmixed(parts: pd.DataFrame, metric: str) -> dict[str, Any]:

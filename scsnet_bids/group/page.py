@@ -11,12 +11,20 @@ from typing import Any
 import pandas as pd
 
 from scsnet_bids.derivatives import as_words
-from scsnet_bids.figures.group import draw_changes, draw_forest, draw_profiles, draw_sessions
+from scsnet_bids.figures import SHOWN_AS
+from scsnet_bids.figures.group import (
+    SIGNIFICANT,
+    draw_changes,
+    draw_forest,
+    draw_profiles,
+    draw_sessions,
+)
 from scsnet_bids.files import write_text
 from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
 from scsnet_bids.group.people import add_people
 from scsnet_bids.group.tables import GroupAnalysis
 from scsnet_bids.group.text import CITATION, describe_analysis
+from scsnet_bids.group.values import PERSON
 from scsnet_bids.methods import write_citation
 from scsnet_bids.regions import REGIONS, Tissue
 from scsnet_bids.report.page import render_template
@@ -25,8 +33,6 @@ from scsnet_bids.report.wording import name_figure
 from scsnet_bids.vertebrae import level_rank
 
 FILE = "group.html"
-METRICS = ("FA", "MD")
-SIGNIFICANT = 0.05
 OPEN_ROWS = 40
 """Longer tables are folded."""
 MOST_ROWS = 2000
@@ -97,7 +103,7 @@ def list_runs(out_dir: Path, tables: GroupTables) -> pd.DataFrame:
         _judge(row, shapes.get(row["run"]), regions.get(row["run"]))
         for _, row in tables.quality.iterrows()
     ]
-    named = tables.quality[["participant_id", "session", "run"]]
+    named = tables.quality[list(RUN_COLUMNS)]
     figures = tables.quality[[name for name in RUN_FIGURES if name in tables.quality]]
     judged_rows = pd.DataFrame(rows, columns=["verdict", "reasons"], index=named.index)
     return add_people(pd.concat([named, judged_rows, figures], axis=1), tables.people, 5)
@@ -121,7 +127,7 @@ def _named(outliers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _count(analysis: GroupAnalysis, runs: pd.DataFrame) -> list[tuple[str, str]]:
-    """Yield name and number of what the page is about."""
+    """List name and number of what the page is about."""
     tables = analysis.tables
     counts = [
         ("Participants with values", str(tables.scalarstats["participant_id"].nunique())),
@@ -133,8 +139,8 @@ def _count(analysis: GroupAnalysis, runs: pd.DataFrame) -> list[tuple[str, str]]
     ]
     if analysis.controls and analysis.covariates:
         measured = set(analysis.values["participant_id"])
-        own = {"controls": analysis.controls.members, **analysis.controls.others}
-        words = [f"{name} {len(members & measured)}" for name, members in own.items()]
+        groups = analysis.controls.groups.items()
+        words = [f"{name} {len(members & measured)}" for name, members in groups]
         counts.append((f"Groups ({analysis.controls.expression})", ", ".join(words)))
         counts.append(("Covariates", " and ".join(analysis.covariates.names) or "none"))
     if analysis.differences is not None and len(analysis.differences):
@@ -168,7 +174,7 @@ def _profiles(analysis: GroupAnalysis) -> Iterator[dict[str, str]]:
         place=rows[along],
         value=rows["unmixed"],
     )
-    for metric in METRICS:
+    for metric in SHOWN_AS:
         own = rows[rows["metric"] == metric]
         if len(own):
             caption = CAPTION + ("" if along == "level" else NO_LEVELS)
@@ -180,8 +186,8 @@ def _group_of(analysis: GroupAnalysis) -> dict[str, str]:
     """Name everybody's group; all are one without controls."""
     if analysis.controls is None:
         return dict.fromkeys(analysis.tables.scalarstats["participant_id"], EVERYBODY)
-    own = {"controls": analysis.controls.members, **analysis.controls.others}
-    return {person: name for name, members in own.items() for person in members}
+    groups = analysis.controls.groups.items()
+    return {person: name for name, members in groups for person in members}
 
 
 def _comparison(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None:
@@ -197,7 +203,7 @@ def _comparison(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None
             **_embed(draw_forest(own, f"{metric}: {group} against controls")),
         }
         for group in dict.fromkeys(rows["group"])
-        for metric in METRICS
+        for metric in SHOWN_AS
         if len(own := rows[(rows["group"] == group) & (rows["metric"] == metric)])
     ]
     few = [name for name in analysis.controls.others if name not in set(rows["group"])]
@@ -206,7 +212,10 @@ def _comparison(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None
         "n_tests": len(rows),
         "too_few": few,
         "significant": _table(
-            "Differences with q below 0.05", "group_differences.tsv", significant[columns], out_dir
+            f"Differences with q below {SIGNIFICANT:g}",
+            "group_differences.tsv",
+            significant[columns],
+            out_dir,
         ),
         "scores": _table(
             "Everybody against the controls",
@@ -222,13 +231,12 @@ def _summarise(analysis: GroupAnalysis, scores: pd.DataFrame) -> pd.DataFrame:
     fa = scores[scores["metric"] == "FA"]
     fa = fa[fa["side"].isin(["left", "right"]) & fa["z"].notna()]
     cord = fa[(fa["scope"] == "cord")].assign(name=fa["side"] + "_" + fa["region"])
-    wide = cord.pivot(index=["participant_id", "session"], columns="name", values="z")
+    wide = cord.pivot(index=PERSON, columns="name", values="z")
     wide = wide.reindex(columns=[r.name for r in REGIONS])
     wide.columns = pd.Index([f"z of FA, {c.replace('_', ' ')}" for c in wide.columns])
     level = fa[fa["scope"] == "level"]
     if len(level):
-        lowest = level.loc[level.groupby(["participant_id", "session"])["z"].idxmin()]
-        lowest = lowest.set_index(["participant_id", "session"])
+        lowest = level.loc[level.groupby(PERSON)["z"].idxmin()].set_index(PERSON)
         words = lowest["level"] + " " + lowest["side"] + " " + lowest["region"]
         wide = wide.join(lowest["z"].rename("lowest z at a level"))
         wide = wide.join(lowest["z_uncertainty"].rename("its uncertainty"))
@@ -249,7 +257,7 @@ def _changes(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None:
     told = rows[rows["change_low"].notna()]
     drawn = [
         {"title": title, **_embed(draw(own, metric))}
-        for metric in METRICS
+        for metric in SHOWN_AS
         if len(own := cord[cord["metric"] == metric])
         for title, draw in (
             (f"{metric}: sessions side by side", draw_sessions),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pandas as pd
 
 from scsnet_bids.errors import InputDataError, UsageError
 from scsnet_bids.files import read_json, read_text
+from scsnet_bids.word_tables import read_rows
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -31,15 +31,18 @@ class Controls:
     Attributes
     ----------
     expression : as it was given, such as ``group==control``
-    column : of ``participants.tsv``
     members : their names
     others : names of everybody else who has a value in the column, by that value
     """
 
     expression: str
-    column: str
     members: frozenset[str]
     others: dict[str, frozenset[str]]
+
+    @property
+    def groups(self) -> dict[str, frozenset[str]]:
+        """Names of everybody by group, the controls first."""
+        return {"controls": self.members, **self.others}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,25 +78,24 @@ def read_people(out_dir: Path) -> pd.DataFrame:
     Raises
     ------
     InputDataError
-        If the file is no table, or names somebody twice or nobody.
+        If the file is no table, or has somebody in two rows or a row of nobody.
     """
     path = out_dir / FILE
     if not path.exists():
         return pd.DataFrame({"participant_id": pd.Series(dtype=str)})
     try:
-        table = pd.read_csv(
-            StringIO(read_text(path)),
-            sep="\t",
-            na_values=["n/a", ""],
-            keep_default_na=False,
-            dtype={"participant_id": str},
-        )
-        names = table.pop("participant_id").astype(str)
+        table = read_rows(read_text(path), {"participant_id": str}, ("n/a", ""))
+        table = table.dropna(how="all")  # spreadsheets leave lines of tabs
+        names = table.pop("participant_id")
     except (OSError, ValueError, KeyError) as error:
         raise InputDataError(
             f"A table of participants needs the column participant_id, and tabs between columns: "
             f"{path} cannot be used ({error}). Correct or remove it."
         ) from error
+    if names.isna().any():
+        raise InputDataError(
+            f"Every participant has a name: {path} has a row without participant_id. Correct it."
+        )
     names = "sub-" + names.str.removeprefix("sub-")
     twice = names[names.duplicated()]
     if len(twice):
@@ -177,7 +179,7 @@ def choose_controls(expression: str, people: pd.DataFrame) -> Controls:
         )
     rest = people["participant_id"][(words != "") & (words != _word(value))]
     others = {str(name): frozenset(own) for name, own in rest.groupby(words)}
-    return Controls(expression, column, frozenset(members), others)
+    return Controls(expression, frozenset(members), others)
 
 
 def choose_covariates(people: pd.DataFrame, controls: Iterable[str]) -> Covariates:

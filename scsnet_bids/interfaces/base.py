@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
 from nipype.interfaces.base import (
     BaseInterface,
     BaseInterfaceInputSpec,
@@ -13,9 +15,14 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from scsnet_bids.gradients import b0_volumes, read_gradients
+from scsnet_bids.confounds import shifts_from_table
+from scsnet_bids.derivatives import read_table
+from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients, tensor_volumes
 from scsnet_bids.images import read_grid
 from scsnet_bids.settings import GradientSettings, SegmentationSettings
+
+FloatArray = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
 
 
 class StageInterface(BaseInterface):  # type: ignore[misc]
@@ -62,15 +69,33 @@ class SeriesInterface(StageInterface):
 
     input_spec = SeriesInputSpec
 
-    def _read_gradients(self) -> Any:
+    def _read_gradients(self) -> Gradients:
         """Read the gradients of the series in scanner RAS+."""
         grid, n_volumes = read_grid(Path(self.inputs.dwi))
         bval, bvec = Path(self.inputs.bval), Path(self.inputs.bvec)
         return read_gradients(bval, bvec, grid, n_volumes, Path(self.inputs.dwi))
 
-    def _b0_volumes(self, bvals: Any) -> Any:
+    def _b0_volumes(self, bvals: FloatArray) -> BoolArray:
         """Tell which volumes count as b=0."""
         return b0_volumes(bvals, self.inputs.gradient_settings.b0_max)
+
+    def _weighted_volumes(self, bvals: FloatArray) -> BoolArray:
+        """Tell which volumes are weighted and enter the tensor."""
+        return tensor_volumes(bvals, self.inputs.gradient_settings) & ~self._b0_volumes(bvals)
+
+
+def read_shifts(path: str) -> FloatArray:
+    """Read displacements, or positions of the cord, from a table.
+
+    Parameters
+    ----------
+    path : as :func:`tabulate_shifts` of ``confounds`` writes it
+
+    Returns
+    -------
+    (k, 2) or (n, k, 2) float array, (left, posterior) in mm
+    """
+    return shifts_from_table(read_table(Path(path)))
 
 
 class NetworkInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]

@@ -8,10 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from scsnet_bids import confounds
-from scsnet_bids.derivatives import read_table
 from scsnet_bids.images import Image, read_image, write_image
-from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface
+from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface, read_shifts
 from scsnet_bids.settings import MotionSettings
 
 
@@ -45,14 +43,14 @@ class EstimateDistortion(SeriesInterface):
         from scsnet_bids.correction.distortion import estimate_distortion
 
         series = read_image(Path(self.inputs.dwi))
-        centre_mm = confounds.shifts_from_table(read_table(Path(self.inputs.cord_centre)))
-        shifts = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwiref)))
+        centre_mm = read_shifts(self.inputs.cord_centre)
+        shifts = read_shifts(self.inputs.orig_to_dwiref)
         is_b0 = self._b0_volumes(self._read_gradients().bvals)
         still = 0.0 if self.inputs.moved else 1.0
         b0 = _mean_still(series.data[..., is_b0], shifts[is_b0] * still, series)
         other = read_image(Path(self.inputs.reversed_dwi))
         volumes = other.data.reshape(*other.grid.shape, -1)[..., self.inputs.reversed_volumes]
-        estimate = estimate_distortion(
+        field_mm = estimate_distortion(
             b0,
             _mean_still(volumes, self._motion_of(volumes, centre_mm, other), other),
             centre_mm,
@@ -60,7 +58,7 @@ class EstimateDistortion(SeriesInterface):
             self.inputs.readout_ratio,
             self.inputs.phase_axis,
         )
-        write_image(field, Image(estimate.field_mm, series.grid))
+        write_image(field, Image(field_mm, series.grid))
 
     def _motion_of(self, volumes: Any, centre_mm: Any, image: Image) -> Any:
         """(m, k, 2) motion of the reversed volumes against each other."""

@@ -19,11 +19,11 @@ from nipype.interfaces.base import (
 )
 
 from scsnet_bids import confounds
-from scsnet_bids.derivatives import read_table, write_table
+from scsnet_bids.derivatives import write_table
 from scsnet_bids.fsl.files import Acquisition, read_acquisition
 from scsnet_bids.gradients import write_gradients
 from scsnet_bids.images import Image, read_grid, read_image, write_image, write_series
-from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface
+from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface, read_shifts
 from scsnet_bids.runs import phase_encoding
 from scsnet_bids.settings import MotionSettings
 
@@ -70,8 +70,8 @@ class RunTopup(SeriesInterface):
         )
         acquisitions = (acquisition, other_acquisition)
         pair = Image(b0, series.grid), reversed_b0
-        found = run_topup(*pair, acquisitions, fieldcoef.parent)
-        field_mm = _as_distortion(found.field_mm, pair, acquisitions)
+        by_topup = run_topup(*pair, acquisitions, fieldcoef.parent)
+        field_mm = _as_distortion(by_topup, pair, acquisitions)
         write_image(field, Image(field_mm.astype(np.float32), series.grid))
 
 
@@ -139,7 +139,7 @@ class RunEddy(SeriesInterface):
 
         series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
         grid = series.grid
-        centre_mm = confounds.shifts_from_table(read_table(Path(self.inputs.cord_centre)))
+        centre_mm = read_shifts(self.inputs.cord_centre)
         mask = make_mask(centre_mm, grid, self.inputs.motion_settings.eddy_radius_mm)
         acquisition = read_acquisition(self.inputs.metadata, grid)
         folder = paths["moved_dwi"].parent
@@ -199,7 +199,7 @@ class WriteFlirtMatrices(BaseInterface):  # type: ignore[misc]
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from scsnet_bids.fsl.flirt import write_flirt_matrices
 
-        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwi)))
+        shift_mm = read_shifts(self.inputs.orig_to_dwi)
         grid, _ = read_grid(Path(self.inputs.dwi))
         write_flirt_matrices(Path(self.inputs.folder), shift_mm, grid)
         return runtime

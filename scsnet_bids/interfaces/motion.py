@@ -1,4 +1,4 @@
-"""Motion: where the cord is, and the corrected series."""
+"""Motion: where the cord is, how it moved, and the series brought to DTI space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.gradients import write_gradients
 from scsnet_bids.images import Image, read_image, write_series
-from scsnet_bids.interfaces.base import NetworkInputSpec, SeriesInputSpec, SeriesInterface
+from scsnet_bids.interfaces.base import (
+    NetworkInputSpec,
+    SeriesInputSpec,
+    SeriesInterface,
+    read_shifts,
+)
 from scsnet_bids.prior_results import read_cord_mask
 from scsnet_bids.settings import MotionSettings
 from scsnet_bids.unmixing.mask_fitting import centre_of_mask
@@ -45,23 +50,26 @@ class LocateCord(SeriesInterface):
     _files: ClassVar[dict[str, str]] = {"cord_centre": "cord_centre.tsv"}
 
     def _write(self, cord_centre: Path) -> None:  # type: ignore[override]
-        from scsnet_bids.correction.jumps import find_jumps, undo_jumps
-        from scsnet_bids.network.inference import locate_cord
-        from scsnet_bids.network.weights import load_network, weights_path
-
         series = read_image(Path(self.inputs.dwi))
         if isdefined(self.inputs.cord_mask):
             mask = read_cord_mask(Path(self.inputs.cord_mask), series.grid)
             centre_mm = centre_of_mask(mask, series.grid.spacing_mm)
-            write_table(cord_centre, confounds.tabulate_shifts(centre_mm))
-            return
+        else:
+            centre_mm = self._find_centre(series)
+        write_table(cord_centre, confounds.tabulate_shifts(centre_mm))
+
+    def _find_centre(self, series: Image) -> Any:
+        """(k, 2) centre of the cord by the network, mm."""
+        from scsnet_bids.correction.jumps import find_jumps, undo_jumps
+        from scsnet_bids.network.inference import locate_cord
+        from scsnet_bids.network.weights import load_network, weights_path
+
         is_b0 = self._b0_volumes(self._read_gradients().bvals)
         still = undo_jumps(series.data, find_jumps(series.data, is_b0, series.grid))
         b0 = still[..., is_b0].mean(axis=-1)
         settings = self.inputs.segmentation_settings
         network = load_network(settings.device, weights_path(settings.weights))
-        centre_mm = locate_cord(b0, series.grid, network)
-        write_table(cord_centre, confounds.tabulate_shifts(centre_mm))
+        return locate_cord(b0, series.grid, network)
 
 
 class EstimateMotionInputSpec(SeriesInputSpec):
@@ -96,7 +104,7 @@ class EstimateMotion(SeriesInterface):
         series = read_image(Path(self.inputs.dwi))
         gradients = self._read_gradients()
         is_b0 = self._b0_volumes(gradients.bvals)
-        centre_mm = confounds.shifts_from_table(read_table(Path(self.inputs.cord_centre)))
+        centre_mm = read_shifts(self.inputs.cord_centre)
         settings = self.inputs.motion_settings
         estimate = estimate_motion(series.data, is_b0, centre_mm, series.grid, settings, gradients)
         shifts = confounds.tabulate_shifts(estimate.shift_mm, estimate.trusted)
@@ -133,7 +141,7 @@ def read_correction(inputs: Any, centre_mm: Any) -> Any:
     """Gather the inputs of :class:`CorrectionInputSpec`, with the centre in the B0 image."""
     from scsnet_bids.correction.resampling import Correction
 
-    shift_mm = confounds.shifts_from_table(read_table(Path(inputs.orig_to_dwiref)))
+    shift_mm = read_shifts(inputs.orig_to_dwiref)
     return Correction(
         shift_mm * (not inputs.moved),
         _read_eddy(Path(inputs.motion_by_volume), centre_mm),
@@ -189,16 +197,14 @@ class ApplyCorrection(SeriesInterface):
 
         series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
         is_b0 = self._b0_volumes(gradients.bvals)
-        moved, b0_to_dwi_mm, centre_mm = (
-            confounds.shifts_from_table(read_table(Path(getattr(self.inputs, name))))
-            for name in ("orig_to_dwiref", "dwiref_to_dwi", "b0_centre")
-        )
-        correction = read_correction(self.inputs, centre_mm)
+        b0_to_dwi_mm = read_shifts(self.inputs.dwiref_to_dwi)
+        correction = read_correction(self.inputs, read_shifts(self.inputs.b0_centre))
         shift_mm = to_dti_space(correction.shift_mm, is_b0, b0_to_dwi_mm)
         corrected = apply_correction(
             series.data, replace(correction, shift_mm=shift_mm), series.grid
         )
         write_series(paths["corrected_dwi"], Image(corrected, series.grid))
         write_gradients(paths["corrected_bval"], paths["corrected_bvec"], gradients, series.grid)
-        total_mm = to_dti_space(moved, is_b0, b0_to_dwi_mm)
+        # What another tool has moved already is part of the table, and of no second interpolation.
+        total_mm = to_dti_space(read_shifts(self.inputs.orig_to_dwiref), is_b0, b0_to_dwi_mm)
         write_table(paths["orig_to_dwi"], confounds.tabulate_shifts(total_mm))

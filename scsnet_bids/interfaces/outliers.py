@@ -9,9 +9,8 @@ from nipype.interfaces.base import File, TraitedSpec
 
 from scsnet_bids import confounds, outlier_table
 from scsnet_bids.derivatives import read_table, write_table
-from scsnet_bids.gradients import tensor_volumes
 from scsnet_bids.images import Grid, Image, read_image, write_image
-from scsnet_bids.interfaces.base import SeriesInterface
+from scsnet_bids.interfaces.base import SeriesInterface, read_shifts
 from scsnet_bids.interfaces.motion import CorrectionInputSpec, read_correction, read_field
 
 
@@ -58,9 +57,11 @@ class FindOutliers(SeriesInterface):
         centre_mm = self._read_centre(grid)
         corrected = apply_correction(series.data, read_correction(self.inputs, centre_mm), grid)
         found = find_outliers(corrected, gradients, centre_mm, grid, settings)
-        is_b0 = self._b0_volumes(gradients.bvals)
-        weighted = tensor_volumes(gradients.bvals, settings) & ~is_b0
-        for name, chosen in (("b0", is_b0), ("mean_dwi", weighted)):
+        kinds = {
+            "b0": self._b0_volumes(gradients.bvals),
+            "mean_dwi": self._weighted_volumes(gradients.bvals),
+        }
+        for name, chosen in kinds.items():
             write_image(paths[name], Image(average_volumes(corrected, chosen, found.weight), grid))
         write_table(paths["b0_centre"], confounds.tabulate_shifts(centre_mm))
         write_table(paths["outliers"], outlier_table.tabulate_slices(vars(found)))
@@ -73,7 +74,7 @@ class FindOutliers(SeriesInterface):
         """Read where the cord lies, without the distortion of the series as acquired."""
         from scsnet_bids.correction.resampling import undistorted_centre
 
-        centre_mm = confounds.shifts_from_table(read_table(Path(self.inputs.cord_centre)))
+        centre_mm = read_shifts(self.inputs.cord_centre)
         field_mm = read_field(self.inputs)
         if field_mm is None:
             return centre_mm

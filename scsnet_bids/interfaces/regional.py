@@ -18,7 +18,12 @@ from nipype.interfaces.base import (
 from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.images import Grid, read_image
-from scsnet_bids.interfaces.base import CountedSeriesInputSpec, SeriesInterface, StageInterface
+from scsnet_bids.interfaces.base import (
+    CountedSeriesInputSpec,
+    SeriesInterface,
+    StageInterface,
+    read_shifts,
+)
 from scsnet_bids.interfaces.segmentation import AlternativesInputSpec, read_alternatives
 from scsnet_bids.level_files import read_levels
 from scsnet_bids.outlier_table import outlier_shares, weight_from_table
@@ -138,7 +143,7 @@ class UnmixRegions(SeriesInterface):
         from scsnet_bids.unmixing.noise import estimate_noise, interpolation_gain
 
         raw = read_image(Path(self.inputs.raw_dwi))
-        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.orig_to_dwi)))
+        shift_mm = read_shifts(self.inputs.orig_to_dwi)
         gain = interpolation_gain(shift_mm / np.array(raw.grid.spacing_mm[:2]))
         residual = read_image(Path(self.inputs.noise)).data
         if isdefined(self.inputs.removed_noise):

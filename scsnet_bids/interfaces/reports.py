@@ -10,9 +10,13 @@ from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, tr
 from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.files import write_text
-from scsnet_bids.gradients import tensor_volumes
 from scsnet_bids.images import read_image
-from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface, StageInterface
+from scsnet_bids.interfaces.base import (
+    SeriesInputSpec,
+    SeriesInterface,
+    StageInterface,
+    read_shifts,
+)
 from scsnet_bids.outlier_table import column_of_slices, counted_slices
 
 
@@ -58,7 +62,7 @@ class DrawRegions(StageInterface):
         images = {name: read_image(Path(getattr(self.inputs, name))) for name in names}
         b0, mean_dwi, fa, direction, share = (image.data for image in images.values())
         spacing_mm, run = images["b0"].grid.spacing_mm, self.inputs.run_name
-        shift_mm = confounds.shifts_from_table(read_table(Path(self.inputs.dwiref_to_dwi)))
+        shift_mm = read_shifts(self.inputs.dwiref_to_dwi)
         on = f"{run}: regions on"
         drawn = {
             "b0regions": sheets.draw_regions(
@@ -116,7 +120,7 @@ class DrawMotion(SeriesInterface):
             name: read_image(Path(getattr(self.inputs, field))).data
             for name, field in (("uncorrected", "dwi"), ("corrected", "corrected_dwi"))
         }
-        weighted = self._weighted()
+        weighted = self._weighted_volumes(self._read_gradients().bvals)
         means = {name: data[..., weighted].mean(axis=-1) for name, data in series.items()}
         about, spacing_mm = (share.data, share.grid.spacing_mm), share.grid.spacing_mm
         for name, data in series.items():
@@ -126,11 +130,6 @@ class DrawMotion(SeriesInterface):
             lines = sheets.draw_volumes(data, share.data, spacing_mm, title)
             write_text(paths[f"{name}lines"], lines)
         write_text(paths["displacement"], self._plot_displacement())
-
-    def _weighted(self) -> Any:
-        """Tell which volumes are weighted and enter the tensor."""
-        bvals = self._read_gradients().bvals
-        return tensor_volumes(bvals, self.inputs.gradient_settings) & ~self._b0_volumes(bvals)
 
     def _plot_displacement(self) -> str:
         """Plot the table of motion."""

@@ -18,6 +18,7 @@ from scsnet_bids.interfaces.base import (
     NetworkInputSpec,
     SeriesInterface,
     StageInterface,
+    read_shifts,
 )
 from scsnet_bids.outlier_table import counted_slices
 from scsnet_bids.prior_results import read_cord_mask
@@ -57,7 +58,7 @@ class SegmentRegions(StageInterface):
         from scsnet_bids.network.weights import load_network, weights_path
 
         b0 = read_image(Path(self.inputs.b0))
-        centre_mm = confounds.shifts_from_table(read_table(Path(self.inputs.cord_centre)))
+        centre_mm = read_shifts(self.inputs.cord_centre)
         settings = self.inputs.segmentation_settings
         network = load_network(settings.device, weights_path(settings.weights))
         result = segment_regions(b0.data, b0.grid, centre_mm, network)
@@ -136,7 +137,7 @@ class AlternativesInputSpec(PlacedRegionsInputSpec):
 def read_placed_regions(inputs: Any, grid: Grid) -> PlacedRegions:
     """Read the inputs of :class:`PlacedRegionsInputSpec`."""
     probability, plane = _read_probability(Path(inputs.region_probability), grid)
-    shift_mm = confounds.shifts_from_table(read_table(Path(inputs.dwiref_to_dwi)))
+    shift_mm = read_shifts(inputs.dwiref_to_dwi)
     return PlacedRegions(probability, plane, grid, shift_mm, inputs.unmixing_settings.sharpness)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from scsnet_bids.images import FloatArray
 
@@ -93,7 +94,9 @@ def fill_gaps(path_mm: FloatArray) -> FloatArray:
     return np.stack(columns, axis=1)
 
 
-def _best_chains(nodes: list[Candidate], spacing_mm: float) -> tuple[FloatArray, FloatArray]:
+def _best_chains(
+    nodes: list[Candidate], spacing_mm: float
+) -> tuple[FloatArray, npt.NDArray[np.intp]]:
     """Worth of the best chain ending in each candidate, and the one before it (-1: none)."""
     height = np.array([node.slice_index for node in nodes]) * spacing_mm
     place = np.array([node.centre_mm for node in nodes])

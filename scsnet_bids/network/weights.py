@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from scsnet_bids.errors import UsageError, WeightsError
-from scsnet_bids.files import write_text, written_whole
+from scsnet_bids.files import read_json, write_text, written_whole
 from scsnet_bids.network.model import ScsNet
 
 SHIPPED = Path(__file__).with_name("scsnet.pt")
@@ -62,9 +62,9 @@ def read_record(path: Path = SHIPPED) -> dict[str, Any]:
     """
     record_path = path.with_suffix(".json")
     try:
-        record = json.loads(record_path.read_text())
-        return {"sha256": record["sha256"], **record}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = read_json(record_path)
+        return {"sha256": record["sha256"], **record}  # without a checksum it is damaged
+    except (OSError, ValueError, KeyError) as error:
         raise WeightsError(
             f"Weights need a record with their checksum: {record_path} is missing or damaged "
             f"({error!r}). Install the package again, or train again."

@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from scsnet_bids.errors import ScsnetError
-from scsnet_bids.phantom.dataset import label_shares, write_dataset
+from scsnet_bids.phantom.dataset import write_dataset
 from scsnet_bids.phantom.drawn import DrawnCord
 from scsnet_bids.phantom.settings import LIMITS, PhantomSettings
 from scsnet_bids.phantom.signals import RegionTensor
@@ -26,7 +26,6 @@ __all__ = [
     "Phantom",
     "PhantomSettings",
     "RegionTensor",
-    "label_shares",
     "main",
     "simulate",
     "write_dataset",
@@ -62,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Offer every number of the settings as an option."""
+    """Offer the settings that have limits as options."""
     parser = argparse.ArgumentParser(
         prog="scsnet-bids-phantom",
         description="Write a synthetic cervical cord diffusion dataset (BIDS) with known truth.",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from numpy.polynomial.polynomial import polyder, polyval
 
 from scsnet_bids.phantom.drawn import DrawnCord
-from scsnet_bids.regions import REGIONS, Side, Tissue
+from scsnet_bids.regions import LABELS, Side, Tissue
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -60,8 +60,6 @@ COURSE_MM = 37.5
 COMPRESSION_LEVEL = 5.5
 COMPRESSION_SD_MM = 5.0
 INDENTATION_MM = 2.0
-
-_LABEL = {(region.tissue, region.side): region.label for region in REGIONS}
 
 
 @dataclass(frozen=True)
@@ -247,7 +245,7 @@ def label_points(left: FloatArray, back: FloatArray, section: CrossSection) -> L
     conditions = [dorsal, gray, ventral]
     label = {
         half: np.select(
-            conditions, [_LABEL[t, half] for t in tissues], _LABEL[Tissue.LATERAL_COLUMN, half]
+            conditions, [LABELS[t, half] for t in tissues], LABELS[Tissue.LATERAL_COLUMN, half]
         )
         for half in (Side.LEFT, Side.RIGHT)
     }

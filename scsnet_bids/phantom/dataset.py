@@ -23,12 +23,8 @@ from scsnet_bids.images import Image, write_image
 from scsnet_bids.phantom.drawn import DrawnCord
 from scsnet_bids.phantom.settings import PhantomSettings
 from scsnet_bids.phantom.signals import RegionTensor
-from scsnet_bids.phantom.simulation import (
-    REPETITION_TIME_S,
-    Phantom,
-    simulate,
-)
-from scsnet_bids.regions import REGIONS
+from scsnet_bids.phantom.simulation import REPETITION_TIME_S, Phantom, simulate
+from scsnet_bids.regions import REGIONS, label_shares
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -138,21 +134,6 @@ def write_dataset(
         if one.reversed_b0:
             _write_reversed(out / name / "fmap" / f"{name}_dir-PA_epi", name, phantom)
         _write_truth(out / TRUTH / name / "dwi", name, phantom)
-
-
-def label_shares(region_share: FloatArray) -> npt.NDArray[np.uint8]:
-    """Give each voxel that the cord fills at least half the label of its largest region.
-
-    Parameters
-    ----------
-    region_share : (i, j, k, 9) float array in [0, 1], background first
-
-    Returns
-    -------
-    (i, j, k) uint8 array of region labels, 0 elsewhere
-    """
-    largest = 1 + region_share[..., 1:].argmax(axis=-1)
-    return np.where(region_share[..., 0] <= 0.5, largest, 0).astype(np.uint8)
 
 
 def _clear(out: Path) -> None:

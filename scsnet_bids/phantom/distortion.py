@@ -17,6 +17,7 @@ from numpy.polynomial.polynomial import polyval
 
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
+from scsnet_bids.phantom.anatomy import LEVEL_HEIGHT_MM
 from scsnet_bids.slices import PlaneGrid, average_over_voxels
 
 FloatArray = npt.NDArray[np.floating]
@@ -90,7 +91,7 @@ def draw_field(
     """
     height = np.linspace(-1, 1, level.size)
     broad = polyval(height, rng.normal(0, [[0.6, 0.4, 0.4], [0.4, 0.3, 0.3], [0.3, 0.1, 0.1]]))
-    from_disc_mm = 16.0 * (level - np.floor(level) - 0.5)
+    from_disc_mm = LEVEL_HEIGHT_MM * (level - np.floor(level) - 0.5)
     strength = rng.uniform(0.3, 0.9, 20)[np.floor(level).astype(int).clip(0, 19)]
     disc = strength * np.exp(-((from_disc_mm / DISC_HEIGHT_MM) ** 2) / 2)
     return SusceptibilityField(centre_mm, broad.T, disc)

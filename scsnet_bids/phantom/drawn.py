@@ -12,21 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
-from scsnet_bids.regions import REGIONS, Side, Tissue
+from scsnet_bids.regions import LABELS, Side, Tissue
 
 FloatArray = npt.NDArray[np.floating]
 LabelArray = npt.NDArray[np.int8]
 
-TISSUES = (Tissue.LATERAL_COLUMN, Tissue.DORSAL_COLUMN, Tissue.VENTRAL_COLUMN, Tissue.GRAY_MATTER)
-LABELS = np.array(
-    [
-        [
-            next(r.label for r in REGIONS if (r.tissue, r.side) == (tissue, side))
-            for tissue in TISSUES
-        ]
-        for side in (Side.RIGHT, Side.LEFT)
-    ],
-    dtype=np.int8,
+LABEL_TABLE = np.array(
+    [[LABELS[tissue, side] for tissue in Tissue] for side in (Side.RIGHT, Side.LEFT)]
 )
 """(2, 4) labels of the tissues, of the right side and of the left."""
 LEVELS = (2.5, 6.5)
@@ -40,7 +32,7 @@ class DrawnCord:
     Attributes
     ----------
     tissue_share : (n, 4, rows, columns) float array in [0, 1], share of each pixel that each of
-        ``TISSUES`` fills, both sides together; slices from the head downward, rows from front to
+        ``Tissue`` fills, both sides together; slices from the head downward, rows from front to
         back, the cord in the middle
     pixel_mm : size of the pixels
     """
@@ -65,7 +57,7 @@ class DrawnCord:
         places = [rows + back / self.pixel_mm, columns + left / self.pixel_mm]
         share = np.stack([map_coordinates(part, places, order=1) for part in tissue])
         inside = share.sum(axis=0) > 0.5
-        sided = LABELS[(left > 0).astype(int), share.argmax(axis=0)]
+        sided = LABEL_TABLE[(left > 0).astype(int), share.argmax(axis=0)]
         return np.where(inside, sided, 0).astype(np.int8)
 
     def _section(self, level: float) -> FloatArray:

@@ -202,19 +202,24 @@ def make_gradients(settings: PhantomSettings) -> Gradients:
 
     Returns
     -------
-    Gradients, on a Fibonacci half-sphere in scanner RAS+, in shuffled order, as often as they are
+    Gradients, on :func:`half_sphere` in scanner RAS+, in shuffled order, as often as they are
     scanned
     """
     n = settings.directions
-    height = 1 - (np.arange(n) + 0.5) / n
-    longitude = np.arange(n) * np.pi * (3 - np.sqrt(5))
-    radius = np.sqrt(1 - height**2)
-    sphere = np.stack([radius * np.cos(longitude), radius * np.sin(longitude), height], axis=1)
-    shuffled = sphere[np.random.default_rng(0).permutation(n)]
+    shuffled = half_sphere(n)[np.random.default_rng(0).permutation(n)]
     shuffled = np.tile(shuffled, (settings.averages, 1))
     before = np.arange(settings.b0_volumes) * len(shuffled) // settings.b0_volumes
     bvals = np.insert(np.full(len(shuffled), float(settings.b_value)), before, 0.0)
     return Gradients(bvals, np.insert(shuffled, before, 0.0, axis=0))
+
+
+def half_sphere(count: int) -> FloatArray:
+    """(count, 3) evenly spread unit vectors, on a Fibonacci half-sphere."""
+    number = np.arange(count)
+    height = 1 - (number + 0.5) / count
+    longitude = number * np.pi * (3 - np.sqrt(5))
+    radius = np.sqrt(1 - height**2)
+    return np.stack([radius * np.cos(longitude), radius * np.sin(longitude), height], axis=1)
 
 
 def _lay_slices(settings: PhantomSettings, rng: np.random.Generator) -> Grid:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scsnet_bids.figures import SHOWN_AS
 from scsnet_bids.regions import REGIONS, Side, Tissue
 from scsnet_bids.report.record import RunRecord
 from scsnet_bids.report.wording import explain_flags
@@ -14,7 +15,6 @@ from scsnet_bids.unmixing.table import UNMIXED_FLAGS
 from scsnet_bids.vertebrae import level_rank
 
 HEADLINE = (*map(str, Tissue), "white_matter", "cord")
-HEADLINE_METRICS = {"FA": (1.0, 3, "FA"), "MD": (1e3, 3, "MD (10⁻³ mm²/s)")}
 UNMIXED = ("unmixed", "unmixed_uncertainty")
 FLATTEST = {
     "compressed_fa": "White matter FA there",
@@ -54,8 +54,8 @@ def describe_glance(record: RunRecord) -> dict[str, Any]:
     cord = cord[(cord["scope"] == "cord") & (cord["side"] == str(Side.BOTH))]
     white = cord[cord["region"] == "white_matter"].set_index("metric")
     facts = []
-    for metric, (factor, digits, label) in HEADLINE_METRICS.items():
-        pair = [round_number(str(white.loc[metric, c]), factor, digits) for c in UNMIXED]
+    for metric, (factor, label) in SHOWN_AS.items():
+        pair = [round_number(str(white.loc[metric, c]), factor) for c in UNMIXED]
         facts.append((f"White matter, whole cord: {label}", *pair))
     if row.get("compressed_slice", "n/a") == "n/a":
         return {"facts": facts, "slice": None}
@@ -80,8 +80,8 @@ def list_headline(record: RunRecord) -> Iterator[dict[str, Any]]:
     colors = {(str(r.tissue), str(r.side)): r.color for r in REGIONS}
     for region in HEADLINE:
         values = [
-            _value(rows[region, str(side), metric], *HEADLINE_METRICS[metric][:2])
-            for metric in HEADLINE_METRICS
+            _value(rows[region, str(side), metric], factor)
+            for metric, (factor, _) in SHOWN_AS.items()
             for side in (Side.LEFT, Side.RIGHT, Side.BOTH)
         ]
         sides = (str(Side.LEFT), str(Side.RIGHT))
@@ -104,11 +104,11 @@ def list_levels(record: RunRecord) -> Iterator[dict[str, Any]]:
             "name": level,
             "slices": _spans(map(int, shape.loc[shape["level"] == level, "slice"])),
             "columns": [
-                [(side, _value(rows[str(t), side, "FA"], 1.0, 3)) for side in sides] for t in Tissue
+                [(side, _value(rows[str(t), side, "FA"])) for side in sides] for t in Tissue
             ]
             + [
-                [("both", _value(rows["white_matter", "both", metric], factor, digits))]
-                for metric, (factor, digits, _) in HEADLINE_METRICS.items()
+                [("both", _value(rows["white_matter", "both", metric], factor))]
+                for metric, (factor, _) in SHOWN_AS.items()
             ],
         }
 
@@ -124,12 +124,12 @@ def _spans(numbers: Iterable[int]) -> str:
     return ", ".join("-".join(map(str, part)) for part in parts)
 
 
-def _value(row: Mapping[Any, Any], factor: float, digits: int) -> dict[str, Any]:
+def _value(row: Mapping[Any, Any], factor: float = 1.0) -> dict[str, Any]:
     """Unmixed value, uncertainty and plain mean of a row."""
     return {
-        "value": round_number(row["unmixed"], factor, digits),
-        "uncertainty": round_number(row["unmixed_uncertainty"], factor, digits),
-        "plain": round_number(row["mean"], factor, digits),
+        "value": round_number(row["unmixed"], factor),
+        "uncertainty": round_number(row["unmixed_uncertainty"], factor),
+        "plain": round_number(row["mean"], factor),
         "flag": explain_flags(row["unmixed_flag"], UNMIXED_FLAGS),
     }
 

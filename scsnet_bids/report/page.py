@@ -10,7 +10,7 @@ import re
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from markupsafe import Markup, escape
 
 from scsnet_bids import __version__
 from scsnet_bids.errors import BusyError, EmptySelectionError, OutputError, ScsnetError
+from scsnet_bids.figures import SHOWN_AS
 from scsnet_bids.files import write_text
 from scsnet_bids.locks import alone
 from scsnet_bids.methods import Protocol, describe_methods, write_citation
 from scsnet_bids.regions import REGIONS, Tissue
 from scsnet_bids.report.content import describe_run
-from scsnet_bids.report.numbers import HEADLINE_METRICS
 from scsnet_bids.report.outcomes import (
     DONE,
     FAILED,
@@ -178,7 +178,11 @@ def _describe_participant(
         if outcome.status != DONE
     ]
     judged = [run["verdict"] for run in runs] + [problem["verdict"] for problem in problems]
-    return render_page(
+    return render_template(
+        "report.html.j2",
+        meanings=MEANINGS,
+        metric_labels=[label for _, label in SHOWN_AS.values()],
+        tissues=[str(tissue).replace("_", " ") for tissue in Tissue],
         participant=participant,
         runs=runs,
         problems=problems,
@@ -189,28 +193,10 @@ def _describe_participant(
     )
 
 
-def render_page(**content: Any) -> str:
-    """Fill the template of the page; whatever words the content holds stay words.
-
-    Parameters
-    ----------
-    content : what the template asks for; see :func:`write_page`
-
-    Returns
-    -------
-    str, HTML document
-    """
-    return render_template(
-        "report.html.j2",
-        meanings=MEANINGS,
-        metric_labels=[label for _, _, label in HEADLINE_METRICS.values()],
-        tissues=[str(tissue).replace("_", " ") for tissue in Tissue],
-        **content,
-    )
-
-
 def render_template(name: str, **content: Any) -> str:
     """Fill a template with content, and with the style and script that all pages share.
+
+    Whatever markup the words of the content hold stays words.
 
     Parameters
     ----------
@@ -248,7 +234,7 @@ def _counts(records: Sequence[RunRecord], outcomes: Mapping[str, Outcome]) -> st
     return f"{len(status)} diffusion series found: {', '.join(words) or 'none processed'}."
 
 
-@lru_cache(maxsize=1)
+@cache
 def _environment() -> Environment:
     """Set up the templates: every word is escaped, a missing one is an error."""
     environment = Environment(

@@ -26,7 +26,6 @@ TABLES: dict[str, tuple[str, str]] = {
 """How the name of each table ends, and its title."""
 OWN = ("bids:raw:", "bids::")
 """How the sources begin that are no other tool's."""
-NEEDED = ("regions", "shape", "quality", "confounds")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class RunRecord:
     @property
     def is_complete(self) -> bool:
         """Tell whether every table is there."""
-        return all(self.table_path(name).is_file() for name in NEEDED)
+        return all(self.table_path(name).is_file() for name in TABLES)
 
     def table_path(self, name: str) -> Path:
         """Name the file of a table."""
@@ -77,7 +76,7 @@ class RunRecord:
     @cached_property
     def tables(self) -> Mapping[str, pd.DataFrame]:
         """The tables, as numbers."""
-        return {name: read_table(self.table_path(name)) for name in NEEDED}
+        return {name: read_table(self.table_path(name)) for name in TABLES}
 
     @cached_property
     def metadata(self) -> dict[str, Any]:

@@ -85,8 +85,8 @@ RULES: dict[str, tuple[Verdict, str]] = {
     ),
     "large_motion": (
         Verdict.LOOK,
-        "A displacement of three voxels or more brings other tissue into the slice, which moving "
-        "the picture back in its plane cannot undo.",
+        "So large a displacement brings other tissue into the slice, which moving the picture "
+        "back in its plane cannot undo.",
     ),
     "many_outliers": (
         Verdict.LOOK,

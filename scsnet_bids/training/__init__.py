@@ -2,5 +2,6 @@
 
 Anatomy (``atlas``, ``shapes``) becomes slices (``synthesis``, ``augment``), people's drawings
 become slices too (``manual``, ``manual_files``), ``sources`` mixes both, ``trainer`` learns from
-them and ``validation`` scores what it has learnt.
+them and ``validation`` scores what it has learnt. ``trials`` and ``diffusion_contrast`` serve the
+experiments in tests/benchmarks that compare networks and inputs.
 """

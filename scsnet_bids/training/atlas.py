@@ -16,6 +16,7 @@ from torch import Tensor
 
 from scsnet_bids.errors import UsageError
 from scsnet_bids.images import FloatArray, read_image
+from scsnet_bids.network.model import PIXEL_MM
 from scsnet_bids.slices import volume_to_slices
 
 TRACTS = {
@@ -31,6 +32,7 @@ CERVICAL_LEVELS = range(1, 10)
 
 MAP_PIXELS = 48
 SLICE_MM = 0.5
+"""Height of a slice of PAM50."""
 BLOCK_SLICES = 12
 HELD_OUT_EVERY = 8
 
@@ -154,8 +156,8 @@ def _symmetrised(maps: FloatArray) -> FloatArray:
 
 
 def _half_size_mm(cord: Tensor) -> Tensor:
-    """(n, 2) half width and half height of the cord at half its value, pixels being 0.5 mm."""
+    """(n, 2) half width and half height of the cord at half its value."""
     inside = cord > 0.5
     width = inside.any(dim=1).sum(dim=1)
     height = inside.any(dim=2).sum(dim=1)
-    return torch.stack([width, height], dim=1) * 0.25
+    return torch.stack([width, height], dim=1) * PIXEL_MM / 2

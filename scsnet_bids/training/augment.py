@@ -15,7 +15,14 @@ from torch import Tensor
 
 from scsnet_bids.network.model import CROP_PIXELS, PIXEL_MM, standardise
 from scsnet_bids.training.atlas import Atlas
-from scsnet_bids.training.synthesis import PATCH_PIXELS, Draws, Pose, draw_slices
+from scsnet_bids.training.synthesis import (
+    MARGIN_PIXELS,
+    PATCH_PIXELS,
+    Draws,
+    Pose,
+    cut_middle,
+    draw_slices,
+)
 
 SMALLEST_VOXEL_MM = 0.6
 PATCH_MM = PATCH_PIXELS * PIXEL_MM
@@ -39,9 +46,7 @@ def draw_batch(atlas: Atlas, n: int, generator: torch.Generator) -> tuple[Tensor
     anatomy, target, pose = draw_slices(atlas, draws)
     shaded = anatomy * torch.exp(draws.uniform(0, 0.35) * draws.field(30, "bicubic"))
     image, inside = image_anatomy(shaded, pose, draws)
-    margin = (PATCH_PIXELS - CROP_PIXELS) // 2
-    target = target[:, :, margin:-margin, margin:-margin]
-    return standardise(image, inside)[:, None], target
+    return standardise(image, inside)[:, None], cut_middle(target)
 
 
 def image_anatomy(anatomy: Tensor, pose: Pose, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -138,8 +143,7 @@ def _interpolation(
     seen &= (native_mm > -voxel_mm / 2) & (native_mm < PATCH_MM)
     first = native_mm.masked_fill(~seen, math.inf).amin(dim=2, keepdim=True)
     last = native_mm.masked_fill(~seen, -math.inf).amax(dim=2, keepdim=True)
-    margin = (PATCH_PIXELS - CROP_PIXELS) // 2
-    place = (torch.arange(CROP_PIXELS, device=native_mm.device) + margin)[:, None] * PIXEL_MM
+    place = (torch.arange(CROP_PIXELS, device=native_mm.device) + MARGIN_PIXELS)[:, None] * PIXEL_MM
     inside = (place >= first - voxel_mm / 2) & (place <= last + voxel_mm / 2)  # (n, 96, 1)
     clamped = torch.minimum(torch.maximum(place, first), last)
     weights = (1 - (clamped - native_mm).abs() / voxel_mm).clamp_min(0)

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scsnet_bids.network.model import CROP_PIXELS, PIXEL_MM, standardise
+from scsnet_bids.network.model import PIXEL_MM, standardise
+from scsnet_bids.phantom.simulation import half_sphere
 from scsnet_bids.training.atlas import Atlas
-from scsnet_bids.training.synthesis import PATCH_PIXELS, Draws, Pose, draw_slices
+from scsnet_bids.training.synthesis import Draws, Pose, cut_middle, draw_slices
 
 N_DIRECTIONS, N_B0 = 30, 5
 B_VALUE = 0.8
@@ -73,7 +74,8 @@ def draw_diffusion(atlas: Atlas, n: int, generator: torch.Generator) -> Diffusio
     _, target, pose = draw_slices(atlas, draws)
     weighted = _paint_tissues(target[:, 1:], pose, draws)  # (n, 10, 128, 128) b=0 signal of each
     voxels = functional.avg_pool2d(weighted, VOXEL_PIXELS)  # (n, 10, 64, 64)
-    directions = _half_sphere(N_DIRECTIONS, generator.device)
+    directions = torch.tensor(half_sphere(N_DIRECTIONS), dtype=torch.float32)
+    directions = directions.to(generator.device)
     series = torch.einsum("nchw,ncv->nvhw", voxels, _attenuations(draws, directions))
     b0, dwi = _scan(series, draws)
     images = {
@@ -82,7 +84,7 @@ def draw_diffusion(atlas: Atlas, n: int, generator: torch.Generator) -> Diffusio
         "fa": fit_fa(b0, dwi, directions),
     }
     return DiffusionSlices(
-        {name: _to_network(image) for name, image in images.items()}, _middle(target)
+        {name: _to_network(image) for name, image in images.items()}, cut_middle(target)
     )
 
 
@@ -186,23 +188,8 @@ def _scan(series: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     return magnitude[:, :N_B0], magnitude[:, N_B0:]
 
 
-def _half_sphere(count: int, device: torch.device) -> Tensor:
-    """(count, 3) evenly spread directions, a Fibonacci half-sphere."""
-    number = torch.arange(count, device=device, dtype=torch.float32)
-    height = 1 - (number + 0.5) / count
-    longitude = number * math.pi * (3 - math.sqrt(5))
-    radius = (1 - height**2).sqrt()
-    return torch.stack([radius * longitude.cos(), radius * longitude.sin(), height], dim=1)
-
-
 def _to_network(image: Tensor) -> Tensor:
     """(n, 96, 96) pixels of (n, 64, 64) voxels."""
-    return _middle(
+    return cut_middle(
         image.repeat_interleave(VOXEL_PIXELS, dim=1).repeat_interleave(VOXEL_PIXELS, dim=2)
     )
-
-
-def _middle(patch: Tensor) -> Tensor:
-    """Cut a patch of 128 to the 96 pixels of the network's input."""
-    margin = (PATCH_PIXELS - CROP_PIXELS) // 2
-    return patch[..., margin:-margin, margin:-margin]

@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scsnet_bids.network.model import CROP_PIXELS, PIXEL_MM, standardise
-from scsnet_bids.training.synthesis import PATCH_PIXELS, Draws
-
-MARGIN = (PATCH_PIXELS - CROP_PIXELS) // 2
+from scsnet_bids.training.synthesis import PATCH_PIXELS, Draws, cut_middle
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,7 @@ def draw_manual(slices: ManualSlices, n: int, generator: torch.Generator) -> tup
     (n, 1, 96, 96) standardised slices and (n, 9, 96, 96) area fractions, 0.5 mm
     """
     draws = Draws(n, generator)
-    count = len(slices.images)
-    chosen = (draws.uniform(0, 1)[:, 0, 0] * count).long().clamp(max=count - 1)
+    chosen = draws.choice(len(slices.images))
     places = _draw_places(draws)
     image, inside = (
         _sample(stack[chosen][:, None].float(), places)[:, 0]
@@ -104,9 +101,8 @@ def draw_manual(slices: ManualSlices, n: int, generator: torch.Generator) -> tup
 
 def centre_crop(slices: ManualSlices) -> tuple[Tensor, Tensor]:
     """Cut the middle of every patch, unchanged: (n, 1, 96, 96) slices, (n, 9, 96, 96) fractions."""
-    cut = slice(MARGIN, -MARGIN)
-    images, inside = (stack[:, cut, cut] for stack in (slices.images, slices.inside))
-    return standardise(images, inside)[:, None], slices.target[:, :, cut, cut]
+    images, inside = cut_middle(slices.images), cut_middle(slices.inside)
+    return standardise(images, inside)[:, None], cut_middle(slices.target)
 
 
 def share_open_mass(logits: Tensor, target: Tensor) -> Tensor:
@@ -133,10 +129,9 @@ def _draw_places(draws: Draws) -> Tensor:
     """(n, 96, 96, 2) where each pixel of a crop lies in its patch, -1 to 1 from edge to edge."""
     device = draws.generator.device
     across = (torch.arange(CROP_PIXELS, device=device) - (CROP_PIXELS - 1) / 2) * PIXEL_MM
-    cut = slice(MARGIN, -MARGIN)
     bend = draws.uniform(0, 0.6)
-    x = across + bend * draws.field(12, "bicubic")[:, cut, cut] + draws.normal(2.5, 6)
-    y = across[:, None] + bend * draws.field(12, "bicubic")[:, cut, cut] + draws.normal(2.5, 6)
+    x = across + bend * cut_middle(draws.field(12, "bicubic")) + draws.normal(2.5, 6)
+    y = across[:, None] + bend * cut_middle(draws.field(12, "bicubic")) + draws.normal(2.5, 6)
     angle = draws.normal(math.radians(6), math.radians(20))
     size = draws.uniform(0.88, 1.14)
     turned = (angle.cos() * x - angle.sin() * y, angle.sin() * x + angle.cos() * y)
@@ -150,10 +145,9 @@ def _sample(patches: Tensor, places: Tensor) -> Tensor:
 
 def _vary(image: Tensor, draws: Draws) -> Tensor:
     """(n, 96, 96) image with another contrast, shading, sharpness and noise."""
-    cut = slice(MARGIN, -MARGIN)
     top = image.amax(dim=(1, 2), keepdim=True).clamp_min(1e-30)
     image = (image.clamp_min(0) / top) ** draws.log_uniform(0.75, 1.35)
-    image = image * torch.exp(draws.uniform(0, 0.3) * draws.field(30, "bicubic")[:, cut, cut])
+    image = image * torch.exp(draws.uniform(0, 0.3) * cut_middle(draws.field(30, "bicubic")))
     blurred = functional.avg_pool2d(image[:, None], 3, stride=1, padding=1)[:, 0]
     image = torch.lerp(image, blurred, draws.uniform(0, 1) * draws.chance(0.4))
     deviation = image.std(dim=(1, 2), keepdim=True) * draws.uniform(0, 0.25)

@@ -45,12 +45,12 @@ class Drawing:
     ----------
     mask : what was drawn
     image : path of what it was drawn on
-    labels : folder of all drawings
+    folder : of all drawings, which may hold a label table for them
     """
 
     mask: ManualMask
     image: Path
-    labels: Path
+    folder: Path
 
     @property
     def of_regions(self) -> bool:
@@ -142,7 +142,7 @@ def _find_image(mask: ManualMask, folders: list[Path]) -> Path:
 def _read_checked(drawing: Drawing) -> npt.NDArray[np.uint8]:
     """Read labels as whole numbers; a cord mask becomes 0 and 1."""
     if drawing.of_regions:
-        labels = read_labels(drawing.mask, drawing.labels)
+        labels = read_labels(drawing.mask, drawing.folder)
     else:
         labels = (np.asarray(read_image(drawing.mask.path).data) > 0.5).astype(np.intp)
     if labels.ndim != 3 or not labels.any():

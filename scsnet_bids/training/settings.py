@@ -114,6 +114,12 @@ class OptimiserSettings:
         60, "1", "Batches from which the kept network takes its BatchNorm statistics."
     )
 
+    def __post_init__(self) -> None:
+        if self.statistics_batches < 1:
+            raise UsageError(
+                f"statistics_batches must be 1 or more: found {self.statistics_batches}."
+            )
+
 
 @dataclass(frozen=True)
 class ComputingSettings:
@@ -121,6 +127,10 @@ class ComputingSettings:
 
     device: str = setting("cpu", "1", "cpu, cuda, cuda:N, or auto.", "--device")
     threads: int = setting(1, "1", "Processor cores.", "--threads")
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise UsageError(f"threads must be 1 or more: found {self.threads}.")
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def read_shapes(folder: Path, held_out: Collection[str] = ()) -> tuple[Atlas | N
     Raises
     ------
     UsageError
-        If the folder holds no pair of masks, or a held-out label names nobody.
+        If the folder holds no pair of masks, a pair shows nothing or lies on two grids, or a
+        held-out label names nobody.
     """
     cords = sorted(folder.glob(f"sub-*/**/*{CORD_SUFFIX}"))
     pairs = [(cord, cord.with_name(cord.name.replace(CORD_SUFFIX, GRAY_SUFFIX))) for cord in cords]
@@ -83,7 +84,9 @@ def read_shapes(folder: Path, held_out: Collection[str] = ()) -> tuple[Atlas | N
     return _join(rest), _join(apart)
 
 
-def symmetric_anatomies(cord: BoolArray, gray: BoolArray, spacing_mm: FloatArray) -> FloatArray:
+def symmetric_anatomies(
+    cord: BoolArray, gray: BoolArray, spacing_mm: FloatArray
+) -> FloatArray | None:
     """Make two symmetric anatomies from the masks of one slice.
 
     Parameters
@@ -94,7 +97,8 @@ def symmetric_anatomies(cord: BoolArray, gray: BoolArray, spacing_mm: FloatArray
     Returns
     -------
     (2, 4, 48, 48) fractions of lateral, dorsal, ventral column and gray matter, as in ``Atlas``:
-    the first from the half at larger columns (patient left), the second from the other
+    the first from the half at larger columns (patient left), the second from the other; None if a
+    half holds too little gray matter to show a horn
     """
     soft = np.stack([_without_steps(mask, spacing_mm) for mask in (cord, gray)])
     centre_mm = np.array(ndimage.center_of_mass(cord)) * spacing_mm
@@ -102,6 +106,8 @@ def symmetric_anatomies(cord: BoolArray, gray: BoolArray, spacing_mm: FloatArray
     along = _fine_positions(MAP_PIXELS * PIXEL_MM / 2)
     upright = _upright(soft, centre_mm, np.array([angle]), along + offset_mm, spacing_mm)[0] > 0.5
     halves = (upright[..., len(along) // 2 :], upright[..., : len(along) // 2][..., ::-1])
+    if not all((half[0] & half[1]).any() for half in halves):
+        return None
     return np.stack([_tissue_maps(half) for half in halves])
 
 
@@ -127,11 +133,17 @@ def _read_stacks(cord_path: Path, gray_path: Path) -> list[tuple[FloatArray, flo
         )
     cord, gray = (volume_to_slices(image.data) > 0.5 for image in images)
     spacing_mm = np.array(images[0].grid.spacing_mm)
-    drawn = cord.any(axis=(1, 2)) & gray.any(axis=(1, 2))
-    both = [
+    found = (
         symmetric_anatomies(c, g & c, spacing_mm[1::-1])
-        for c, g in zip(cord[drawn], gray[drawn], strict=True)
-    ]
+        for c, g in zip(cord, gray, strict=True)
+        if (c & g).any()
+    )
+    both = [anatomies for anatomies in found if anatomies is not None]
+    if not both:
+        raise UsageError(
+            "Both masks of a participant must show some slice, its gray matter on both sides: "
+            f"{cord_path} and {gray_path} show none. Take them out of the folder."
+        )
     sides = np.swapaxes(np.array(both, dtype=np.float32), 0, 1)  # (2, slices, 4, 48, 48)
     return [(side, float(spacing_mm[2])) for side in sides]
 
@@ -181,8 +193,8 @@ def _tissue_maps(half: BoolArray) -> FloatArray:
     """(4, 48, 48) maps from the masks (2, rows, columns) of cord and gray matter of one half."""
     cord, gray = half
     gray = gray & cord
-    height, across = _fine_positions(len(cord) * FINE_MM / 2), (np.arange(cord.shape[1]) + 0.5)
-    across = across * FINE_MM
+    height = _fine_positions(len(cord) * FINE_MM / 2)
+    across = (np.arange(cord.shape[1]) + 0.5) * FINE_MM
     commissure, slope, front = _horn_lines(gray, height, across)
     root = commissure + ROOT_SHARE * (front - commissure) + ROOT_SLOPE * across
     white = cord & ~gray

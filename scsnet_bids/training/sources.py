@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ class TrainingData:
 
 def read_training_data(
     settings: DataSettings, seed: int
-) -> tuple[TrainingData, TrainingData, dict[str, object]]:
+) -> tuple[TrainingData, TrainingData, dict[str, Any]]:
     """Read everything that a training needs.
 
     Parameters
@@ -96,11 +97,12 @@ def read_training_data(
 def _split_named(settings: DataSettings) -> dict[str, list[str]]:
     """Tell which of the held-out labels mean participants of the shapes, which of the labels."""
     folders = {"shapes": settings.shapes, "labels": settings.labels}
+    held_out = [label.removeprefix("sub-") for label in settings.held_out]
     named = {
-        kind: [x for x in settings.held_out if folder and any(Path(folder).glob(f"sub-{x}*"))]
+        kind: [x for x in held_out if folder and any(Path(folder).glob(f"sub-{x}*"))]
         for kind, folder in folders.items()
     }
-    unknown = [x for x in settings.held_out if not any(x in found for found in named.values())]
+    unknown = [x for x in held_out if not any(x in found for found in named.values())]
     if unknown:
         raise UsageError(
             f"--held-out must name participants: there is no sub-{unknown[0]}* in "
@@ -142,7 +144,7 @@ def _read_manual(
 
 def _describe(
     settings: DataSettings, seen: ManualSlices | None, held_out: ManualSlices | None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Say in the record of the weights what they were trained on."""
     words = [PAM50_SENTENCE] if settings.atlas else []
     if settings.shapes:
@@ -150,7 +152,7 @@ def _describe(
             f"Further anatomies from manual masks of cord and gray matter in {settings.shapes}."
         )
     if seen is None:
-        return {"data": " ".join([*words, "No real image was used in training."])}
+        return {"data": " ".join([*words, "No real image was used."])}
     n_people = len(set(seen.participants))
     words.append(f"{len(seen.images)} slices of {n_people} participants with manual labels.")
     apart = sorted(set(held_out.participants)) if held_out else []

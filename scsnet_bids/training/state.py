@@ -73,6 +73,7 @@ def save_state(
     """
     content = {
         "settings": settings_to_toml(settings),
+        "device": generator.device.type,
         "trainer": trainer.state(),
         "generator": generator.get_state(),
         "state": {f.name: getattr(state, f.name) for f in fields(state)},
@@ -89,7 +90,7 @@ def restore_state(
     Parameters
     ----------
     path : file that :func:`save_state` wrote
-    settings : those the training began with; device and threads may differ
+    settings : those the training began with; threads and number of the GPU may differ
     trainer, generator : are brought to that state
 
     Returns
@@ -99,7 +100,8 @@ def restore_state(
     Raises
     ------
     UsageError
-        If the file is damaged, or belongs to a training with other settings.
+        If the file is damaged, or belongs to a training with other settings or on another kind
+        of device.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -109,6 +111,12 @@ def restore_state(
                 f"A training goes on with the settings it began with: {path} has others. Give "
                 f"--config-file {path.name.replace('_state.pt', '.toml')}, or leave out --resume "
                 "to begin again."
+            )
+        if content["device"] != generator.device.type:
+            raise UsageError(
+                f"A training goes on where it began: {path} was written on {content['device']}, "
+                f"this is {generator.device.type}. Give --device {content['device']}, or leave out "
+                "--resume to begin again."
             )
         trainer.restore(content["trainer"])
         generator.set_state(content["generator"])

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scsnet_bids.network.model import PIXEL_MM
+from scsnet_bids.network.model import CROP_PIXELS, PIXEL_MM
 from scsnet_bids.training.atlas import Atlas
 
 PATCH_PIXELS = 128
+MARGIN_PIXELS = (PATCH_PIXELS - CROP_PIXELS) // 2
+"""A slice is drawn in a patch this much wider, on each side, than what the network sees of it."""
 NO_CORD_SHARE = 0.18
 
 
@@ -56,6 +58,10 @@ class Draws:
         """(n, 1, 1) bool, true in about this share of the slices."""
         return self.uniform(0, 1) < share
 
+    def choice(self, count: int) -> Tensor:
+        """(n,) whole numbers from 0 to count - 1."""
+        return (self.uniform(0, 1)[:, 0, 0] * count).long().clamp(max=count - 1)
+
     def field(self, scale_mm: float, mode: str = "bilinear") -> Tensor:
         """(n, 128, 128) smooth field of about zero mean and unit deviation."""
         knots = max(4, round(PATCH_PIXELS * PIXEL_MM / scale_mm) + 1)
@@ -73,7 +79,7 @@ class Pose:
     Attributes
     ----------
     x, y : (n, 128, 128) position in mm in the frame of the neck: cord centre at 0, upright
-    centre_mm : (n, 2) position of the cord in the patch
+    centre_mm : (n, 2) position of the cord, x and y from the centre of the patch
     scale : (n, 2) size of the cord along x and y relative to the atlas
     has_cord : (n, 1, 1) bool
     """
@@ -97,12 +103,17 @@ def draw_slices(atlas: Atlas, draws: Draws) -> tuple[Tensor, Tensor, Pose]:
     -------
     (n, 128, 128) intensities, cord near 1; (n, 9, 128, 128) area fractions; Pose
     """
-    middle = (draws.uniform(0, 1)[:, 0, 0] * len(atlas.maps)).long().clamp(max=len(atlas.maps) - 1)
+    middle = draws.choice(len(atlas.maps))
     pose = _draw_pose(draws, atlas.scale[middle])
     regions = _place_regions(_mix_neighbours(atlas, middle, draws), pose, draws)
     half_size_mm = atlas.half_size_mm[middle] * pose.scale  # (n, 2)
     target = torch.cat([1 - regions.sum(dim=1, keepdim=True), regions], dim=1)
     return _paint(regions, half_size_mm, pose, draws), target, pose
+
+
+def cut_middle(patch: Tensor) -> Tensor:
+    """Cut what the network sees, (..., 96, 96), out of the middle of (..., 128, 128) patches."""
+    return patch[..., MARGIN_PIXELS:-MARGIN_PIXELS, MARGIN_PIXELS:-MARGIN_PIXELS]
 
 
 def _draw_pose(draws: Draws, atlas_scale: Tensor) -> Pose:

@@ -65,7 +65,7 @@ class Trainer:
         )
 
     def improve(self, images: Tensor, target: Tensor, rate: float, step: int) -> float:
-        """Improve the network on one batch and return the loss.
+        """Improve the network on one batch, in every other step on its mirror image.
 
         Parameters
         ----------
@@ -73,7 +73,13 @@ class Trainer:
         target : (n, 9, rows, columns) area fractions, see ``manual.ManualSlices``
         rate : learning rate
         step : number of this step, from 1
+
+        Returns
+        -------
+        float, loss
         """
+        if step % 2 == 0:
+            images, target = mirror(images), mirror(target, axis_of_classes=1)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         logits = self.network(images.contiguous(memory_format=torch.channels_last))
@@ -153,15 +159,15 @@ def train(
     if resume and state_path(out).exists():
         state = restore_state(state_path(out), settings, trainer, generator)
     if settings.data.start and not state.curve:
-        before = _validate(deepcopy(trainer.network).eval(), held_out, device)
+        before = _validate(deepcopy(trainer.network).eval(), held_out)
         state.curve.append({**_row(state), **before})
         yield state
     write_text(out.with_suffix(".toml"), settings_to_toml(settings))
-    record = _begin_record(settings, command) | described
+    record = _begin_record(settings, command, described)
     for snapshot in _steps(settings, seen, trainer, generator, state):
         if snapshot:
             kept = trainer.finish(_statistics_batches(settings, seen, device))
-            scores = _validate(kept, held_out, device)
+            scores = _validate(kept, held_out)
             state.curve.append({**_row(state), **scores})
             facts = {"steps": state.step, "minutes": round(state.elapsed_s / 60, 1)}
             save_network(kept, out, record | facts | {"validation": scores})
@@ -193,8 +199,6 @@ def _steps(
     schedule, started = settings.schedule, time.monotonic() - state.elapsed_s
     while (progress := schedule.progress(state.step, state.elapsed_s)) < 1:
         images, target = data.draw(schedule.batch_slices, generator)
-        if state.step % 2:  # left and right change places in every other batch
-            images, target = mirror(images), mirror(target, axis_of_classes=1)
         state.step += 1
         rate = schedule.rate(progress, fine_tuning=bool(settings.data.start))
         loss = trainer.improve(images, target, rate, state.step)
@@ -222,23 +226,28 @@ def _statistics_batches(
         yield data.draw(settings.schedule.batch_slices, generator)[0]
 
 
-def _validate(network: Any, held_out: TrainingData, device: torch.device) -> dict[str, float]:
+def _validate(network: nn.Module, held_out: TrainingData) -> dict[str, float]:
     """Score a network on everything that is held out."""
     scores: dict[str, float] = {}
     if held_out.atlas is not None:
-        scores |= validate(network, held_out.atlas, device)
+        scores |= validate(network, held_out.atlas)
     if held_out.manual is not None:
-        scores |= validate_manual(network, held_out.manual, device)
+        scores |= validate_manual(network, held_out.manual)
     return scores
 
 
-def _begin_record(settings: TrainingSettings, command: str) -> dict[str, Any]:
-    """Write down what is known about the weights before the training."""
+def _begin_record(
+    settings: TrainingSettings, command: str, described: dict[str, Any]
+) -> dict[str, Any]:
+    """Write down what is known before the training; what the weights were before goes on."""
     start = settings.data.start
-    earlier = [str(read_record(_start_path(start))["command"])] if start else []
+    before = read_record(_start_path(start)) if start else {"licence": PACKAGE_LICENCE}
+    own = settings.data.labels or before.get("licence") != PACKAGE_LICENCE
     return {
         "name": "SCS-Net",
         "version": scsnet_bids.__version__,
-        "licence": OWN_LICENCE if settings.data.labels else PACKAGE_LICENCE,
-        "command": " && ".join([*earlier, command]),
+        "licence": OWN_LICENCE if own else PACKAGE_LICENCE,
+        **described,
+        "command": " && ".join(filter(None, [before.get("command"), command])),
+        "data": " Then: ".join(filter(None, [before.get("data"), described["data"]])),
     }

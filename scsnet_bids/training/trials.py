@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from scsnet_bids.derivatives import read_table, write_table
-from scsnet_bids.network.model import mirror
 from scsnet_bids.training.settings import OptimiserSettings, ScheduleSettings
 from scsnet_bids.training.trainer import Trainer
 
@@ -82,8 +81,6 @@ def train_briefly(network: nn.Module, draw: Draw, iterations: int, seed: int) ->
     now, spent_s = clock(device), 0.0
     for step in range(1, iterations + 1):
         images, target = draw(schedule.batch_slices, generator)
-        if step % 2 == 0:
-            images, target = mirror(images), mirror(target, axis_of_classes=1)
         rate = schedule.rate(schedule.progress(step - 1, 0), fine_tuning=False)
         started = now()
         trainer.improve(images, target, rate, step)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from scsnet_bids.network.model import PIXEL_MM, ScsNet
+from scsnet_bids.network.model import PIXEL_MM
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.training.atlas import Atlas
 from scsnet_bids.training.augment import draw_batch
@@ -17,15 +17,36 @@ SEED = 12345
 FALSE_CORD_MM2 = 10.0
 
 
+def draw_held_out(held_out: Atlas) -> tuple[Tensor, Tensor]:
+    """Draw the slices that every validation scores, the same ones every time.
+
+    Parameters
+    ----------
+    held_out : atlas slices that the training does not use
+
+    Returns
+    -------
+    (384, 1, 96, 96) standardised slices and (384, 9, 96, 96) area fractions
+    """
+    generator = torch.Generator(held_out.maps.device).manual_seed(SEED)
+    batches = [draw_batch(held_out, BATCH_SLICES, generator) for _ in range(N_BATCHES)]
+    images, truth = (torch.cat(part) for part in zip(*batches, strict=True))
+    return images, truth
+
+
 @torch.no_grad()
-def validate(network: ScsNet, held_out: Atlas, device: torch.device) -> dict[str, float]:
+def predict(network: nn.Module, images: Tensor) -> Tensor:
+    """(n, 9, rows, columns) class probabilities of (n, 1, rows, columns) slices."""
+    return torch.cat([network(part).softmax(dim=1) for part in torch.split(images, BATCH_SLICES)])
+
+
+def validate(network: nn.Module, held_out: Atlas) -> dict[str, float]:
     """Score a network on the same 384 slices every time.
 
     Parameters
     ----------
     network : in evaluation mode
-    held_out : atlas slices that the training does not use
-    device : where the network is
+    held_out : atlas slices that the training does not use, where the network is
 
     Returns
     -------
@@ -33,10 +54,8 @@ def validate(network: ScsNet, held_out: Atlas, device: torch.device) -> dict[str
     ``cord_found`` (share of slices with Dice > 0.5), ``area_ratio`` (predicted / true, total) and
     mean ``dice_<region>`` (soft); over those without: ``false_cord`` (share with over 10 mm2)
     """
-    generator = torch.Generator(device).manual_seed(SEED)
-    batches = [draw_batch(held_out, BATCH_SLICES, generator) for _ in range(N_BATCHES)]
-    probability = torch.cat([network(images).softmax(dim=1) for images, _ in batches])
-    truth = torch.cat([target for _, target in batches])
+    images, truth = draw_held_out(held_out)
+    probability = predict(network, images)
     cord, true_cord = (1 - p[:, 0] >= 0.5 for p in (probability, truth))  # (n, rows, columns)
     has_cord = true_cord.any(dim=2).any(dim=1)
     dice = _dice(cord.float(), true_cord.float())[has_cord]
@@ -54,33 +73,27 @@ def validate(network: ScsNet, held_out: Atlas, device: torch.device) -> dict[str
     return {name: round(float(score), 4) for name, score in scores.items()}
 
 
-@torch.no_grad()
-def validate_manual(
-    network: ScsNet, held_out: ManualSlices, device: torch.device
-) -> dict[str, float]:
+def validate_manual(network: nn.Module, held_out: ManualSlices) -> dict[str, float]:
     """Score a network on labelled slices of participants that it was not trained on.
 
     Parameters
     ----------
     network : in evaluation mode
-    held_out : their slices
-    device : where the network is
+    held_out : their slices, where the network is
 
     Returns
     -------
     dict; ``manual_cord_dice`` (probability >= 0.5, mean over slices), ``manual_area_ratio``, and
     ``manual_dice_<region>`` (soft, mean over the slices whose regions are labelled)
     """
-    images, target = (part.to(device) for part in centre_crop(held_out))
-    probability = torch.cat(
-        [network(part).softmax(dim=1) for part in torch.split(images, BATCH_SLICES)]
-    )
+    images, target = centre_crop(held_out)
+    probability = predict(network, images)
     cord, true_cord = (1 - p[:, 0] >= 0.5 for p in (probability, target))
     scores = {
         "manual_cord_dice": _dice(cord.float(), true_cord.float()).mean(),
         "manual_area_ratio": cord.sum() / true_cord.sum(),
     }
-    named = held_out.has_regions.to(device)
+    named = held_out.has_regions
     for region in REGIONS if named.any() else ():
         both = (p[named, region.label] for p in (probability, target))
         scores[f"manual_dice_{region.name}"] = _dice(*both).mean()

@@ -204,7 +204,7 @@ def _air_level(weighted: FloatArray, b0: FloatArray) -> _AirLevel | None:
     by_sd = np.sqrt(np.clip(square - level**2, 0, None)) / RAYLEIGH_SD
     agrees = np.abs(by_mean - by_sd) <= AGREEMENT * by_sd
     flat = np.abs(bright - level) < AGREEMENT * level
-    dim = by_mean * RAYLEIGH_MEAN < BRIGHTEST * by_sd * RAYLEIGH_SD
+    dim = level < BRIGHTEST * by_sd * RAYLEIGH_SD
     found = np.flatnonzero((count >= LEAST_VOXELS) & flat & (agrees | dim))
     levels = [_AirLevel(bool(agrees[x]), int(count[x]), float(by_sd[x])) for x in found]
     return max(levels, default=None)

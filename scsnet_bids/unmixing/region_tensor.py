@@ -20,6 +20,7 @@ METRICS = ("FA", "MD", "AD", "RD")
 N_COEFFICIENTS = 7
 """Logarithm of the signal without weighting, and Dxx Dxy Dxz Dyy Dyz Dzz."""
 MATRIX_FROM_ELEMENTS = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
+"""Which of the six elements stands where in the symmetric matrix."""
 RANK_TOLERANCE = 1e-3
 LARGEST_INFLATION = 4.0
 """Of the tensor's variance by volumes that do not count."""
@@ -28,6 +29,8 @@ TIMES_IN_MATRIX = np.array([1, 2, 2, 1, 2, 1])
 B_UNIT = 1000.0
 """Coefficients are fitted in 1e-3 mm2/s, so that all are of size 1."""
 ROUNDS = 30
+SETTLED = 1e-10
+"""Part of the signal's power by which a round must change the squares to be followed by another."""
 SMALLEST_START = 0.02
 LARGEST_EXPONENT = 5.0
 FIRST_DAMPING, LARGEST_DAMPING = 1e-3, 1e8
@@ -42,11 +45,17 @@ class RegionTensors:
     value : (p, 4) FA (1), MD, AD, RD (mm2/s); nan where no eigenvalue is positive
     influence : (p, 4, n) change of each metric per unit of each volume's signal
     variance : (p,) of the signal about the fit, square of its unit
+    predicted : (p, n) signal of the tensor in each volume
+    elements : (p, 6) Dxx Dxy Dxz Dyy Dyz Dzz, mm2/s
+    spread : (p, 6, 6) covariance of the elements for noise of variance 1 in every volume
     """
 
     value: FloatArray
     influence: FloatArray
     variance: FloatArray
+    predicted: FloatArray
+    elements: FloatArray
+    spread: FloatArray
 
 
 def fit_region_tensors(
@@ -74,11 +83,42 @@ def fit_region_tensors(
     slope = predicted[..., None] * design  # (p, n, 7)
     curvature = np.einsum("pna,pn,pnb->pab", slope, weight, slope)
     answer = np.linalg.pinv(curvature, hermitian=True) @ (slope * weight[..., None]).swapaxes(1, 2)
-    value, gradient = _describe(coefficients[:, 1:] / B_UNIT)
+    answer = answer[:, 1:] / B_UNIT / scale[..., None]  # (p, 6, n)
+    elements = coefficients[:, 1:] / B_UNIT
+    value, gradient = _describe(elements)
     freedom = weight.sum(axis=1) - N_COEFFICIENTS
     squares = (weight * (kept - predicted) ** 2).sum(axis=1)
     variance = scale[:, 0] ** 2 * squares / np.where(freedom > 0, freedom, np.nan)
-    return RegionTensors(value, gradient @ answer[:, 1:] / B_UNIT / scale[..., None], variance)
+    spread = answer @ answer.swapaxes(1, 2)
+    return RegionTensors(value, gradient @ answer, variance, scale * predicted, elements, spread)
+
+
+def noise_bias(tensors: RegionTensors, variance: FloatArray) -> FloatArray:
+    """Tell what noise adds to the metrics on average.
+
+    Noise spreads the eigenvalues apart, which raises FA (pierpaoli1996). Its mean effect is that on
+    twelve tensors: the root of six standard deviations to both sides of the fitted one, along each
+    axis of its covariance (the sigma points of julier2004).
+
+    Parameters
+    ----------
+    tensors : p tensors
+    variance : (p,) of the noise in each signal
+
+    Returns
+    -------
+    (p, 4) float array; 0 for MD but for eigenvalues near 0; nan where the variance is
+    """
+    scaled, axes = np.linalg.eigh(tensors.spread)
+    length = np.sqrt(np.clip(scaled, 0, None) * variance[:, None] * scaled.shape[1])
+    steps = np.swapaxes(axes * length[:, None, :], 1, 2)  # (p, 6 axes, 6 elements)
+    centre = tensors.elements[:, None]
+    around = np.concatenate([centre + steps, centre - steps], axis=1)
+    known = np.isfinite(around).all(axis=(1, 2))
+    bias = np.full((len(around), len(METRICS)), np.nan)
+    metrics = _metrics(np.linalg.eigvalsh(_matrix(around[known])))
+    bias[known] = metrics.mean(axis=1) - tensors.value[known]
+    return bias
 
 
 def tensor_design(gradients: Gradients) -> FloatArray:
@@ -146,6 +186,7 @@ def _refine(
     damping = np.full(len(signal), FIRST_DAMPING)
     predicted = _predict(coefficients, design)
     cost = (weight * (signal - predicted) ** 2).sum(axis=1)
+    power = (weight * signal**2).sum(axis=1)
     for _ in range(ROUNDS):
         slope = predicted[..., None] * design
         curvature = np.einsum("pna,pn,pnb->pab", slope, weight, slope)
@@ -155,23 +196,42 @@ def _refine(
         trial = coefficients + np.linalg.solve(damped, downhill[..., None])[..., 0]
         trial_predicted = _predict(trial, design)
         trial_cost = (weight * (signal - trial_predicted) ** 2).sum(axis=1)
+        settled = np.abs(cost - trial_cost) <= SETTLED * (cost + power)
         better = trial_cost < cost
         coefficients = np.where(better[:, None], trial, coefficients)
         predicted = np.where(better[:, None], trial_predicted, predicted)
         cost = np.where(better, trial_cost, cost)
+        if settled.all():
+            break
         damping = np.clip(damping * np.where(better, 0.2, 5), 1e-12, LARGEST_DAMPING)
     return coefficients
 
 
+def _matrix(elements: FloatArray) -> FloatArray:
+    """(..., 3, 3) tensors of (..., 6) elements."""
+    return np.asarray(elements[..., MATRIX_FROM_ELEMENTS])
+
+
+def _metrics(eigenvalues: FloatArray) -> FloatArray:
+    """(..., 4) FA, MD, AD, RD of (..., 3) ascending eigenvalues; nan where none is positive."""
+    positive = np.clip(eigenvalues, 0, None)
+    mean = positive.mean(axis=-1)
+    power = (positive**2).sum(axis=-1)
+    power = np.where(power > 0, power, np.nan)
+    fa = np.sqrt(1.5 * ((positive - mean[..., None]) ** 2).sum(axis=-1) / power)
+    metrics = np.stack([fa, mean, positive[..., 2], positive[..., :2].mean(axis=-1)], axis=-1)
+    return np.where(np.isnan(fa)[..., None], np.nan, metrics)
+
+
 def _describe(elements: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(p, 4) metrics of (p, 6) tensor elements, and (p, 4, 6) their gradients (basser1996)."""
-    fitted, vectors = np.linalg.eigh(elements[:, MATRIX_FROM_ELEMENTS])
+    fitted, vectors = np.linalg.eigh(_matrix(elements))
+    value = _metrics(fitted)
     eigenvalues = np.clip(fitted, 0, None)
+    fa = value[:, :1]
     spread = eigenvalues - eigenvalues.mean(axis=1, keepdims=True)
-    power = (eigenvalues**2).sum(axis=1, keepdims=True)
+    power, variation = ((x**2).sum(axis=1, keepdims=True) for x in (eigenvalues, spread))
     power = np.where(power > 0, power, np.nan)
-    variation = (spread**2).sum(axis=1, keepdims=True)
-    fa = np.sqrt(1.5 * variation / power)
     steepness = spread / np.where(variation > 0, variation, np.nan) - eigenvalues / power
     by_eigenvalue = (
         np.stack(
@@ -183,7 +243,4 @@ def _describe(elements: FloatArray) -> tuple[FloatArray, FloatArray]:
     outer = np.einsum("pxe,pye->pexy", vectors, vectors)
     rows, columns = np.triu_indices(3)
     by_element = outer[:, :, rows, columns] * np.where(rows == columns, 1.0, 2.0)  # (p, 3, 6)
-    value = np.column_stack(
-        [fa[:, 0], eigenvalues.mean(axis=1), eigenvalues[:, 2], eigenvalues[:, :2].mean(axis=1)]
-    )
-    return np.where(np.isnan(fa), np.nan, value), by_eigenvalue @ by_element
+    return value, by_eigenvalue @ by_element

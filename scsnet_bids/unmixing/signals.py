@@ -1,10 +1,15 @@
-"""Region values without partial volume and noise floor: unmix the signals, then fit.
+"""Region values without partial volume and noise floor, by unmixing the signals.
 
 The magnitude of a voxel is taken as the sum over regions of share times region signal, fluid being
-a ninth region that fills what is not cord. Every slice of every volume is solved by itself, as
-Rician maximum likelihood: each magnitude is replaced by the part of it that is expected in phase
-with the signal, the linear system is solved by least squares, and so on (expectation maximisation).
-One tensor per region and slice follows. Whole regions take the mean of their slices by volume.
+a ninth region that fills what is not cord; over the volumes, the signal of a region follows one
+tensor per slice. Both are solved together as Rician maximum likelihood: each magnitude is replaced
+by the part of it that is expected in phase with the signal of the tensors, the linear system is
+solved by least squares, the tensors are fitted again, and so on (expectation maximisation). Whole
+regions take the mean of their slices by volume.
+
+Signals of one volume alone are too noisy for that expectation: below SNR 5 they would raise FA and
+MD by several percent. They are solved as well, since their scatter about the tensor tells the
+noise of the values.
 
 A region that the shares do not separate from its neighbours in a slice has no value there.
 """
@@ -23,7 +28,11 @@ from scsnet_bids.errors import ImageError
 from scsnet_bids.gradients import Gradients, tensor_volumes
 from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.settings import GradientSettings, UnmixingSettings
-from scsnet_bids.unmixing.region_tensor import determined, fit_region_tensors
+from scsnet_bids.unmixing.region_tensor import (
+    determined,
+    fit_region_tensors,
+    noise_bias,
+)
 
 FloatArray = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -46,10 +55,7 @@ class UnmixedValues:
     value : (k, 8, 4) FA (1), MD, AD, RD (mm2/s) by region label; nan where there is none
     covariance : (k, 4, 8, 8) of the regions' values in a slice by noise alone, nan likewise
     volume : (k, 8) sum of the region's shares, voxels
-    n_effective : (k, 8) voxels filled by this region alone that would determine its signal as
-        well; 0 where the shares do not separate it from the others
     determined : (k,) bool, whether the volumes left determine a tensor
-    noise : (k,) standard deviation of a voxel's signal about the fit, unit of the signal
     influence : (k, 8, 4, n) change of a value per unit of the region's signal in each volume that
         enters the tensor; nan where there is no value
     """
@@ -57,9 +63,7 @@ class UnmixedValues:
     value: FloatArray
     covariance: FloatArray
     volume: FloatArray
-    n_effective: FloatArray
     determined: BoolArray
-    noise: FloatArray
     influence: FloatArray
 
     @property
@@ -68,13 +72,26 @@ class UnmixedValues:
         return np.asarray(np.sqrt(np.einsum("kmrr->krm", self.covariance)))
 
 
-class _Signals(NamedTuple):
-    """Region signals of the volumes."""
+class _System(NamedTuple):
+    """The linear systems of the slices, for all volumes.
 
-    signal: FloatArray  # (k, n, 8)
-    covariance: FloatArray  # (k, 8, 8) for noise of variance 1
-    n_effective: FloatArray  # (k, 8)
-    present: BoolArray  # (k, n)
+    Attributes
+    ----------
+    design : (k, m, 9) shares of the cord's voxels, 0 where a slice has fewer
+    magnitude : (k, m, n) samples, 0 where there is none
+    operator : (k, 9, m) solves for the signals by least squares
+    covariance : (k, 8, 8) of the regions' signals for noise of variance 1
+    n_effective : (k, 8) voxels filled by this region alone that would determine its signal as
+        well; 0 where the shares do not separate it from the others
+    present : (k, n) whether the volume counts in the slice
+    """
+
+    design: FloatArray
+    magnitude: FloatArray
+    operator: FloatArray
+    covariance: FloatArray
+    n_effective: FloatArray
+    present: BoolArray
 
 
 def unmix_regions(
@@ -115,10 +132,11 @@ def unmix_regions(
     _check(series, share, gradients, sigma)
     used = np.flatnonzero(tensor_volumes(gradients.bvals, gradient_settings))
     series, gradients = series[..., used], gradients.select(used)
-    signals = _unmix_signals(series, share, sigma, settings)
+    system = _gather(series, share, settings.cord_share, signed=sigma == 0)
     given = np.ones((used.size, series.shape[2])) if weight is None else weight[used]
     volume = np.nansum(share[..., 1:], axis=(0, 1), dtype=float)
-    return _fit(signals, np.where(signals.present, given.T, 0.0), volume, gradients, settings)
+    weight = np.where(system.present, given.T, 0.0)
+    return _fit(system, sigma, weight, volume, gradients, settings.least_voxels)
 
 
 def change_of_values(
@@ -145,9 +163,10 @@ def change_of_values(
     """
     used = np.flatnonzero(tensor_volumes(gradients.bvals, gradient_settings))
     series = series[..., used]
-    first, *others = (_unmix_signals(series, share, 0.0, settings).signal for share in shares)
+    systems = (_gather(series, share, settings.cord_share, signed=True) for share in shares)
+    first, *others = (_solve_volumes(system, 0.0)[:, 1:] for system in systems)
     change = np.array([other - first for other in others]).reshape(-1, *first.shape)
-    return np.asarray(np.einsum("krmn,pknr->pkrm", unmixed.influence, change))
+    return np.asarray(np.einsum("krmn,pkrn->pkrm", unmixed.influence, change))
 
 
 def _check(series: FloatArray, share: FloatArray, gradients: Gradients, sigma: float) -> None:
@@ -167,21 +186,21 @@ def _check(series: FloatArray, share: FloatArray, gradients: Gradients, sigma: f
         raise ImageError(f"The noise level must be 0 or more: found {sigma}.")
 
 
-def _unmix_signals(
-    series: FloatArray, share: FloatArray, sigma: float, settings: UnmixingSettings
-) -> _Signals:
-    """Solve for the signals of the regions in every slice of every volume."""
-    design, magnitude, present = _gather(series, share, sigma, settings.cord_share)
-    normal = design.swapaxes(1, 2) @ design  # (k, 9, 9)
-    inverse, separated = _invert(normal)
-    signal = _solve(design, magnitude, inverse, sigma)[:, 1:].swapaxes(1, 2)
+def _gather(series: FloatArray, share: FloatArray, cord_share: float, *, signed: bool) -> _System:
+    """Set up the systems of the voxels of the cord; unless signed, samples are at least 0."""
+    design, magnitude, present = _gather_voxels(series, share, cord_share)
+    if not signed:
+        magnitude = np.clip(magnitude, 0, None)
+    design[..., 0] = np.clip(np.where(design.any(axis=-1), 1 - design[..., 1:].sum(-1), 0), 0, 1)
+    inverse, separated = _invert(design.swapaxes(1, 2) @ design)
     variance = np.einsum("krr->kr", inverse)[:, 1:]
     n_effective = np.where(separated[:, 1:], 1 / np.where(variance > 0, variance, np.inf), 0)
-    return _Signals(signal, inverse[:, 1:, 1:], n_effective, present)
+    operator = inverse @ design.swapaxes(1, 2)
+    return _System(design, magnitude, operator, inverse[:, 1:, 1:], n_effective, present)
 
 
-def _gather(
-    series: FloatArray, share: FloatArray, sigma: float, cord_share: float
+def _gather_voxels(
+    series: FloatArray, share: FloatArray, cord_share: float
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
     """(k, m, 9) shares and (k, m, n) samples of the cord's voxels, 0 where a slice has fewer.
 
@@ -202,9 +221,6 @@ def _gather(
         rows = np.flatnonzero(whole)
         design[k, : rows.size] = shares[rows]
         magnitude[k, : rows.size] = np.where(present[k], samples[rows], 0)
-    if sigma > 0:
-        magnitude = np.clip(magnitude, 0, None)
-    design[..., 0] = np.clip(np.where(design.any(axis=-1), 1 - design[..., 1:].sum(-1), 0), 0, 1)
     return design, magnitude, present
 
 
@@ -218,49 +234,56 @@ def _invert(normal: FloatArray) -> tuple[FloatArray, BoolArray]:
     return inverse, resolution > 1 - RESOLVED
 
 
-def _solve(
-    design: FloatArray, magnitude: FloatArray, inverse: FloatArray, sigma: float
-) -> FloatArray:
-    """(k, 9, n) region signals of greatest likelihood (sijbers1998)."""
-    operator = inverse @ design.swapaxes(1, 2)
-    signal = operator @ magnitude
-    if sigma == 0:
-        return np.asarray(signal)
-    for _ in range(ROUNDS):
-        alignment = magnitude * np.clip(design @ signal, 0, None) / sigma**2
-        signal = operator @ (magnitude * special.i1e(alignment) / special.i0e(alignment))
-    return np.asarray(signal)
+def _solve_volumes(system: _System, sigma: float) -> FloatArray:
+    """(k, 9, n) signals of greatest likelihood, every volume by itself (sijbers1998)."""
+    signal: FloatArray = system.operator @ system.magnitude
+    for _ in range(ROUNDS if sigma > 0 else 0):
+        signal = _improve(system, signal, sigma)
+    return signal
+
+
+def _improve(system: _System, signal: FloatArray, sigma: float) -> FloatArray:
+    """(k, 9, n) signals from the part of each magnitude that is in phase with other signals."""
+    alignment = system.magnitude * np.clip(system.design @ signal, 0, None) / sigma**2
+    in_phase = system.magnitude * special.i1e(alignment) / special.i0e(alignment)
+    return np.asarray(system.operator @ in_phase)
 
 
 def _fit(
-    signals: _Signals,
+    system: _System,
+    sigma: float,
     weight: FloatArray,
     volume: FloatArray,
     gradients: Gradients,
-    settings: UnmixingSettings,
+    least_voxels: float,
 ) -> UnmixedValues:
     """Fit the tensors of the regions that are separated, and propagate the noise."""
     enough = determined(weight, gradients)
-    fittable = (signals.n_effective >= settings.least_voxels) & enough[:, None]
-    place = np.nonzero(fittable)
-    tensors = fit_region_tensors(signals.signal.swapaxes(1, 2)[place], weight[place[0]], gradients)
+    fittable = (system.n_effective >= least_voxels) & enough[:, None]
+    place = k, r = np.nonzero(fittable)
+    signal = _solve_volumes(system, sigma)
+    free = fit_region_tensors(signal[k, 1 + r], weight[k], gradients)
+    tensors = free
+    for _ in range(ROUNDS if sigma > 0 else 0):
+        signal[k, 1 + r] = tensors.predicted
+        signal = _improve(system, signal, sigma)
+        tensors = fit_region_tensors(signal[k, 1 + r], weight[k], gradients)
+    unit = np.einsum("krr->kr", system.covariance)
+    noise2 = _mean_of_regions(fittable, free.variance / unit[place])
+    bias = noise_bias(tensors, (noise2[:, None] * unit)[place])
     value = np.full((*fittable.shape, 4), np.nan)
-    value[place] = tensors.value
+    value[place] = np.clip(tensors.value - bias, 0, [1, np.inf, np.inf, np.inf])
     influence = np.full((*value.shape, weight.shape[1]), np.nan)
     influence[place] = tensors.influence
-    ratio = np.full(fittable.shape, np.nan)
-    ratio[place] = tensors.variance / np.einsum("krr->kr", signals.covariance)[place]
-    counted = fittable & np.isfinite(ratio)
-    noise2 = np.where(counted, ratio, 0).sum(axis=1) / np.where(
-        counted.any(1), counted.sum(1), np.nan
-    )
-    by_noise = np.einsum("krmn,ksmn,krs->kmrs", influence, influence, signals.covariance)
-    return UnmixedValues(
-        value,
-        by_noise * noise2[:, None, None, None],
-        volume,
-        signals.n_effective,
-        enough,
-        np.sqrt(noise2),
-        influence,
-    )
+    by_noise = np.einsum("krmn,ksmn,krs->kmrs", influence, influence, system.covariance)
+    covariance = by_noise * noise2[:, None, None, None]
+    return UnmixedValues(value, covariance, volume, enough, influence)
+
+
+def _mean_of_regions(fitted: BoolArray, values: FloatArray) -> FloatArray:
+    """(k,) mean of the values of a slice's fitted regions; nan where none is known."""
+    whole = np.full(fitted.shape, np.nan)
+    whole[fitted] = values
+    known = np.isfinite(whole)
+    count = np.where(known.any(axis=1), known.sum(axis=1), np.nan)
+    return np.asarray(np.where(known, whole, 0).sum(axis=1) / count)

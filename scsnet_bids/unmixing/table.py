@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scsnet_bids.regional import PLAUSIBLE, add_flag
+from scsnet_bids.derivatives import join_flags
+from scsnet_bids.regional import PLAUSIBLE, flag_excluded
 from scsnet_bids.regions import REGION_GROUPS
 from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
 from scsnet_bids.unmixing.noise import FLAGS, SOURCES, NoiseLevel
@@ -151,7 +152,7 @@ def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues, change: FloatArray)
             chosen = np.setdiff1d(chosen, excluded)
         rows.append(_combine(unmixed, change, chosen, members[region, side], metric))
     added = pd.DataFrame(rows, columns=list(UNMIXED_COLUMNS), index=table.index)
-    flags = add_flag(added["unmixed_flag"], is_excluded)
+    flags = flag_excluded(added["unmixed_flag"], is_excluded)
     added["unmixed_flag"] = flags.where(flags != "")
     return pd.concat([table, added], axis=1)
 
@@ -202,7 +203,7 @@ def combine_values(
         "implausible": not lowest <= mean <= highest,
         "uncertain": deviation > UNCERTAIN * abs(mean),
     }
-    return mean, deviation, ";".join(name for name, doubt in raised.items() if doubt) or None
+    return mean, deviation, join_flags(raised)
 
 
 def _reason(volume: FloatArray, determined: BoolArray) -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from scsnet_bids.images import Grid
-from scsnet_bids.regions import REGIONS, Side
+from scsnet_bids.regions import REGIONS, SHARE_TIE, Side
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, slices_to_volume
 
 FloatArray = npt.NDArray[np.floating]
@@ -22,8 +22,6 @@ CORD_SHARE = 0.5
 """A voxel belongs to the cord from this share on."""
 RIM_MM = 2.0
 """The cord's partial-volume rim ends within this distance; shares farther away are no cord."""
-TIE = 1e-6
-"""Shares closer than this are equal."""
 
 
 def transfer_regions(
@@ -51,7 +49,7 @@ def transfer_regions(
         for regions, shift in zip(probability[:, 1:], shift_mm, strict=True)
     ]
     regions = slices_to_volume(np.asarray(np.stack(moved), dtype=float))
-    near = _near(_largest_pieces(regions.sum(axis=-1) >= CORD_SHARE - TIE), grid)
+    near = _near(_largest_pieces(regions.sum(axis=-1) >= CORD_SHARE - SHARE_TIE), grid)
     regions = np.clip(regions, 0, None) * near[..., None]
     background = np.clip(1 - regions.sum(axis=-1), 0, None)
     return np.concatenate([background[..., None], regions], axis=-1)
@@ -68,7 +66,7 @@ def cord_mask(share: FloatArray) -> BoolArray:
     -------
     (i, j, k) bool array; voxels that touch at a corner are connected
     """
-    return _largest_pieces(1 - share[..., 0] >= CORD_SHARE - TIE)
+    return _largest_pieces(1 - share[..., 0] >= CORD_SHARE - SHARE_TIE)
 
 
 def label_regions(share: FloatArray) -> npt.NDArray[np.uint8]:
@@ -90,8 +88,8 @@ def label_regions(share: FloatArray) -> npt.NDArray[np.uint8]:
     neighbours = ndimage.uniform_filter(share[..., 1:] @ toward_left, size=(3, 3, 1))
     j, k = np.indices(share.shape[1:3])
     turns = np.broadcast_to(np.where((j + k) % 2, -1.0, 1.0), neighbours.shape)
-    side = np.where(np.abs(neighbours) > TIE, np.sign(neighbours), turns)
-    label = 1 + np.argmax(share[..., 1:] + TIE * side[..., None] * toward_left, axis=-1)
+    side = np.where(np.abs(neighbours) > SHARE_TIE, np.sign(neighbours), turns)
+    label = 1 + np.argmax(share[..., 1:] + SHARE_TIE * side[..., None] * toward_left, axis=-1)
     return np.where(cord_mask(share), label, 0).astype(np.uint8)
 
 

@@ -23,6 +23,7 @@ from scipy.optimize import nnls
 
 from scsnet_bids.correction.alignment import estimate_b0_to_dwi
 from scsnet_bids.derivatives import read_table
+from scsnet_bids.evaluation.value_scores import DEVIATIONS_OF_90, METRICS
 from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients
 from scsnet_bids.images import Image, read_image
 from scsnet_bids.network.inference import locate_cord, segment_regions
@@ -37,8 +38,6 @@ FloatArray = npt.NDArray[np.floating]
 SETTINGS = Settings()
 SHARPNESS = (1.5, 2.0, 2.5, 3.0, 4.0)
 NAMES = ("left", "back", "outline", "inner left", "inner back", "gray")
-METRICS = ("FA", "MD")
-NINETY = 1.645
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +137,7 @@ def _tell_coverage(metric: str, error: FloatArray, noise: FloatArray, change: Fl
     names = ("noise", *NAMES)
     print("  " + ", ".join(f"{n} {np.sqrt(f):.2f}" for n, f in zip(names, factor, strict=True)))
     for name, variance in (("noise alone", parts[0]), ("as stated", parts.sum(axis=0))):
-        inside = np.where(known, np.abs(error) < NINETY * np.sqrt(variance), np.nan)
+        inside = np.where(known, np.abs(error) < DEVIATIONS_OF_90 * np.sqrt(variance), np.nan)
         by_region = " ".join(f"{100 * c:.0f}" for c in np.nanmean(inside, axis=0))
         print(f"  90 % intervals, {name}: {100 * np.nanmean(inside):.0f} % hold; {by_region}")
 

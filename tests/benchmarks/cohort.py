@@ -109,9 +109,7 @@ def draw_cohort(template: Template, drop: dict[tuple[str, str], float], seed: in
 def judge(template: Template, level: str, drop: float, seed: int) -> Outcome:
     """Draw a cohort and see what the group level finds in it."""
     values = draw_cohort(template, {(level, LATERAL): drop}, seed)
-    controls = Controls(
-        "group==control", "group", frozenset(CONTROLS), {"patient": frozenset(PATIENTS)}
-    )
+    controls = Controls("group==control", frozenset(CONTROLS), {"patient": frozenset(PATIENTS)})
     nobody = Covariates((), pd.DataFrame(index=[*CONTROLS, *PATIENTS]))
     rows = compare_groups(values, controls, nobody)
     of_levels = rows[rows["scope"] == "level"]

@@ -59,19 +59,17 @@ def measure(settings: PhantomSettings, seed: int) -> dict[str, float]:
     cord = bent.region_share[..., 0] < INSIDE
     b0 = mean_b0(bent)
     start = time.process_time()
-    found = estimate_distortion(
+    field_mm = estimate_distortion(
         b0, bent.reversed_b0[..., 0], seen_centre_mm(bent), bent.grid.spacing_mm
     )
     seconds = time.process_time() - start
     still = np.zeros((1, b0.shape[2], 2))
-    corrected = apply_correction(
-        b0[..., None], Correction(still, field_mm=found.field_mm), bent.grid
-    )
+    corrected = apply_correction(b0[..., None], Correction(still, field_mm=field_mm), bent.grid)
     brightness = corrected[cord].mean() / mean_b0(straight)[cord].mean()
-    area = cord_area(cord, found.field_mm, bent) / cord_area(cord, bent.field_mm, bent)
+    area = cord_area(cord, field_mm, bent) / cord_area(cord, bent.field_mm, bent)
     return {
         "applied mm": rms(bent.field_mm[cord]),
-        "left mm": rms((found.field_mm - bent.field_mm)[cord]),
+        "left mm": rms((field_mm - bent.field_mm)[cord]),
         "area error %": 100 * float(np.abs(area - 1).max()),
         "brightness error %": 100 * abs(float(brightness) - 1),
         "CPU s": seconds,

@@ -24,9 +24,10 @@ from torch.nn import functional
 from scsnet_bids.network.model import CROP_PIXELS, WIDTHS, ScsNet
 from scsnet_bids.network.weights import choose_device
 from scsnet_bids.regions import N_CLASSES
-from scsnet_bids.training.atlas import BLOCK_SLICES, Atlas, read_atlas
+from scsnet_bids.training.atlas import BLOCK_SLICES, Atlas
 from scsnet_bids.training.augment import draw_batch
-from scsnet_bids.training.shapes import read_shapes
+from scsnet_bids.training.settings import DataSettings
+from scsnet_bids.training.sources import read_training_data
 from scsnet_bids.training.trials import Trials, clock, train_briefly
 from scsnet_bids.training.validation import validate
 
@@ -65,7 +66,10 @@ def main() -> None:
     options = _parse()
     torch.set_num_threads(options.threads)
     device = choose_device(options.device)
-    seen, held_out = (part.to(device) for part in _read(options))
+    data = DataSettings(
+        atlas=options.atlas, shapes=options.shapes, held_out=tuple(options.held_out)
+    )
+    seen, held_out = (part.atlas.to(device) for part in read_training_data(data, seed=0)[:2])
     trials = Trials(options.out)
     for seed in range(options.seeds):
         for share in SHARES:
@@ -120,7 +124,7 @@ def _trial(
         torch.manual_seed(seed)
         network = NETWORKS[name]().to(device)
         kept, step_s = train_briefly(network, partial(draw_batch, part), steps, seed)
-        scores = validate(kept, held_out, device)
+        scores = validate(kept, held_out)
         regions = [value for score, value in scores.items() if score.startswith("dice_")]
         trials.add(
             key
@@ -148,16 +152,6 @@ def _inference_ms(network: nn.Module, device: torch.device) -> float:
     return 1000 * min(times) / len(images)
 
 
-def _read(options: argparse.Namespace) -> tuple[Atlas, Atlas]:
-    """Read the anatomies to train on and those held out."""
-    seen, held_out = read_atlas(options.atlas).split()
-    if options.shapes is not None:
-        more, apart = read_shapes(options.shapes, options.held_out)
-        seen = Atlas.joined([seen, more])
-        held_out = Atlas.joined([held_out, apart]) if apart else held_out
-    return seen, held_out
-
-
 def _two_convolutions(wide: int, narrow: int) -> nn.Sequential:
     """Two 3x3 convolutions, each with BatchNorm and ReLU."""
     layers = []
@@ -170,8 +164,8 @@ def _two_convolutions(wide: int, narrow: int) -> nn.Sequential:
 def _parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--atlas", type=Path, required=True, help="PAM50 folder")
-    parser.add_argument("--shapes", type=Path, help="folder of manual masks: more anatomies")
+    parser.add_argument("--atlas", required=True, help="PAM50 folder")
+    parser.add_argument("--shapes", default="", help="folder of manual masks: more anatomies")
     parser.add_argument("--held-out", nargs="+", default=[], help="participants of --shapes")
     parser.add_argument("--out", type=Path, default=Path("light_or_plain.tsv"), help="TSV of rows")
     parser.add_argument("--iterations", type=int, default=1200, help="steps of 16 slices")

@@ -90,7 +90,7 @@ def measure(settings: PhantomSettings, seed: int) -> dict[str, float]:
     errors = {
         "ours": ours.shift_mm[weighted],
         "slice alone": alone.numpy(),
-        "our prior": believed_displacement(measurement, learned)[0].numpy(),
+        "our prior": believed_displacement(measurement, learned).numpy(),
         "true prior": with_true_prior(measurement, settings),
     }
     whole = np.array(case.truth.shift_mm)

@@ -1,121 +1,193 @@
 """How far region values of real series move with more noise, or with half of the directions.
 
-    python tests/benchmarks/stability.py DATASET
+    python tests/benchmarks/stability.py DATASET [--draws 6]
 
-The app runs on the series as they are, with noise added until it is 1.6 times as strong, and with
-every other weighted volume left out. Printed is the change of FA and MD of the whole cord, in %,
-mean over the sides of the absolute change. DATASET is a BIDS dataset whose series have gradient
-files of their own.
-
-Result on the two series of ds-cord with the weights 0.1.0: see docs/experiments.md.
+DATASET is a BIDS dataset whose series have gradient files of their own. The app runs on the series
+as they are. Then noise is added until it is 1.6 times as strong, as often as there are draws, or
+every other weighted volume is left out. Everything is found anew; with noise also with the regions
+and the displacements of the run before kept, so that only the values change. Printed is the change
+of FA and MD of the whole cord in %, mean of the sides: with its sign on average over the draws,
+after ± its standard deviation between them.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from nipype.interfaces.base import isdefined
+from nipype.utils.filemanip import loadpkl
 
 from scsnet_bids.cli import main as run_app
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.gradients import b0_volumes, read_gradients, write_gradients
 from scsnet_bids.images import Image, read_image, write_image
+from scsnet_bids.interfaces import ApplyCorrection, FitTensor, MeasureRegions, UnmixRegions
 from scsnet_bids.settings import GradientSettings
 
 FloatArray = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+Change = Callable[[FloatArray, float, BoolArray], tuple[FloatArray, BoolArray]]
+"""From series, noise level and which volumes are b=0 to the series and which volumes are kept."""
 STRONGER = 1.6
-SEED = 0
+NOISE = f"noise x{STRONGER}"
 KINDS = {"plain mean": "mean", "unmixed": "unmixed"}
 ENDING = "_model-tensor_seg-SCSNet_scalarstats.tsv"
 
 
-def main(data: Path) -> None:
+def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--draws", type=int, default=6)
+    options = parser.parse_args()
+    noisier = [partial(add_noise, draw) for draw in range(options.draws)]
+    changes: dict[str, list[Change]] = {NOISE: noisier, "half of the directions": [keep_half]}
+    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        out = _process(data, root, "as it is")
-        sigma = {
-            path.name.removesuffix("_desc-image_qc.tsv"): float(
-                read_table(path)["noise_sigma"].iloc[0]
-            )
-            for path in out.glob("sub-*/**/*_desc-image_qc.tsv")
-        }
-        changes = {
-            f"noise x{STRONGER}": lambda name, series, _: add_noise(series, sigma[name]),
-            "half of the directions": lambda _, __, is_b0: keep_half(is_b0),
-        }
-        rows = []
-        for words, change in changes.items():
-            changed = _copy_changed(data, root / words / "data", change)
-            rows += _compare(words, out, _process(changed, root, words))
-    table = pd.DataFrame(rows).groupby(["change", "series", "region"], sort=False).mean()
-    print(markdown_table(table.map("{:.1f}".format).reset_index().set_index("change")))
+        before = _process(options.data, root / "before")
+        for words, draws in changes.items():
+            for n, change in enumerate(draws):
+                place = root / f"{words} {n}"
+                _copy_changed(options.data, place / "data", before / "out", change)
+                outs = {"found anew": _process(place / "data", place) / "out"}
+                if words == NOISE:  # what was found is a table by volumes: all of them are needed
+                    outs["kept"] = _replay(place, before)
+                for way, out in outs.items():
+                    rows += _compare({"change": words, "regions": way}, before / "out", out)
+                shutil.rmtree(place)
+    print(describe(pd.DataFrame(rows)))
 
 
-def add_noise(series: FloatArray, sigma: float) -> tuple[FloatArray, slice]:
+def describe(rows: pd.DataFrame) -> str:
+    """Write means and deviations of the draws as a table."""
+    keys = ["change", "regions", "series", "region"]
+    groups = rows.groupby(keys, sort=False)
+    mean, deviation = groups.mean(), groups.std()
+    cells = mean.map("{:+.1f}".format)
+    spread = deviation.map(lambda value: "" if np.isnan(value) else f" ± {value:.1f}")
+    return markdown_table((cells + spread).reset_index().set_index(keys[0]))
+
+
+def add_noise(
+    seed: int, series: FloatArray, sigma: float, _: BoolArray
+) -> tuple[FloatArray, BoolArray]:
     """Add complex noise to a magnitude series of a noise level; all volumes are kept."""
     extra = sigma * np.sqrt(STRONGER**2 - 1)
-    real, imaginary = np.random.default_rng(SEED).normal(0, extra, (2, *series.shape))
-    return np.hypot(series + real, imaginary).astype(np.float32), slice(None)
+    real, imaginary = np.random.default_rng(seed).normal(0, extra, (2, *series.shape))
+    return np.hypot(series + real, imaginary).astype(np.float32), np.ones(series.shape[3], bool)
 
 
-def keep_half(is_b0: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def keep_half(series: FloatArray, _: float, is_b0: BoolArray) -> tuple[FloatArray, BoolArray]:
     """Choose the b=0 volumes and every other weighted one."""
     kept = is_b0.copy()
     kept[np.flatnonzero(~is_b0)[::2]] = True
-    return kept
+    return series, kept
 
 
-def _copy_changed(data: Path, copy: Path, change: Callable[..., object]) -> Path:
+def _copy_changed(data: Path, copy: Path, out: Path, change: Change) -> None:
     """Copy a dataset with changed series."""
     shutil.copytree(data, copy, ignore=shutil.ignore_patterns("derivatives"))
     for path in copy.glob("sub-*/**/dwi/*_dwi.nii.gz"):
-        stem = str(path).removesuffix(".nii.gz")
-        files = (Path(f"{stem}.bval"), Path(f"{stem}.bvec"))
         image = read_image(path)
-        series = np.asarray(image.data, dtype=np.float32)
-        gradients = read_gradients(*files, image.grid, series.shape[3], path)
+        n_volumes = image.data.shape[3]
+        gradients = read_gradients(*_gradient_files(path), image.grid, n_volumes, path)
+        quality = next(out.glob(f"sub-*/**/{_name(path)}_desc-image_qc.tsv"))
+        sigma = float(read_table(quality)["noise_sigma"].iloc[0])
         is_b0 = b0_volumes(gradients.bvals, GradientSettings().b0_max)
-        name = path.name.removesuffix("_dwi.nii.gz")
-        changed = change(name, series, is_b0)
-        series, kept = changed if isinstance(changed, tuple) else (series, changed)
+        series, kept = change(np.asarray(image.data, dtype=np.float32), sigma, is_b0)
         write_image(path, Image(series[..., kept], image.grid))
-        write_gradients(*files, gradients.select(kept), image.grid)
-    return copy
+        write_gradients(*_gradient_files(path), gradients.select(kept), image.grid)
 
 
-def _process(data: Path, root: Path, words: str) -> Path:
-    """Run the app and return its output folder."""
-    out, work = (root / words / name for name in ("out", "work"))
+def _name(series: Path) -> str:
+    """Name a run by its series."""
+    return series.name.removesuffix("_dwi.nii.gz")
+
+
+def _gradient_files(path: Path) -> tuple[Path, Path]:
+    """Name the gradient files of a series."""
+    stem = str(path).removesuffix(".nii.gz")
+    return Path(f"{stem}.bval"), Path(f"{stem}.bvec")
+
+
+def _process(data: Path, folder: Path) -> Path:
+    """Run the app and return the folder with its outputs and its work."""
     with redirect_stdout(StringIO()):
-        code = run_app([str(data), str(out), "participant", "-w", str(work)])
+        code = run_app([str(data), str(folder / "out"), "participant", "-w", str(folder / "work")])
     if code != 0:
         raise SystemExit(f"The app failed on {data}.")
+    return folder
+
+
+def _replay(place: Path, before: Path) -> Path:
+    """Measure changed series with all else that a run found; return where the tables are."""
+    out = place / "kept"
+    for inputs in before.glob("work/*/*_wf/tensor_wf/apply_correction/_inputs.pklz"):
+        graph, found = inputs.parents[2], Path(loadpkl(inputs)["dwi"])
+        changed = next((place / "data").glob(f"sub-*/**/{found.name}"))
+        table = next((before / "out").glob(f"sub-*/**/{_name(changed)}{ENDING}"))
+        (out / table.relative_to(before / "out")).parent.mkdir(parents=True)
+        measured = _measure(graph, changed, out / _name(changed))
+        shutil.copyfile(measured, out / table.relative_to(before / "out"))
     return out
 
 
-def _compare(words: str, before: Path, after: Path) -> list[dict[str, object]]:
-    """Absolute changes of the whole cord's values, in %."""
-    rows: list[dict[str, object]] = []
+def _measure(graph: Path, dwi: Path, folder: Path) -> Path:
+    """Correct a series, fit and measure as a graph of the app did before; return the table."""
+    bval, bvec = map(str, _gradient_files(dwi))
+    tensor, regional = graph / "tensor_wf", graph / "regional_wf"
+    corrected = _run(
+        ApplyCorrection, tensor / "apply_correction", folder, dwi=str(dwi), bval=bval, bvec=bvec
+    )
+    series = {name: corrected[f"corrected_{name}"] for name in ("dwi", "bval", "bvec")}
+    maps = _run(FitTensor, tensor / "fit_tensor", folder, **series)
+    plain = _run(MeasureRegions, regional / "measure_regions", folder, **maps)
+    own = {"raw_dwi": str(dwi), "noise": maps["noise"], "plain_table": plain["plain_table"]}
+    unmixed = _run(UnmixRegions, regional / "unmix_regions", folder, **series, **own)
+    return Path(unmixed["region_table"])
+
+
+def _run(step: type[Any], node: Path, folder: Path, **changed: str) -> dict[str, str]:
+    """Run a step of the app as it was run, but on other files."""
+    names = set(step.input_spec().copyable_trait_names())
+    inputs = {**loadpkl(node / "_inputs.pklz"), **changed}
+    folder.mkdir(exist_ok=True)
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        given = {name: inputs[name] for name in names & inputs.keys() if isdefined(inputs[name])}
+        return dict(step(**given).run().outputs.get())
+    finally:
+        os.chdir(here)
+
+
+def _compare(words: dict[str, str], before: Path, after: Path) -> Iterator[dict[str, object]]:
+    """Changes of the whole cord's values, in %, mean of the sides."""
     for path in sorted(before.glob(f"sub-*/**/*{ENDING}")):
         old, new = (_of_cord(file) for file in (path, after / path.relative_to(before)))
-        change = (100 * (new / old - 1)).abs()
-        for (region, _), values in change.unstack("metric").iterrows():
-            row: dict[str, object] = {"change": words, "series": path.name.removesuffix(ENDING)}
-            row["region"] = region
-            for kind, column in KINDS.items():
-                row |= {f"{metric}, {kind}": values[column, metric] for metric in ("FA", "MD")}
-            rows.append(row)
-    return rows
+        change = (100 * (new / old - 1)).unstack("metric").groupby("region").mean()
+        for region, values in change.iterrows():
+            figures = {
+                f"{metric}, {kind}": values[column, metric]
+                for metric in ("FA", "MD")
+                for kind, column in KINDS.items()
+            }
+            series = path.name.removesuffix(ENDING)
+            yield {**words, "series": series, "region": region, **figures}
 
 
 def _of_cord(path: Path) -> pd.DataFrame:
@@ -128,4 +200,4 @@ def _of_cord(path: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

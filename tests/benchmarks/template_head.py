@@ -6,19 +6,8 @@
 The template is the parametric cross-section of ``phantom.anatomy``, averaged over C2 to C7, placed
 in the predicted cord by its centre, its main axis and its two sizes, the last three smooth along z.
 Its region fractions replace those of the network (template) or are averaged with them (fusion);
-the cord stays as it is. Phantoms share their curves with the template, which favours it there.
-
-Result with the weights 0.1.0, Dice on 3 healthy and 3 compressed phantoms
-and on three real scans (9604, 9709Ses1, 9709Ses2) of people that no training has seen::
-
-    | Dice of                      | network       | template      | fusion        |
-    |------------------------------|---------------|---------------|---------------|
-    | regions, healthy phantoms    | 0.845 ± 0.020 | 0.856 ± 0.046 | 0.861 ± 0.033 |
-    | regions, compressed phantoms | 0.859 ± 0.014 | 0.854 ± 0.017 | 0.868 ± 0.013 |
-    | gray matter, real T2*        | 0.766 ± 0.024 | 0.715 ± 0.026 | 0.749 ± 0.021 |
-
-So neither ships: on real gray matter the network is better than both, and what the fusion gains on
-phantoms is no more than their spread, with curves that are those of the phantoms.
+the cord stays as it is. Phantoms share their curves with the template, which favours it there. The
+result, and why neither ships, is in docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -39,9 +28,9 @@ from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.images import Image, read_image
 from scsnet_bids.network.model import ScsNet
 from scsnet_bids.network.weights import SHIPPED, load_network
-from scsnet_bids.phantom import PhantomSettings, label_shares, simulate
+from scsnet_bids.phantom import PhantomSettings, simulate
 from scsnet_bids.phantom.anatomy import LEVELS, CrossSection, cross_section, label_points
-from scsnet_bids.regions import REGIONS
+from scsnet_bids.regions import REGIONS, label_shares
 from scsnet_bids.slices import PlaneGrid
 from scsnet_bids.unmixing.transfer import label_regions, transfer_regions
 

@@ -142,7 +142,7 @@ def unfinished_files(out_dir: Path) -> list[str]:
 
 def _is_whole(path: Path) -> bool:
     """Tell whether a file has its final name and can be read to its end."""
-    if path.name in (LOCK, f"{LOCK}-short"):
+    if path.name == LOCK:
         return True
     if (path.name.startswith(".") and path.name != ".bidsignore") or path.stat().st_size == 0:
         return False
