@@ -6,6 +6,7 @@ Heavy libraries are imported by the level that needs them, so that ``--help`` an
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -267,9 +268,10 @@ def _choose_limits(options: Options, n_runs: int, most_gb: float) -> Limits:
 def _describe_limits(limits: Limits, needs_gb: Mapping[str, float], device: str) -> str:
     """Say with what the runs are processed, and warn where memory may not suffice."""
     run, most_gb = max(needs_gb.items(), key=lambda item: item[1])
+    known = f"{limits.memory_gb:.1f} GB" if math.isfinite(limits.memory_gb) else "all"
     lines = [
         f"Using {limits.n_processors} processor{'s' if limits.n_processors > 1 else ''} and "
-        f"{limits.memory_gb:.1f} GB of memory; the network runs on {device}."
+        f"{known} of memory; the network runs on {device}."
     ]
     if most_gb > limits.memory_gb:
         lines.append(

@@ -13,7 +13,7 @@ from scsnet_bids.gradients import (
     b0_volumes,
     list_numbers,
     list_shells,
-    tensor_volumes,
+    weighted_volumes,
 )
 from scsnet_bids.settings import GradientSettings
 
@@ -61,7 +61,7 @@ def check_gradients(gradients: Gradients, image_path: Path, settings: GradientSe
             f"{image_path} it is zero or not a number for {list_numbers(undirected)}. "
             "Remove averaged (trace) volumes from the series, or correct the file."
         )
-    weighted = tensor_volumes(gradients.bvals, settings) & ~is_b0
+    weighted = weighted_volumes(gradients.bvals, settings)
     _check_spread(gradients.bvecs[weighted], shells, image_path, settings)
 
 

@@ -214,6 +214,21 @@ def tensor_volumes(bvals: FloatArray, settings: GradientSettings) -> BoolArray:
     return np.asarray(bvals <= limit)
 
 
+def weighted_volumes(bvals: FloatArray, settings: GradientSettings) -> BoolArray:
+    """Tell which volumes enter the tensor and are not b=0.
+
+    Parameters
+    ----------
+    bvals : (n,) s/mm2
+    settings : limits
+
+    Returns
+    -------
+    (n,) bool array
+    """
+    return tensor_volumes(bvals, settings) & ~b0_volumes(bvals, settings.b0_max)
+
+
 def list_shells(bvals: FloatArray, b0_max: float) -> list[Shell]:
     """List the shells of a series with their sizes, lowest first.
 

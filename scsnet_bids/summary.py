@@ -11,10 +11,9 @@ from scsnet_bids.fieldmaps import DistortionPlan, plan_distortion, read_series_m
 from scsnet_bids.gradient_checks import count_directions
 from scsnet_bids.gradients import (
     Shell,
-    b0_volumes,
     list_shells,
     read_gradients,
-    tensor_volumes,
+    weighted_volumes,
 )
 from scsnet_bids.images import read_grid
 from scsnet_bids.level_files import describe_levels
@@ -98,8 +97,7 @@ def _describe_run(run: DwiRun, plan: DistortionPlan, settings: Settings) -> dict
     grid, n_volumes = read_grid(run.image)
     gradients = read_gradients(run.bval, run.bvec, grid, n_volumes, run.image)
     b0_max = settings.gradients.b0_max
-    is_b0 = b0_volumes(gradients.bvals, b0_max)
-    weighted = tensor_volumes(gradients.bvals, settings.gradients) & ~is_b0
+    weighted = weighted_volumes(gradients.bvals, settings.gradients)
     other = [f"{key}-{value}" for key, value in run.entities if key not in ("sub", "ses")]
     return {
         "sub": run.participant,

@@ -170,6 +170,15 @@ def test_the_command_wants_either_an_output_or_masks(options, tmp_path, capsys):
     assert "Give either an output folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["out", "--rescan"], ["out", "--weights", "w.pt"], ["--masks", "m", "--reference", "r"]],
+)
+def test_an_option_of_the_other_comparison_is_refused(options, tmp_path, capsys):
+    assert main([str(tmp_path), *options]) == 2
+    assert "leave" in capsys.readouterr().err
+
+
 def test_of_a_diffusion_series_the_b0_volumes_are_read(tmp_path):
     series = np.zeros((*SHAPE, 3), dtype=np.float32)
     series[..., 0], series[..., 1], series[..., 2] = 100, 5, 300

@@ -25,7 +25,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 OTHER = "other"
 COUNTED = {
     "images read": ("images.py", "read_image"),
-    "images written": ("images.py", "write_image"),
+    "images written": ("images.py", "_write"),
     "weights loaded": ("serialization.py", "load"),
     "files packed or unpacked": ("gzip.py", "__init__"),
     "files hashed by the graph": ("filemanip.py", "hash_infile"),

@@ -78,7 +78,7 @@ def show(summary: pd.DataFrame, keys: Sequence[str], decimals: Mapping[str, int]
     for name, digits in decimals.items():
         if name in summary and summary[name].notna().any():
             values = zip(summary[name], summary[f"{name}{SPREAD}"], strict=True)
-            cells[name.replace("_", " ")] = [_write(*pair, digits) for pair in values]
+            cells[name.replace("_", " ")] = [write_number(*pair, digits) for pair in values]
     table = pd.DataFrame(cells)
     return markdown_table(table.set_index(table.columns[0]))
 
@@ -106,8 +106,12 @@ def explain(machine: dict[str, str], repeats: int) -> str:
     )
 
 
-def _write(value: float, spread: float, digits: int) -> str:
-    """Write a number with its spread; no spread where there is none."""
+def write_number(value: float, spread: float, digits: int) -> str:
+    """Write a number with its spread; no spread where there is none, n/a where it is missing.
+
+    >>> write_number(1.5, 0.25, 2), write_number(2.0, 0.0, 1), write_number(np.nan, 0.0, 1)
+    ('1.50 ± 0.25', '2.0', 'n/a')
+    """
     if not np.isfinite(value):
         return MISSING
     return f"{value:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread > 0 else "")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scsnet_bids.benchmark.figures_of_runs import keep
+from scsnet_bids.benchmark.figures_of_runs import keep, write_number
 from scsnet_bids.benchmark.machine import describe_machine, machine_line
 from scsnet_bids.benchmark.motion import list_cases, measure_methods
 from scsnet_bids.benchmark.motion_cases import list_grid, list_phantoms
@@ -91,4 +91,4 @@ def count_wins(table: pd.DataFrame) -> str:
 
 def _written(column: pd.Series[float], digits: int) -> pd.Series[str]:
     """Write numbers; what is missing as n/a."""
-    return column.map(lambda value: "n/a" if pd.isna(value) else f"{value:.{digits}f}")
+    return column.map(lambda value: write_number(value, 0.0, digits))

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scsnet_bids.correction.robust_regression import Levels, expect_signals
-from scsnet_bids.gradients import Gradients, b0_volumes, tensor_volumes
+from scsnet_bids.gradients import Gradients, b0_volumes, weighted_volumes
 from scsnet_bids.images import Grid
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.slices import PlaneGrid
@@ -89,7 +89,7 @@ def find_outliers(
     SliceOutliers
     """
     is_b0 = b0_volumes(gradients.bvals, settings.b0_max)
-    weighted = tensor_volumes(gradients.bvals, settings) & ~is_b0
+    weighted = weighted_volumes(gradients.bvals, settings)
     signal, spread2, floor = _cord_signals(series, weighted, centre_mm, grid)
     expected, deviation = np.full((2, *signal.shape), np.nan)
     tensor = tensor_design(gradients) * np.r_[1.0, np.full(6, ELEMENT_SPREAD)]

@@ -237,6 +237,13 @@ def _plan(options: argparse.Namespace) -> list[Task]:
             "Give either an output folder to judge (DATA OUT) or manual masks to try the network "
             "alone on (DATA --masks DIR)."
         )
+    if options.masks is not None and options.reference is not None:
+        raise UsageError("--reference judges an output folder: leave it out with --masks.")
+    if options.masks is None and (options.rescan or options.participant_label or options.weights):
+        raise UsageError(
+            "--rescan, --participant-label and --weights are of the network alone: give them with "
+            "--masks, or leave them out."
+        )
     if options.out is not None:
         return compare_outputs(options.data, options.out, options.reference)
     return compare_network(

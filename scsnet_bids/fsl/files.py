@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.floating]
 STORED_AS_LAS = np.array([[0.0, 1.0], [1.0, -1.0], [2.0, 1.0]])
 ANY_READOUT_S = 0.05
 """Where nobody says: it scales the field in Hz, and cancels out of every displacement."""
-READOUT_S = (0.001, 0.5)
+ACCEPTED_READOUT_S = (0.001, 0.5)
 SAME_TIME_S = 0.001
 """Slices that were acquired closer in time than this were acquired together."""
 
@@ -64,10 +64,11 @@ def read_acquisition(metadata: Mapping[str, Any], grid: Grid) -> Acquisition:
         If the readout time is impossible, or the slice times are not one number per slice.
     """
     readout_s = metadata.get("TotalReadoutTime", ANY_READOUT_S)
-    if type(readout_s) not in (int, float) or not READOUT_S[0] <= readout_s <= READOUT_S[1]:
+    shortest, longest = ACCEPTED_READOUT_S
+    if type(readout_s) not in (int, float) or not shortest <= readout_s <= longest:
         raise InputDataError(
-            f"TotalReadoutTime must lie between {READOUT_S[0]:g} and {READOUT_S[1]:g} s: the "
-            f"sidecar says {readout_s!r}. Correct or remove it."
+            f"TotalReadoutTime must lie between {shortest:g} and {longest:g} s: the sidecar says "
+            f"{readout_s!r}. Correct or remove it."
         )
     slice_time_s = _slice_times(metadata, grid)
     return Acquisition(phase_encoding(metadata, grid), float(readout_s), slice_time_s)

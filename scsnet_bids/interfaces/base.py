@@ -17,7 +17,7 @@ from nipype.interfaces.base import (
 
 from scsnet_bids.confounds import shifts_from_table
 from scsnet_bids.derivatives import read_table
-from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients, tensor_volumes
+from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients, weighted_volumes
 from scsnet_bids.images import read_grid
 from scsnet_bids.settings import GradientSettings, SegmentationSettings
 
@@ -81,7 +81,7 @@ class SeriesInterface(StageInterface):
 
     def _weighted_volumes(self, bvals: FloatArray) -> BoolArray:
         """Tell which volumes are weighted and enter the tensor."""
-        return tensor_volumes(bvals, self.inputs.gradient_settings) & ~self._b0_volumes(bvals)
+        return weighted_volumes(bvals, self.inputs.gradient_settings)
 
 
 def read_shifts(path: str) -> FloatArray:
