@@ -20,14 +20,12 @@ PROGRAMS = {
     "scancel": 'echo "$@" >>"$ROOT/cancelled"',
 }
 RUN = """\
-import signal, sys
+import sys
 from pathlib import Path
 from nipype.interfaces.utility import Function
 from nipype.pipeline import engine as pe
 from scsnet_bids.plugin_files import PluginChoice
 from scsnet_bids.workflows.execution import Limits, process_runs
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
 
 def succeed() -> int:
     return 1
@@ -54,12 +52,20 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "ROOT": str(tmp_path)}
 
 
+def heed_signals() -> None:
+    """Undo what the tests may be run under: nohup, or the background of a shell."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(place: Path, environment: dict[str, str], *before: str) -> subprocess.Popen[bytes]:
     """Start a graph of two steps, and return when both are in the queue."""
     script = place / "run.py"  # Nipype reads a function's source
     script.write_text(RUN)
     words = [*before, sys.executable, str(script), str(place)]
-    child = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        words, env=environment, stderr=subprocess.DEVNULL, preexec_fn=heed_signals
+    )
     while not (place / "asked").exists():
         assert child.poll() is None
     return child
