@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 PROGRAMS = {
     "sbatch": 'echo "$@" >>"$ROOT/submitted"; wc -l <"$ROOT/submitted"',
     "squeue": 'touch "$ROOT/asked"; echo waits',
@@ -52,26 +53,22 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "ROOT": str(tmp_path)}
 
 
-def heed_signals() -> None:
-    """Undo what the tests may be run under: nohup, or the background of a shell."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 def start(place: Path, environment: dict[str, str], *before: str) -> subprocess.Popen[bytes]:
     """Start a graph of two steps, and return when both are in the queue."""
     script = place / "run.py"  # Nipype reads a function's source
     script.write_text(RUN)
     words = [*before, sys.executable, str(script), str(place)]
-    child = subprocess.Popen(
-        words, env=environment, stderr=subprocess.DEVNULL, preexec_fn=heed_signals
-    )
+    # A child ignores what its parent does: under nohup, or in the background of a shell.
+    heeded = {number: signal.signal(number, signal.SIG_DFL) for number in ENDING}
+    child = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
+    for number, handler in heeded.items():
+        signal.signal(number, handler)
     while not (place / "asked").exists():
         assert child.poll() is None
     return child
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", ENDING)
 def test_jobs_leave_the_queue_with_a_command_that_is_stopped(
     tmp_path: Path, environment: dict[str, str], number: signal.Signals
 ) -> None:
