@@ -228,6 +228,17 @@ def test_too_few_volumes_have_no_tensor(phantom) -> None:
     assert np.isnan(unmixed.value[2]).all()
 
 
+def test_as_many_volumes_as_unknowns_give_values_without_uncertainty(phantom) -> None:
+    """One b=0 and six directions: nothing is left over that would tell the noise."""
+    weighted = np.flatnonzero(phantom.gradients.bvals > 0)[::5][:6]
+    few = np.r_[np.flatnonzero(phantom.gradients.bvals == 0)[0], weighted]
+    gradients, series = phantom.gradients.select(few), phantom.series[..., few]
+    unmixed = unmix_regions(series, phantom.region_share, gradients, SIGMA, SETTINGS, GRADIENTS)
+    assert unmixed.determined.all()
+    assert np.isfinite(unmixed.value[:, 0]).all()
+    assert np.isnan(unmixed.uncertainty[:, 0]).all()
+
+
 def test_only_the_tensors_shells_are_used(phantom) -> None:
     n = phantom.gradients.bvals.size
     gradients = Gradients(

@@ -270,7 +270,8 @@ def _fit(
         tensors = fit_region_tensors(signal[k, 1 + r], weight[k], gradients)
     unit = np.einsum("krr->kr", system.covariance)
     noise2 = _mean_of_regions(fittable, free.variance / unit[place])
-    bias = noise_bias(tensors, (noise2[:, None] * unit)[place])
+    # Where nothing tells the noise, values stay as they are.
+    bias = np.nan_to_num(noise_bias(tensors, (noise2[:, None] * unit)[place]))
     value = np.full((*fittable.shape, 4), np.nan)
     value[place] = np.clip(tensors.value - bias, 0, [1, np.inf, np.inf, np.inf])
     influence = np.full((*value.shape, weight.shape[1]), np.nan)
