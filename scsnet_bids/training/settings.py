@@ -36,6 +36,9 @@ class DataSettings:
         "BIDS folder with the images that were labelled; empty: that of labels.",
         "--images",
     )
+    participants: tuple[str, ...] = setting(
+        (), "1", "Labelled participants to use; empty takes all.", "--participant-label"
+    )
     held_out: tuple[str, ...] = setting(
         (),
         "1",

@@ -127,7 +127,8 @@ def _read_manual(
     settings: DataSettings, held_out: list[str], seed: int
 ) -> tuple[ManualSlices, ManualSlices | None]:
     """Read the labelled slices, participants to train on and those held out."""
-    drawings = find_drawings(Path(settings.labels), Path(settings.images or settings.labels))
+    images = Path(settings.images or settings.labels)
+    drawings = find_drawings(Path(settings.labels), images, settings.participants)
     slices = ManualSlices.joined([read_drawing(drawing) for drawing in drawings])
     people = sorted(set(slices.participants))
     apart = {name for name in people if name.startswith(tuple(held_out))}

@@ -276,9 +276,9 @@ def _paint_rings(image: Tensor, outside_mm: Tensor, draws: Draws, where: Tensor)
 def _csf(pose: Pose, a: Tensor, b: Tensor, wild: Tensor, draws: Draws) -> Tensor:
     """(n, 128, 128) fluid: bright, barely brighter than the cord, like it, or dark; flow voids."""
     kind = draws.uniform(0, 1)
-    level = torch.where(kind < 0.4, draws.uniform(1.2, 3.2), draws.uniform(1.02, 1.5))
-    level = torch.where(kind > 0.62, draws.uniform(0.85, 1.35), level)
-    level = torch.where(kind > 0.84, draws.uniform(0.35, 0.9), level)
+    level = torch.where(kind < 0.55, draws.uniform(1.2, 3.2), draws.uniform(1.02, 1.5))
+    level = torch.where(kind > 0.75, draws.uniform(0.85, 1.35), level)
+    level = torch.where(kind > 0.9, draws.uniform(0.35, 0.9), level)
     level = torch.where(wild, draws.log_uniform(0.1, 3), level)
     slope = draws.normal(0.25, 0.7) * pose.y / b + draws.normal(0.1, 0.3) * pose.x / a
     roughness = torch.where(draws.chance(0.35), draws.uniform(0, 0.1), draws.uniform(0, 0.45))
