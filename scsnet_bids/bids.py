@@ -223,7 +223,8 @@ def _is_series_name(path: Path) -> bool:
     entities = read_entities(path)
     folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
     return (
-        {"sub"} <= entities.keys() <= ENTITIES.keys()
+        len(entities) == path.name.count("_")  # no entity twice
+        and {"sub"} <= entities.keys() <= ENTITIES.keys()
         and all(LABEL.fullmatch(label) for label in entities.values())
         and list(path.parent.parts[-len(folders) - 1 :]) == [*folders, "dwi"]
     )

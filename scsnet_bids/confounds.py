@@ -16,13 +16,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.gradients import Gradients
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 SHIFT_AXES = ["left_mm", "posterior_mm"]
 

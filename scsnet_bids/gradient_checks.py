@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.errors import GradientError, listed
 from scsnet_bids.gradients import (
     Gradients,
@@ -16,8 +16,6 @@ from scsnet_bids.gradients import (
     weighted_volumes,
 )
 from scsnet_bids.settings import GradientSettings
-
-FloatArray = npt.NDArray[np.floating]
 
 MIN_DIRECTIONS = 6
 SAME_DIRECTION_DEG = 2.0

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.errors import GradientError
 from scsnet_bids.files import read_bytes
-
-FloatArray = npt.NDArray[np.floating]
 
 LONGEST_QUOTE = 12
 

@@ -21,14 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.errors import GradientError, listed
 from scsnet_bids.files import write_text
 from scsnet_bids.gradient_files import read_bvals, read_bvecs
 from scsnet_bids.images import Grid
 from scsnet_bids.settings import GradientSettings
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 B_JITTER = 50.0
 """Scanners scatter the b-values of one shell by less than this, s/mm2."""

@@ -29,6 +29,7 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.files import written_whole
 from scsnet_bids.nifti import (
     UNREADABLE,
@@ -39,8 +40,6 @@ from scsnet_bids.nifti import (
     refuse_unusable_affine,
     series_shape,
 )
-
-FloatArray = npt.NDArray[np.floating]
 
 INNER_AXES = ("L", "P", "S")
 AFFINE_TOLERANCE_MM = 1e-3

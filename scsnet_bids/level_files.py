@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.errors import ImageError, InputDataError, ScsnetError, UsageError, listed
 from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.runs import DwiRun, leave_out
 from scsnet_bids.vertebrae import HIGHEST, SHORT_LEVEL_MM, Labels, level_name, levels_of_slices
 from scsnet_bids.word_tables import read_word_table
-
-FloatArray = npt.NDArray[np.floating]
 
 KEYS = {
     "sub": ("participant_id", "participant", "subject", "sub"),

@@ -19,12 +19,10 @@ import pandas as pd
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.derivatives import join_flags
 from scsnet_bids.regions import SHARE_TIE
 from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 CORD_SHARE = 0.5 - SHARE_TIE
 """A voxel that is cord is so by half."""

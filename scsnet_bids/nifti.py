@@ -24,16 +24,14 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import io_orientation
 from nibabel.spatialimages import HeaderDataError
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.errors import ImageError
 from scsnet_bids.files import check_content
 from scsnet_bids.resources import GB, available_memory_gb
-
-FloatArray = npt.NDArray[np.floating]
 
 UNREADABLE = (
     OSError,

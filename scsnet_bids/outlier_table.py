@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
+from scsnet_bids.arrays import BoolArray, FloatArray
 
 OUTLIER_WEIGHT = 0.5
 """A slice of a volume that counts less is called an outlier."""

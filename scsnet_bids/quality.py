@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.derivatives import join_flags
 from scsnet_bids.slice_marks import EXCLUDED
 from scsnet_bids.vertebrae import fit_centre_line
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 LOW_SNR = 4.0
 LARGE_DISPLACEMENT_MM = 3.0

@@ -16,12 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.regions import N_CLASSES, REGION_GROUPS, SHARE_TIE, Side
 from scsnet_bids.settings import RegionalSettings
 from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 FEW_VOXELS = 4
 FULL_COVERAGE = 0.95

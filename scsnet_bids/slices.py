@@ -19,13 +19,15 @@ array([[0.5, 0. ],
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.images import Grid
 
-FloatArray = npt.NDArray[np.floating]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,12 @@ class PlaneGrid:
         return grid.resized((*self.shape, grid.shape[2]), affine)
 
 
-def volume_to_slices(volume: FloatArray) -> FloatArray:
+def volume_to_slices(volume: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     """Turn (i, j, k) into a stack (k, j, i) of slices with rows from front to back."""
     return np.ascontiguousarray(volume.transpose(2, 1, 0))
 
 
-def slices_to_volume(slices: FloatArray) -> FloatArray:
+def slices_to_volume(slices: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     """Turn a stack (k, j, i), or (k, c, j, i), into a volume (i, j, k), or (i, j, k, c)."""
     order = (2, 1, 0) if slices.ndim == 3 else (3, 2, 0, 1)
     return np.ascontiguousarray(slices.transpose(order))

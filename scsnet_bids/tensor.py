@@ -16,8 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.errors import GradientError
 from scsnet_bids.gradients import (
     Gradients,
@@ -29,9 +29,6 @@ from scsnet_bids.gradients import (
 )
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.unmixing.region_tensor import MATRIX_FROM_ELEMENTS, N_COEFFICIENTS, determined
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 N_COLUMNS = 14
 """fa, md, ad, rd, noise, six tensor elements, three of the direction."""

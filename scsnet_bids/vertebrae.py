@@ -20,7 +20,8 @@ import numpy.typing as npt
 from numpy.polynomial import Polynomial
 from scipy.spatial import cKDTree
 
-FloatArray = npt.NDArray[np.floating]
+from scsnet_bids.arrays import FloatArray
+
 IntArray = npt.NDArray[np.integer]
 
 HIGHEST = 24

@@ -3,15 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.correction.alignment import B0ToDwi, estimate_b0_to_dwi
 from scsnet_bids.images import Grid, read_image
 from scsnet_bids.settings import AlignmentSettings
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, slices_to_volume, volume_to_slices
-
-FloatArray = npt.NDArray[np.floating]
 
 K = 10
 GRID = Grid((40, 34, K), np.diag([0.9, 0.9, 5.0, 1.0]), np.array([[0, 1], [1, 1], [2, 1]]))

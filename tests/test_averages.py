@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.correction.averages import average_volumes
-
-FloatArray = npt.NDArray[np.floating]
 
 
 def every(n: int, k: int = 3) -> FloatArray:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.correction.eddy import EddyTerms
 from scsnet_bids.correction.resampling import (
     Correction,
@@ -13,8 +13,6 @@ from scsnet_bids.correction.resampling import (
     undistorted_centre,
 )
 from scsnet_bids.images import Grid
-
-FloatArray = npt.NDArray[np.floating]
 
 SHAPE = (34, 32, 6)
 GRID = Grid(SHAPE, np.diag([0.9, 0.8, 5.0, 1.0]), np.array([[0, 1], [1, 1], [2, 1]]))

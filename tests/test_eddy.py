@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.correction.eddy import EddyTerms, estimate_eddy
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
-
-FloatArray = npt.NDArray[np.floating]
 
 SHAPE, N_B0, N_DWI = (48, 44, 5), 2, 20
 N = N_B0 + N_DWI

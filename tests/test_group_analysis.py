@@ -145,6 +145,15 @@ def test_the_command_line_takes_controls_and_refuses_what_is_none(cohort, capsys
     assert (cohort / "group_differences.tsv").exists()
 
 
+def test_a_group_that_is_itself_called_controls_keeps_its_place():
+    people = people_of(group=["healthy"] * 3 + ["controls"] * 2)
+    groups = choose_controls("group==healthy", people).groups
+    assert {name: len(members) for name, members in groups.items()} == {
+        "group==healthy": 3,
+        "controls": 2,
+    }
+
+
 # Differences.
 
 

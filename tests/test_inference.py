@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from scsnet_bids.images import FloatArray, Grid
+from scsnet_bids.arrays import FloatArray
+from scsnet_bids.images import Grid
 from scsnet_bids.network.inference import RegionSegmentation, locate_cord, segment_regions
 from scsnet_bids.network.path import Candidate, choose_path, fill_gaps
 from scsnet_bids.network.weights import load_network

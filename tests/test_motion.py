@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.correction.jumps import find_jumps, undo_jumps
 from scsnet_bids.correction.motion import MotionEstimate, estimate_motion
 from scsnet_bids.correction.outliers import find_outliers
@@ -15,8 +16,6 @@ from scsnet_bids.correction.resampling import Correction, apply_correction
 from scsnet_bids.images import Grid, read_image
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 from scsnet_bids.settings import GradientSettings, MotionSettings
-
-FloatArray = npt.NDArray[np.floating]
 
 SHAPE, N_B0, N_DWI = (34, 32, 6), 4, 18
 N = N_B0 + N_DWI

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.correction.outliers import SliceOutliers, find_outliers
 from scsnet_bids.correction.robust_regression import Levels, expect_signals
 from scsnet_bids.derivatives import read_table, write_table
@@ -27,9 +27,6 @@ from scsnet_bids.outlier_table import (
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.slices import PlaneGrid
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 SETTINGS = GradientSettings()
 SMALL = PhantomSettings(

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.benchmark.children import app_command, python_command, run_child
 from scsnet_bids.benchmark.figures_of_runs import explain, keep, show, summarise
 from scsnet_bids.benchmark.machine import describe_machine
@@ -23,8 +23,6 @@ from scsnet_bids.files import write_text
 from scsnet_bids.gradients import Gradients, write_gradients
 from scsnet_bids.images import Image, write_image
 from scsnet_bids.phantom import TINY, Phantom, simulate, write_dataset
-
-FloatArray = npt.NDArray[np.floating]
 
 SIZES: dict[str, tuple[int, ...]] = {
     "slices": (5, 10, 20, 40, 80),

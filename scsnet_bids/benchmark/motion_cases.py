@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.errors import EmptySelectionError
 from scsnet_bids.evaluation.truth import read_on
 from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients
@@ -18,9 +19,6 @@ from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 from scsnet_bids.regions import label_shares
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.slices import PlaneGrid
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 MOTIONS_MM = (0.0, 0.3, 0.8, 1.5)
 SNRS = (7.0, 12.0, 25.0)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.benchmark.children import python_command, run_child
 from scsnet_bids.benchmark.figures_of_runs import keep, show, summarise
 from scsnet_bids.benchmark.machine import describe_machine, machine_line
@@ -24,8 +24,6 @@ from scsnet_bids.figures.benchmark import draw_growth
 from scsnet_bids.files import write_text
 from scsnet_bids.phantom import PhantomSettings, simulate
 from scsnet_bids.phantom.signals import WHITE_SIGNAL
-
-FloatArray = npt.NDArray[np.floating]
 
 ASKED = "asked for"
 THREADS = {"slices": 1, "volumes": 1, ASKED: 2}

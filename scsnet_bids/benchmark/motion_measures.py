@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.benchmark.motion_cases import Case, Series, Truth
 from scsnet_bids.benchmark.motion_methods import Corrected
 from scsnet_bids.benchmark.sharpness import edge_mm, residual_lag1
@@ -25,9 +26,6 @@ from scsnet_bids.regions import REGIONS, label_shares
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.tensor import fit_tensor
 from scsnet_bids.unmixing.region_tensor import fit_region_tensors
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 CORD_SHARE, LEAST_VOXELS = 0.8, 2.0
 """Voxels with this share of cord are unmixed; a region needs this many of its own in a slice."""

@@ -14,15 +14,13 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 from scipy.signal.windows import tukey
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.benchmark.motion_cases import Series
 from scsnet_bids.gradients import gradient_table
 from scsnet_bids.settings import GradientSettings, MotionSettings
-
-FloatArray = npt.NDArray[np.floating]
 
 HALF_WIDTH_MM = 16.0
 """Of the square around the cord that slice-wise methods look at."""

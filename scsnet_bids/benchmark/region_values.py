@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.benchmark.children import app_command, run_child
 from scsnet_bids.benchmark.figures_of_runs import keep, summarise
 from scsnet_bids.benchmark.machine import describe_machine, machine_line
@@ -30,8 +30,6 @@ from scsnet_bids.settings import Settings
 from scsnet_bids.tensor import fit_tensor
 from scsnet_bids.unmixing.noise import estimate_noise
 from scsnet_bids.unmixing.signals import unmix_regions
-
-FloatArray = npt.NDArray[np.floating]
 
 SEED = 4100
 """Apart from the phantoms that constants were chosen on (501 to 503) and the published ones."""

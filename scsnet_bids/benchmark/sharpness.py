@@ -7,16 +7,13 @@ a series gets smoother. ``edge_mm`` is the width of the edge of the cord.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.benchmark.motion_cases import mask_centre_mm
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
 from scsnet_bids.unmixing.region_tensor import tensor_design
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 RAYS = 32
 PROFILE_MM = np.arange(-4.0, 4.05, 0.1)

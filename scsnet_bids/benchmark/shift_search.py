@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.evaluation.motion_scores import rms_length
 from scsnet_bids.images import Grid
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 REACH_MM, STEP_MM = 4.0, 0.5
 """Displacements that are tried."""

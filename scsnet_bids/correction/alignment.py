@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.correction.displacement import (
     DisplacementPrior,
     Measurement,
@@ -25,9 +26,6 @@ from scsnet_bids.correction.displacement import (
 from scsnet_bids.images import Grid
 from scsnet_bids.settings import AlignmentSettings
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, volume_to_slices
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 SMALLEST_CORD_MM2 = 15.0
 RIM_MM = 4.0

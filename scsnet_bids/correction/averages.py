@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
+from scsnet_bids.arrays import BoolArray, FloatArray
 
 OUTLIER_DEVIATIONS = 2.5
 """Values this many standard deviations off the mean begin to count less."""

@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.errors import InputDataError, ScsnetError
 from scsnet_bids.images import read_grid
 from scsnet_bids.prior_results import settings_of_run
 from scsnet_bids.runs import DwiRun, leave_out
 from scsnet_bids.settings import DenoisingSettings, Settings
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 LEAST_VOLUMES = 10
 """With fewer, neither method can tell noise from signal."""

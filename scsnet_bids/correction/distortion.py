@@ -24,9 +24,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.correction.interpolation import sample_bent, sample_lines, slope_per_voxel
-
-FloatArray = npt.NDArray[np.floating]
 
 FIELD_SD_MM = 2.0
 """How large a field is expected to be."""

@@ -16,10 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.correction.displacement import Measurement
 from scsnet_bids.correction.interpolation import sample_bent, sample_moved_with_slopes
 from scsnet_bids.correction.slice_matching import (
@@ -33,9 +33,6 @@ from scsnet_bids.correction.slice_patches import SlicePatches, cut_patches
 from scsnet_bids.correction.slice_prediction import predict_slices, tensor_terms
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 WINDOW_MM = 20.0
 """Neck around the cord tells twice as surely what scale and shear are as the cord alone."""

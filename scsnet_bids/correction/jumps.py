@@ -16,17 +16,13 @@ reference.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from scsnet_bids.arrays import BoolArray, FloatArray, IntArray
 from scsnet_bids.correction.slice_patches import smooth
 from scsnet_bids.images import Grid
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.intp]
 
 SMALLEST_MM, LARGEST_MM = 3.0, 25.0
 """Lengths of a jump; what is shorter is left to the search of each slice."""

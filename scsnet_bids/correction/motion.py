@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.correction.displacement import (
     DisplacementPrior,
     Measurement,
@@ -32,9 +32,6 @@ from scsnet_bids.correction.slice_prediction import predict_slices, tensor_terms
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
 from scsnet_bids.settings import MotionSettings
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 SEARCHES = 2
 ROUNDS = 8

@@ -18,15 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.correction.robust_regression import Levels, expect_signals
 from scsnet_bids.gradients import Gradients, b0_volumes, weighted_volumes
 from scsnet_bids.images import Grid
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.slices import PlaneGrid
 from scsnet_bids.unmixing.region_tensor import tensor_design
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 RADIUS_MM, TAPER_MM = 7.0, 2.0
 """Window around the cord, which measures 8 by 13 mm, and the width over which it ends."""

@@ -13,16 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.correction.eddy import EddyTerms
 from scsnet_bids.correction.interpolation import sample_bent, sample_moved, slope_per_voxel
 from scsnet_bids.images import Grid
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

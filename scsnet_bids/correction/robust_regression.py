@@ -12,10 +12,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
+from scsnet_bids.arrays import BoolArray, FloatArray
 
 START_QUANTILE = 0.7
 REJECTED = 4.685

@@ -9,10 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scsnet_bids.arrays import FloatArray, IntArray
 from scsnet_bids.images import Grid
-
-FloatArray = npt.NDArray[np.floating]
-IntArray = npt.NDArray[np.intp]
 
 SMOOTHING_VOXELS = 0.35
 """Width (SD) of the Gaussian: little, since the best estimate from white noise needs none."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray
 from scsnet_bids.errors import InputDataError
 from scsnet_bids.evaluation.scores import Score, dice_of_slices, score_cord
 from scsnet_bids.evaluation.truth import read_mask
@@ -27,8 +28,6 @@ from scsnet_bids.network.inference import RegionSegmentation, locate_cord, segme
 from scsnet_bids.network.model import PIXEL_MM, ScsNet
 from scsnet_bids.regions import REGION_GROUPS, REGIONS, Side, Tissue
 from scsnet_bids.unmixing.transfer import cord_mask, label_regions, transfer_regions
-
-BoolArray = npt.NDArray[np.bool_]
 
 IMAGE_SUFFIXES = ("T2starw", "T2w", "T1w", "dwiref", "dwi", "bold")
 """What the network is tried on, the first of them that a mask has."""

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.regions import REGIONS, Region, Side
 
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 LabelArray = npt.NDArray[np.integer]
 
 FAR_MM = 3.5

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.confounds import shifts_from_table
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.errors import ImageError, InputDataError
@@ -30,9 +30,6 @@ from scsnet_bids.images import Grid, read_image
 from scsnet_bids.regions import label_shares
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, slices_to_volume
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 SHARE_ENDING = "_seg-SCSNet_probseg.nii.gz"
 LABEL_ENDING = "_seg-SCSNet_dseg.nii.gz"

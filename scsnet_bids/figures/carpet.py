@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.figures.plots import INK, styled
-
-FloatArray = npt.NDArray[np.floating]
 
 MARKS = {"lost": ("x", "lost"), "weak": ("v", "weak"), "bright": ("^", "too bright")}
 """Mark of a kind, so that the carpet can be read without colours, and its name."""

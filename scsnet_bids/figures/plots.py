@@ -21,12 +21,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.compression import find_most_compressed
 from scsnet_bids.figures import SHOWN_AS
 from scsnet_bids.regions import REGIONS, Region, Side, Tissue
 from scsnet_bids.slice_marks import EXCLUDED
-
-FloatArray = npt.NDArray[np.floating]
 
 INK, SOFT, ACCENT, FAINT = "#1d2733", "#55616e", "#0b5c8a", "#c9d1d9"
 WIDTH_INCH = 6.0

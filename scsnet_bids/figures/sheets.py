@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.figures.tiles import (
     FIELD_MM,
     Window,
@@ -19,7 +20,6 @@ from scsnet_bids.figures.tiles import (
     window_around,
 )
 
-FloatArray = npt.NDArray[np.floating]
 Spacing = tuple[float, float, float]
 
 FA_RANGE = (0.0, 1.0)

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from contourpy import contour_generator
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.regions import REGIONS
 
-FloatArray = npt.NDArray[np.floating]
 PixelArray = npt.NDArray[np.uint8]
 
 FIELD_MM = 26.0

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.errors import ImageError, InputDataError, ScsnetError
 from scsnet_bids.images import Grid, Image, read_image
 from scsnet_bids.runs import PhaseEncoding, phase_encoding
-
-FloatArray = npt.NDArray[np.floating]
 
 STORED_AS_LAS = np.array([[0.0, 1.0], [1.0, -1.0], [2.0, 1.0]])
 ANY_READOUT_S = 0.05

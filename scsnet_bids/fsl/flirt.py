@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.errors import OutputError
 from scsnet_bids.files import temporary_name
 from scsnet_bids.images import Grid
-
-FloatArray = npt.NDArray[np.floating]
 
 
 def flirt_matrices(shift_mm: FloatArray, grid: Grid) -> FloatArray:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.errors import InputDataError, ScsnetError
 from scsnet_bids.files import write_text
 from scsnet_bids.fsl.files import (
@@ -35,9 +35,6 @@ from scsnet_bids.prior_results import settings_of_run
 from scsnet_bids.runs import DwiRun, leave_out, read_metadata
 from scsnet_bids.settings import Settings
 from scsnet_bids.slices import PlaneGrid
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 EDDY = ("eddy_cpu", "eddy_openmp", "eddy")
 """What FSL calls it where there is no GPU: since 6.0.6, before, and the one that chooses itself."""

@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import special, stats
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.group.people import Controls, Covariates
 from scsnet_bids.group.values import CELL, first_sessions, spread_cells
-
-FloatArray = npt.NDArray[np.floating]
 
 FEWEST_OF_A_GROUP = 5
 CONFIDENCE = 0.95

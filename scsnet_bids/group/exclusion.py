@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.compression import COMPRESSION_COLUMNS, tabulate_compression
 from scsnet_bids.derivatives import join_flags
 from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
@@ -34,8 +34,6 @@ from scsnet_bids.slice_marks import (
     refuse_unknown_run,
 )
 from scsnet_bids.unmixing.table import UNMIXED_COLUMNS, combine_values
-
-FloatArray = npt.NDArray[np.floating]
 
 NAMES = ["scope", "slice", "level", "region", "side", "metric"]
 MEASURED = [c for c in (*REGION_TABLE_COLUMNS, *UNMIXED_COLUMNS) if c not in NAMES]

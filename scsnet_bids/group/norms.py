@@ -16,10 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.group.people import Controls, Covariates
 from scsnet_bids.group.values import CELL, PERSON, first_sessions, spread_cells
-
-FloatArray = npt.NDArray[np.floating]
 
 FEWEST_FREEDOM = 8
 """Controls beyond the number of coefficients; with fewer the spread is hardly known."""

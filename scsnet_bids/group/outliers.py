@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.stats import median_abs_deviation
 
-FloatArray = npt.NDArray[np.floating]
+from scsnet_bids.arrays import FloatArray
 
 FEWEST = 5
 LIMIT = 3.5

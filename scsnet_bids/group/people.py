@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.errors import InputDataError, UsageError
 from scsnet_bids.files import read_json, read_text
 from scsnet_bids.word_tables import read_rows
-
-FloatArray = npt.NDArray[np.floating]
 
 FILE = "participants.tsv"
 SEXES = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0}
@@ -42,7 +40,9 @@ class Controls:
     @property
     def groups(self) -> dict[str, frozenset[str]]:
         """Names of everybody by group, the controls first."""
-        return {"controls": self.members, **self.others}
+        # Another group may be called so: then the controls go by the expression that chose them.
+        name = self.expression if "controls" in self.others else "controls"
+        return {name: self.members, **self.others}
 
 
 @dataclass(frozen=True, eq=False)

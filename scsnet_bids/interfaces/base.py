@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
 from nipype.interfaces.base import (
     BaseInterface,
     BaseInterfaceInputSpec,
@@ -15,14 +13,12 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.confounds import shifts_from_table
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients, weighted_volumes
 from scsnet_bids.images import read_grid
 from scsnet_bids.settings import GradientSettings, SegmentationSettings
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 
 class StageInterface(BaseInterface):  # type: ignore[misc]

@@ -9,12 +9,9 @@ what else was in view).
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from scsnet_bids.images import FloatArray
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.network.path import TOLERANCE_MM, TOLERANCE_SLOPE
-
-BoolArray = npt.NDArray[np.bool_]
 
 LEAST_CONFIDENCE = 0.7
 """A mask that the network expects to overlap less than this with the truth is not believed."""

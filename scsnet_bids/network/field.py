@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from scsnet_bids.images import FloatArray, Grid
+from scsnet_bids.arrays import BoolArray, FloatArray
+from scsnet_bids.images import Grid
 from scsnet_bids.network.model import CLIP, CROP_PIXELS, PIXEL_MM, STRIDE
 from scsnet_bids.slices import PlaneGrid, interpolate_linearly, volume_to_slices
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from scsnet_bids.images import FloatArray, Grid
+from scsnet_bids.arrays import BoolArray, FloatArray
+from scsnet_bids.images import Grid
 from scsnet_bids.network.credibility import LEAST_CONFIDENCE, judge_run
-from scsnet_bids.network.field import (
-    BoolArray,
-    Field,
-    network_plane,
-    resample_b0,
-    standardise_locally,
-)
+from scsnet_bids.network.field import Field, network_plane, resample_b0, standardise_locally
 from scsnet_bids.network.model import CROP_PIXELS, PIXEL_MM, ScsNet, mirror, standardise
 from scsnet_bids.network.path import Candidate, choose_path, fill_gaps
 from scsnet_bids.regions import N_CLASSES

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scsnet_bids.images import FloatArray
+from scsnet_bids.arrays import FloatArray
 
 FULL_SCORE_MM2 = 60.0
 """Summed cord probability from which a candidate is as good as any."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.slices import PlaneGrid
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 
 def lose_slices(

@@ -19,11 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial.polynomial import polyder, polyval
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.phantom.drawn import DrawnCord
 from scsnet_bids.regions import LABELS, Side, Tissue
 
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 LabelArray = npt.NDArray[np.int8]
 
 LEVELS = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0)

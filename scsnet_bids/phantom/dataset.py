@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from scsnet_bids import __version__
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.confounds import SHIFT_COLUMNS, tabulate_shifts
 from scsnet_bids.derivatives import write_sidecar, write_table
 from scsnet_bids.errors import OutputError, UsageError
@@ -25,8 +26,6 @@ from scsnet_bids.phantom.settings import PhantomSettings
 from scsnet_bids.phantom.signals import RegionTensor
 from scsnet_bids.phantom.simulation import REPETITION_TIME_S, Phantom, simulate
 from scsnet_bids.regions import REGIONS, label_shares
-
-FloatArray = npt.NDArray[np.floating]
 
 GENERATOR = "scsnet-bids-phantom"
 BIDS_VERSION = "1.9.0"

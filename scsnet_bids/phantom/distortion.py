@@ -12,15 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from numpy.polynomial.polynomial import polyval
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
 from scsnet_bids.phantom.anatomy import LEVEL_HEIGHT_MM
 from scsnet_bids.slices import PlaneGrid, average_over_voxels
-
-FloatArray = npt.NDArray[np.floating]
 
 Bend = Callable[[FloatArray, FloatArray], FloatArray]
 """From (left, posterior) places in mm to the displacement of what lies there along posterior."""

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.regions import LABELS, Side, Tissue
 
-FloatArray = npt.NDArray[np.floating]
 LabelArray = npt.NDArray[np.int8]
 
 LABEL_TABLE = np.array(

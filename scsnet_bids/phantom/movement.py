@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
+from scsnet_bids.arrays import BoolArray, FloatArray
 
 SLICE_TO_VOLUME_MOTION = 0.6
 LEFT_TO_POSTERIOR_MOTION = 0.6

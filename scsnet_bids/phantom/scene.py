@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.images import Grid
 from scsnet_bids.phantom.anatomy import Neck, Pose, label_cord
 from scsnet_bids.phantom.distortion import Bend, average_bent
@@ -21,7 +22,6 @@ from scsnet_bids.phantom.surroundings import Surroundings, draw_surroundings, pu
 from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, slices_to_volume
 
-FloatArray = npt.NDArray[np.floating]
 Number = TypeVar("Number", bound=np.generic)
 
 N_TILTS = 24

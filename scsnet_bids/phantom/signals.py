@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
 from scsnet_bids.regions import N_CLASSES, REGIONS, Region, Tissue
-
-FloatArray = npt.NDArray[np.floating]
 
 WHITE_SIGNAL = 1000.0
 """b=0 signal of white matter; other brightnesses are relative to it."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
 from scsnet_bids.phantom.acquisition import (
@@ -44,9 +45,6 @@ from scsnet_bids.phantom.signals import (
     surrounding_signals,
 )
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 REPETITION_TIME_S = 4.0
 STORED_AS_LAS = np.array([[0.0, 1.0], [1.0, -1.0], [2.0, 1.0]])

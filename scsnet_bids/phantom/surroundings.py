@@ -11,12 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.phantom.anatomy import Pose, cross_section, to_neck_frame
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 LEVELS = (2.0, 3.0, 4.0, 5.5, 7.0)
 """Vertebral levels of the values below, which are interpolated between them."""

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.errors import UsageError
-from scsnet_bids.images import FloatArray, read_image
+from scsnet_bids.images import read_image
 from scsnet_bids.network.model import PIXEL_MM
 from scsnet_bids.slices import volume_to_slices
 

@@ -19,8 +19,9 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.errors import UsageError
-from scsnet_bids.images import FloatArray, read_image
+from scsnet_bids.images import read_image
 from scsnet_bids.network.model import PIXEL_MM
 from scsnet_bids.regions import LABELS, Side, Tissue
 from scsnet_bids.slices import volume_to_slices
@@ -44,8 +45,6 @@ ROOT_SHARE, ROOT_SLOPE = 0.25, -0.2
 the horns (1), and its slope; means over C2 to C7 of the fit to PAM50 in ``phantom.anatomy``."""
 
 HORN_SLOPES = (0.6, 2.5)
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 def read_shapes(folder: Path, held_out: Collection[str] = ()) -> tuple[Atlas | None, Atlas | None]:

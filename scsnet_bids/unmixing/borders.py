@@ -11,12 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.unmixing.sharpening import PlacedRegions
-
-FloatArray = npt.NDArray[np.floating]
 
 LEFT_MM, BACK_MM = 0.2, 0.2
 """Error of the place of the cord."""

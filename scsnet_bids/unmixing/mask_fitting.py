@@ -10,14 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.slices import PlaneGrid, interpolate_linearly, volume_to_slices
 from scsnet_bids.unmixing.sharpening import PlacedRegions
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 MARGIN_MM = 3.0
 """The plane of the regions reaches this far beyond the mask."""

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage, special
 
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
+from scsnet_bids.arrays import BoolArray, FloatArray
 
 RAYLEIGH_MEAN = float(np.sqrt(np.pi / 2))
 RAYLEIGH_SD = float(np.sqrt(2 - np.pi / 2))

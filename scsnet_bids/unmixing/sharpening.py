@@ -12,15 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.images import Grid
 from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.slices import PlaneGrid
 from scsnet_bids.unmixing.transfer import transfer_regions
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 WITHDRAWALS = np.arange(-6.0, 10.0)
 """How far the outline may move, in logits of the cord's sharp probability; the network errs to the

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.errors import ImageError
 from scsnet_bids.gradients import Gradients, tensor_volumes
 from scsnet_bids.regions import N_CLASSES
@@ -33,9 +33,6 @@ from scsnet_bids.unmixing.region_tensor import (
     fit_region_tensors,
     noise_bias,
 )
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 ROUNDS = 15
 """Within 0.005 % of the end at SNR 6.5."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import BoolArray, FloatArray, IntArray
 from scsnet_bids.derivatives import join_flags
 from scsnet_bids.regional import PLAUSIBLE, flag_excluded
 from scsnet_bids.regions import REGION_GROUPS
@@ -20,10 +20,6 @@ from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
 from scsnet_bids.unmixing.noise import FLAGS, SOURCES, NoiseLevel
 from scsnet_bids.unmixing.region_tensor import METRICS
 from scsnet_bids.unmixing.signals import UnmixedValues
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.intp]
 
 WHOLE, LEAST = 0.95, 0.5
 """Parts of the volume with a value: below the first a row is flagged, below the second empty."""

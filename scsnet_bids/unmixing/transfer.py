@@ -11,12 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.images import Grid
 from scsnet_bids.regions import REGIONS, SHARE_TIE, Side
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, slices_to_volume
-
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 
 CORD_SHARE = 0.5
 """A voxel belongs to the cord from this share on."""

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import nnls
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.correction.alignment import estimate_b0_to_dwi
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.evaluation.value_scores import DEVIATIONS_OF_90, METRICS
@@ -34,7 +34,6 @@ from scsnet_bids.unmixing.borders import alternative_shares
 from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_outline
 from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
 
-FloatArray = npt.NDArray[np.floating]
 SETTINGS = Settings()
 SHARPNESS = (1.5, 2.0, 2.5, 3.0, 4.0)
 NAMES = ("left", "back", "outline", "inner left", "inner back", "gray")

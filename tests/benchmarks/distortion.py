@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.benchmark.motion_cases import mask_centre_mm
 from scsnet_bids.correction.distortion import estimate_distortion
 from scsnet_bids.correction.resampling import Correction, apply_correction
 from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 
-FloatArray = npt.NDArray[np.floating]
 SETTINGS = PhantomSettings(
     directions=6, slices=8, matrix=(64, 48), motion_mm=0.0, b0_to_dwi_mm=0.0, reversed_b0=1
 )

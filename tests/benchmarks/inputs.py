@@ -1,27 +1,43 @@
 """The same network on B0, on FA, on the mean DWI, and on combinations of them.
 
-    python tests/benchmarks/inputs.py --atlas PAM50 --out inputs.tsv
+    python tests/benchmarks/inputs.py --atlas PAM50 --out inputs.tsv [--real OUT]
 
 The question of the SCS-Net paper, on synthetic slices with simulated diffusion (30 directions,
 Rician noise, 1 mm voxels) whose truth is known. One network per input learns for the same number of
 steps; each is scored on anatomies not trained on. The error is that of the paper: |FA in the
 predicted region - FA in the true region| / FA in the true region, on the same measured FA map. Rows
 that the file holds already are not computed again.
+
+OUT is a folder that the app wrote of real series. Nobody knows their regions, but the better they
+are drawn, the more of the differences of FA within the cord they explain, and the further gray
+matter lies below white. The images come from one half of the volumes and FA from the other, so that
+no noise is common to both, and the same of the halves exchanged. The cord is the app's, the same
+for all inputs. FA is no input there, since it would draw the regions that explain it.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from scsnet_bids.network.model import WIDTHS, ScsNet
+from scsnet_bids.arrays import FloatArray
+from scsnet_bids.gradients import b0_volumes, read_gradients
+from scsnet_bids.images import Grid, read_image
+from scsnet_bids.network.field import resample_b0
+from scsnet_bids.network.model import CROP_PIXELS, PIXEL_MM, WIDTHS, ScsNet, standardise
 from scsnet_bids.network.weights import choose_device
-from scsnet_bids.regions import REGIONS
+from scsnet_bids.regions import REGIONS, Tissue
+from scsnet_bids.settings import GradientSettings
+from scsnet_bids.slices import PlaneGrid, interpolate_linearly, volume_to_slices
+from scsnet_bids.tensor import fit_tensor
 from scsnet_bids.training.atlas import Atlas, read_atlas
 from scsnet_bids.training.diffusion_contrast import DiffusionSlices, draw_diffusion
 from scsnet_bids.training.trials import Trials, train_briefly
@@ -37,6 +53,8 @@ INPUTS = {
 TEST_BATCHES, BATCH_SLICES, TEST_SEED = 24, 16, 54321
 LEAST_PIXELS = 8
 """A true region smaller than this (2 mm2) is not scored in a slice."""
+WELL_INSIDE = 0.75
+"""Share of the cord mask from which a pixel of a real slice counts."""
 
 
 def main() -> None:
@@ -51,7 +69,10 @@ def main() -> None:
             key = {"input": name, "seed": seed, "iterations": options.iterations}
             if trials.rows(**key).empty:
                 network = train_on(channels, seen, options.iterations, seed)
-                trials.add(*(key | row for row in score(network, channels, held_out)))
+                rows = score(network, channels, held_out)
+                if options.real and "fa" not in channels:
+                    rows += score_real(network.cpu(), channels, options.real)
+                trials.add(*(key | row for row in rows))
                 print(f"{name}, seed {seed}: done", flush=True)
     table = trials.rows(iterations=options.iterations)
     print(describe(table[table["seed"] < options.seeds]))
@@ -87,7 +108,84 @@ def score(network: nn.Module, channels: tuple[str, ...], held_out: Atlas) -> lis
     ]
 
 
+def score_real(network: nn.Module, channels: tuple[str, ...], out: Path) -> list[dict[str, Any]]:
+    """Tell how well the regions in real cords explain FA: one row per series and half."""
+    rows = []
+    for path in sorted(out.glob("sub-*/**/*_desc-preproc_dwi.nii.gz")):
+        name = path.name.removesuffix("_desc-preproc_dwi.nii.gz")
+        cord = read_image(path.with_name(f"{name}_label-SC_mask.nii.gz")).data > 0
+        for half, (images, fa, grid) in enumerate(_halves(path)):
+            found = _explain(network, [images[channel] for channel in channels], fa, cord, grid)
+            rows.append({"run": name, "half": half} | found)
+    return rows
+
+
+def _halves(path: Path) -> Iterator[tuple[dict[str, FloatArray], FloatArray, Grid]]:
+    """Yield b=0 and mean DWI of one half of a corrected series, and FA of the other, both ways."""
+    image = read_image(path)
+    stem, series = str(path).removesuffix(".nii.gz"), np.asarray(image.data, dtype=float)
+    files = Path(f"{stem}.bval"), Path(f"{stem}.bvec")
+    gradients = read_gradients(*files, image.grid, series.shape[3], path)
+    is_b0 = b0_volumes(gradients.bvals, GradientSettings().b0_max)
+    first = np.zeros(len(is_b0), dtype=bool)
+    for kind in (is_b0, ~is_b0):
+        first[np.flatnonzero(kind)[::2]] = True
+    for half in (first, ~first):
+        means = {"b0": is_b0, "dwi": ~is_b0}
+        images = {name: series[..., kind & half].mean(axis=3) for name, kind in means.items()}
+        maps = fit_tensor(series[..., ~half], gradients.select(~half), None, GradientSettings())
+        yield images, np.asarray(maps.fa), image.grid
+
+
+@torch.inference_mode()
+def _explain(
+    network: nn.Module,
+    images: list[FloatArray],
+    fa: FloatArray,
+    cord: npt.NDArray[np.bool_],
+    grid: Grid,
+) -> dict[str, float]:
+    """Share of the variance of FA in the cord between the tissues, and FA of white minus gray."""
+    values, tissues = [], []
+    for k in np.flatnonzero(cord.any(axis=(0, 1))):
+        here = slice(k, k + 1)
+        centre = [float(x.mean()) for x in np.nonzero(cord[..., k]) * np.array(_row(grid))]
+        plane = PlaneGrid.centred((centre[0], centre[1]), (CROP_PIXELS, CROP_PIXELS), PIXEL_MM)
+        fields = [resample_b0(image[..., here], grid, plane) for image in images]
+        pairs = [(torch.from_numpy(f.slices), torch.from_numpy(f.inside)) for f in fields]
+        channels = torch.stack([standardise(*pair) for pair in pairs], dim=1)
+        largest = network(channels)[0, 1:].argmax(dim=0).numpy()  # region, never background
+        at = [volume_to_slices(np.asarray(x[..., here], dtype=np.float32)) for x in (cord, fa)]
+        share, fa_here = (interpolate_linearly(x, PlaneGrid.of_image(grid), plane)[0] for x in at)
+        inside = (share >= WELL_INSIDE) & np.isfinite(fa_here)
+        values.append(fa_here[inside])
+        tissues.append(np.array([str(region.tissue) for region in REGIONS])[largest[inside]])
+    table = pd.DataFrame({"fa": np.concatenate(values), "tissue": np.concatenate(tissues)})
+    mean = table.groupby("tissue")["fa"].transform("mean")
+    is_gray = table["tissue"] == str(Tissue.GRAY_MATTER)
+    return {
+        "explained_percent": float(100 * mean.var() / table["fa"].var()),
+        "white_minus_gray": float(table["fa"][~is_gray].mean() - table["fa"][is_gray].mean()),
+        "gray_percent": float(100 * is_gray.mean()),
+    }
+
+
+def _row(grid: Grid) -> list[list[float]]:
+    """Voxel size within a slice, as a column."""
+    return [[size] for size in grid.spacing_mm[:2]]
+
+
 def describe(table: pd.DataFrame) -> str:
+    """Write overlap per tissue, the error of FA per region and side, and real series if any."""
+    parts = [_describe_synthetic(table[table["region"].notna()])]
+    if "run" in table:
+        real = table[table["run"].notna()].groupby(["run", "input"], sort=False)
+        figures = real[["explained_percent", "white_minus_gray", "gray_percent"]].mean()
+        parts.append(f"FA within real cords\n{figures.round(3).to_string()}")
+    return "\n\n".join(parts)
+
+
+def _describe_synthetic(table: pd.DataFrame) -> str:
     """Write overlap per tissue, and the error of FA per region and side, a row per input."""
     order = list(INPUTS)
     overlap = table.pivot_table(
@@ -148,6 +246,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--atlas", type=Path, required=True, help="PAM50 folder")
     parser.add_argument("--out", type=Path, default=Path("inputs.tsv"), help="TSV of rows")
+    parser.add_argument("--real", type=Path, metavar="OUT", help="outputs of the app: real too")
     parser.add_argument("--iterations", type=int, default=1200, help="steps of 16 slices")
     parser.add_argument("--seeds", type=int, default=1, help="repetitions")
     parser.add_argument("--threads", type=int, default=1)

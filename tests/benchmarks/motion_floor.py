@@ -21,11 +21,11 @@ import argparse
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.benchmark.motion_cases import Case, make_phantom
 from scsnet_bids.benchmark.motion_measures import shift_errors_mm
 from scsnet_bids.correction.displacement import (
@@ -44,7 +44,6 @@ from scsnet_bids.phantom.signals import WHITE_SIGNAL
 from scsnet_bids.phantom.simulation import make_gradients
 from scsnet_bids.settings import MotionSettings
 
-FloatArray = npt.NDArray[np.floating]
 SETTINGS = MotionSettings()
 STEPS = 6
 RIDGE = 1e-3

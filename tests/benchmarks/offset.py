@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.correction.alignment import estimate_b0_to_dwi
 from scsnet_bids.correction.averages import average_volumes
 from scsnet_bids.correction.motion import estimate_motion
@@ -36,7 +36,6 @@ from scsnet_bids.unmixing.noise import estimate_noise
 from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_outline
 from scsnet_bids.unmixing.signals import unmix_regions
 
-FloatArray = npt.NDArray[np.floating]
 SETTINGS = Settings()
 MOVING = PhantomSettings(motion_mm=0.8)
 SEED = 900

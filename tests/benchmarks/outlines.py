@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.evaluation.network_scores import segment_image
 from scsnet_bids.images import Image, read_image
 from scsnet_bids.manual_masks import CORD, find_masks
@@ -27,7 +28,6 @@ from scsnet_bids.phantom import PhantomSettings, simulate
 from scsnet_bids.slices import volume_to_slices
 from scsnet_bids.unmixing.transfer import transfer_regions
 
-FloatArray = npt.NDArray[np.floating]
 SEED, PEOPLE = 900, 3
 FINE = 4
 RAYS = 24

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from nipype.interfaces.base import isdefined
 from nipype.utils.filemanip import loadpkl
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.cli import main as run_app
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.evaluation.tables import markdown_table
@@ -37,8 +37,6 @@ from scsnet_bids.images import Image, read_image, write_image
 from scsnet_bids.interfaces import ApplyCorrection, FitTensor, MeasureRegions, UnmixRegions
 from scsnet_bids.settings import GradientSettings
 
-FloatArray = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
 Change = Callable[[FloatArray, float, BoolArray], tuple[FloatArray, BoolArray]]
 """From series, noise level and which volumes are b=0 to the series and which volumes are kept."""
 STRONGER = 1.6

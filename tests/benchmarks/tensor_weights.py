@@ -17,17 +17,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from dipy.reconst.dti import design_matrix
 
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.gradients import gradient_table, read_gradients
 from scsnet_bids.images import read_image
 from scsnet_bids.phantom import PhantomSettings
 from scsnet_bids.phantom.simulation import make_gradients
-
-FloatArray = npt.NDArray[np.floating]
 
 TISSUES = {"white matter": (1.7e-3, 0.35e-3, 0.35e-3), "gray matter": (1.1e-3, 0.6e-3, 0.6e-3)}
 """Eigenvalues in mm2/s."""

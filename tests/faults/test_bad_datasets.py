@@ -172,6 +172,9 @@ DATASETS = {
         66,
         (NOT_NAMED, r"sub-\x1b[2J_dwi.nii.gz"),
     ),
+    "an_entity_twice": Fault(
+        rename("sub-01/dwi/*.nii.gz", "sub-01_run-1_run-2"), 66, (NOT_NAMED, "run-1_run-2")
+    ),
     "unknown_entity": Fault(
         rename("sub-01/dwi/*.nii.gz", "sub-01_mood-good"), 66, (NOT_NAMED, "sub-01_mood-good")
     ),
