@@ -10,7 +10,7 @@ import torch
 
 from scsnet_bids.errors import ImageError, InputDataError, UsageError
 from scsnet_bids.images import Grid, Image, write_image
-from scsnet_bids.regions import REGIONS, Side, Tissue
+from scsnet_bids.regions import REGIONS, Side
 from scsnet_bids.training.losses import soft_target_loss
 from scsnet_bids.training.manual import ManualSlices, centre_crop, draw_manual, share_open_mass
 from scsnet_bids.training.manual_files import find_drawings, read_drawing
@@ -117,57 +117,9 @@ def test_a_cord_mask_leaves_the_regions_open(tmp_path: Path):
     np.testing.assert_allclose(cord_mm2, 64 * 0.81, rtol=0.05)
 
 
-def drawn_cord_and_gray() -> tuple[np.ndarray, np.ndarray]:
-    """Cord of 12 x 8 mm and two horns in two slices; the gray matter of the second is one-sided."""
-    i, j = np.meshgrid(np.arange(SHAPE[0]), np.arange(SHAPE[1]), indexing="ij")
-    left, posterior = (i - 23.5) * SPACING_MM[0], (j - 21.5) * SPACING_MM[1]
-    cord = (left / 6) ** 2 + (posterior / 4) ** 2 < 1
-    gray = (abs(abs(left) - 2) < 0.8) & (abs(posterior) < 2) | (abs(left) < 2) & (
-        abs(posterior) < 0.5
-    )
-    masks = [np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) for mask in (cord, gray)]
-    for mask in masks:
-        mask[..., 2] = 0
-    masks[1][24:, :, 1] = 0
-    return masks[0], masks[1]
-
-
-@pytest.mark.parametrize("storage", STORED)
-def test_gray_matter_in_a_cord_names_its_columns(storage, tmp_path: Path):
-    cord, gray = drawn_cord_and_gray()
-    write_drawing(tmp_path, ending="label-SC_mask", labels=cord, storage=storage)
-    write_drawing(tmp_path, ending="label-GM_mask", labels=gray, storage=storage)
-    slices = only_slices(tmp_path)
-    assert slices.has_regions.tolist() == [True, False]
-    whole = slices.target[0]
-    torch.testing.assert_close(whole.sum(dim=0), torch.ones(128, 128))
-    area_mm2 = whole.sum(dim=(1, 2)) / 4
-    np.testing.assert_allclose(area_mm2[1:].sum(), cord[..., 0].sum() * 0.81, rtol=0.04)
-    np.testing.assert_allclose(area_mm2[7:].sum(), gray[..., 0].sum() * 0.81, rtol=0.1)
-    place = torch.arange(128) - 63.5
-    for region in REGIONS:
-        share = whole[region.label]
-        across, down = ((share.sum(dim=axis) * place).sum() / share.sum() for axis in (0, 1))
-        assert bool(across > 0) == (region.side is Side.LEFT)
-        if region.tissue is Tissue.DORSAL_COLUMN:
-            assert down > 2
-        if region.tissue is Tissue.VENTRAL_COLUMN:
-            assert down < -2
-
-
-def test_gray_matter_on_another_grid_is_refused(tmp_path: Path):
-    cord, gray = drawn_cord_and_gray()
-    write_drawing(tmp_path, ending="label-SC_mask", labels=cord)
-    write_drawing(tmp_path, ending="label-GM_mask", labels=gray)
-    moved = grid()
-    moved.affine[0, 3] += 3
-    write_image(tmp_path / "sub-01/dwi/sub-01_label-GM_mask.nii.gz", Image(gray, moved))
-    with pytest.raises(ImageError, match=r"one grid.*label-GM_mask"):
-        only_slices(tmp_path)
-
-
 def test_a_drawing_is_of_the_image_that_its_name_tells(tmp_path: Path):
-    write_drawing(tmp_path, ending="T2starw_seg-manual", labels=drawn_cord_and_gray()[0])
+    cord = (drawn_labels() > 0).astype(np.uint8)
+    write_drawing(tmp_path, ending="T2starw_seg-manual", labels=cord)
     write_image(tmp_path / "sub-01/dwi/sub-01_T2starw.nii.gz", Image(2 * signal(), grid()))
     slices = only_slices(tmp_path)
     assert slices.images[slices.inside].median() == pytest.approx(200, abs=2)

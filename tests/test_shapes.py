@@ -11,13 +11,7 @@ import torch
 from scsnet_bids.benchmark.drawn_cords import read_drawn_cords
 from scsnet_bids.errors import UsageError
 from scsnet_bids.images import Grid, Image, write_image
-from scsnet_bids.regions import LABELS, Side, Tissue
-from scsnet_bids.training.shapes import (
-    SCALE_TO_PAM50,
-    label_regions,
-    read_shapes,
-    symmetric_anatomies,
-)
+from scsnet_bids.training.shapes import SCALE_TO_PAM50, read_shapes, symmetric_anatomies
 
 SPACING_MM = np.array([0.5, 0.5])
 LATERAL, DORSAL, VENTRAL, GRAY = range(4)
@@ -121,41 +115,6 @@ def test_voxels_that_are_not_square_give_the_same_anatomy():
     coarse = symmetric_anatomies(cord[::2], gray[::2], SPACING_MM * (2, 1))
     overlap = 2 * np.minimum(square, coarse).sum() / (square + coarse).sum()
     assert overlap > 0.85
-
-
-@pytest.mark.parametrize(("angle_deg", "shift_mm"), [(0, (0, 0)), (10, (2.5, -1.5))])
-def test_labels_lie_where_the_horns_say_on_the_patients_sides(angle_deg, shift_mm):
-    cord, gray = draw_masks(angle_deg, shift_mm)
-    labels = label_regions(cord, gray, SPACING_MM)
-    np.testing.assert_array_equal(labels > 0, cord)
-    np.testing.assert_array_equal(np.isin(labels, [7, 8]), gray)
-    turn = np.radians(angle_deg)
-    for x, y, tissue in [
-        (0.9, 2.4, Tissue.DORSAL_COLUMN),
-        (1.4, -2.8, Tissue.VENTRAL_COLUMN),
-        (4.6, 0.2, Tissue.LATERAL_COLUMN),
-        (2.2, -1.0, Tissue.GRAY_MATTER),
-    ]:
-        for side, reach in ((Side.LEFT, x), (Side.RIGHT, -x)):  # columns rise toward the left
-            across = np.cos(turn) * reach - np.sin(turn) * y + shift_mm[0]
-            down = np.sin(turn) * reach + np.cos(turn) * y + shift_mm[1]
-            row, column = (round((place + 12) / 0.5) for place in (down, across))
-            assert labels[row, column] == LABELS[tissue, side], (tissue, side)
-
-
-def test_labels_agree_with_the_anatomies_of_the_same_masks():
-    cord, gray = draw_masks()
-    labels = label_regions(cord, gray, SPACING_MM)
-    area = symmetric_anatomies(cord, gray, SPACING_MM).sum(axis=(2, 3)).mean(axis=0)
-    for tissue, expected in zip(Tissue, area, strict=True):
-        found = np.isin(labels, [LABELS[tissue, side] for side in (Side.LEFT, Side.RIGHT)]).sum()
-        assert found == pytest.approx(expected, rel=0.12), tissue
-
-
-def test_gray_matter_without_both_horns_gives_no_labels():
-    cord, gray = draw_masks()
-    gray[:, 24:] = False
-    assert label_regions(cord, gray, SPACING_MM) is None
 
 
 def test_participants_are_held_out_by_the_start_of_their_label(tmp_path: Path):

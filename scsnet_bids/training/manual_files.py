@@ -1,8 +1,8 @@
 """Slices that people labelled, read from BIDS derivatives as training data.
 
-A drawing (``manual_masks`` finds it) shows the eight regions, or the cord, alone or with its gray
-matter in a second mask, from which the columns follow (``shapes``). Its image is what the mask's
-name says, a b=0 reference, or a diffusion series, of which the mean of the b=0 volumes is taken.
+A drawing (``manual_masks`` finds it) shows the eight regions or the cord alone. Its image is the
+one that its name tells, a b=0 reference, or a diffusion series, of which the mean of the b=0
+volumes is taken.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import torch
 from scsnet_bids.errors import EmptySelectionError, ImageError, InputDataError, UsageError
 from scsnet_bids.images import Image, read_image
 from scsnet_bids.manual_masks import (
-    CORD,
     EIGHT,
     GRAY,
     ManualMask,
@@ -30,14 +29,8 @@ from scsnet_bids.manual_masks import (
 from scsnet_bids.network.field import resample_b0
 from scsnet_bids.network.model import PIXEL_MM
 from scsnet_bids.regions import N_CLASSES
-from scsnet_bids.slices import (
-    PlaneGrid,
-    interpolate_linearly,
-    slices_to_volume,
-    volume_to_slices,
-)
+from scsnet_bids.slices import PlaneGrid, interpolate_linearly, volume_to_slices
 from scsnet_bids.training.manual import ManualSlices
-from scsnet_bids.training.shapes import label_regions
 from scsnet_bids.training.synthesis import PATCH_PIXELS
 
 IMAGE_SUFFIXES = ("dwiref", "dwi")
@@ -55,13 +48,11 @@ class Drawing:
     mask : what was drawn
     image : path of what it was drawn on
     folder : of all drawings, which may hold a label table for them
-    gray : mask of the gray matter in a cord, where there is one
     """
 
     mask: ManualMask
     image: Path
     folder: Path
-    gray: ManualMask | None = None
 
     @property
     def of_regions(self) -> bool:
@@ -89,11 +80,8 @@ def find_drawings(labels: Path, images: Path, participants: Sequence[str] = ()) 
         If there is no drawing, a drawing has no image, or two of a kind belong to one image.
     """
     found: dict[Path, Drawing] = {}
-    masks = _list_masks(labels, participants)
-    gray = {_image_of(mask): mask for mask in masks if mask.shows == GRAY}
-    for mask in (mask for mask in masks if mask.shows != GRAY):
-        of_cord = gray.get(_image_of(mask)) if mask.shows == CORD else None
-        drawing = Drawing(mask, _find_image(mask, [images, labels]), labels, of_cord)
+    for mask in _list_masks(labels, participants):
+        drawing = Drawing(mask, _find_image(mask, [images, labels]), labels)
         before = found.setdefault(drawing.image, drawing)
         if before is not drawing and before.of_regions is drawing.of_regions:
             raise UsageError(
@@ -119,19 +107,15 @@ def read_drawing(drawing: Drawing) -> ManualSlices:
     ImageError
         If image and labels differ in their grids, or the labels cannot be right.
     """
-    image = read_still(drawing.image)
-    for mask in filter(None, (drawing.mask, drawing.gray)):
-        if not image.grid.matches(read_image(mask.path).grid):
-            raise ImageError(
-                f"Labels and image need one grid: {mask.path} and {drawing.image} differ. Draw on "
-                "the image itself, or resample the labels to it."
-            )
+    image, label = read_still(drawing.image), read_image(drawing.mask.path)
+    if not image.grid.matches(label.grid):
+        raise ImageError(
+            f"Labels and image need one grid: {drawing.mask.path} and {drawing.image} differ. Draw "
+            "on the image itself, or resample the labels to it."
+        )
     labels = _read_checked(drawing)
-    of_regions = np.full(labels.shape[2], drawing.of_regions)
-    if drawing.gray:
-        labels, of_regions = _with_columns(labels, drawing.gray, image.grid.spacing_mm)
     slices = [
-        _cut_slice(image, labels, int(k), bool(of_regions[k]))
+        _cut_slice(image, labels, int(k), drawing.of_regions)
         for k in np.flatnonzero(labels.any(axis=(0, 1)))
     ]
     images, inside, target = (torch.from_numpy(np.stack(x)) for x in zip(*slices, strict=True))
@@ -140,19 +124,14 @@ def read_drawing(drawing: Drawing) -> ManualSlices:
 
 
 def _list_masks(folder: Path, participants: Sequence[str]) -> list[ManualMask]:
-    """List the masks of a folder, those that show eight regions first."""
+    """List the masks of a folder that show regions, then those that show the cord."""
     try:
-        masks = find_masks(folder, participants)
+        masks = [mask for mask in find_masks(folder, participants) if mask.shows != GRAY]
     except EmptySelectionError as error:
         raise UsageError(
             f"--labels must name BIDS derivatives with manual labels. {error}"
         ) from error
     return sorted(masks, key=lambda mask: mask.shows != EIGHT)
-
-
-def _image_of(mask: ManualMask) -> tuple[object, ...]:
-    """Tell what the masks of one image have in common."""
-    return mask.folder, mask.entities, mask.suffix
 
 
 def _find_image(mask: ManualMask, folders: list[Path]) -> Path:
@@ -175,20 +154,6 @@ def _read_checked(drawing: Drawing) -> npt.NDArray[np.uint8]:
             f"{drawing.mask.path} has {labels.shape} voxels, {np.count_nonzero(labels)} labelled."
         )
     return labels.astype(np.uint8)
-
-
-def _with_columns(
-    cord: npt.NDArray[np.uint8], gray: ManualMask, spacing_mm: tuple[float, ...]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Label the regions of a cord by its gray matter, and tell the slices where both horns show."""
-    gray_mask = volume_to_slices(np.asarray(read_image(gray.path).data)) > 0.5
-    slices = volume_to_slices(cord)
-    labelled = np.zeros(len(slices), dtype=bool)
-    for k in np.flatnonzero((slices > 0).any(axis=(1, 2))):
-        regions = label_regions(slices[k] > 0, gray_mask[k], np.array(spacing_mm[1::-1]))
-        if regions is not None:
-            slices[k], labelled[k] = regions, True
-    return slices_to_volume(slices), labelled
 
 
 def _cut_slice(

@@ -3,8 +3,7 @@
 PAM50 is one mean anatomy. Manual masks of the cord and of its gray matter add real ones. The
 columns follow from the horns by the rules that ``phantom.anatomy`` fits to PAM50: the dorsal column
 lies behind the line from the commissure along the dorsal horn, the ventral column in front of the
-line of the ventral roots. Each drawn slice gives two symmetric anatomies, one per side; or, where
-the image that was drawn on is learned from too, the labels of its eight regions as they lie.
+line of the ventral roots. Each drawn slice gives two symmetric anatomies, one per side.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import ndimage
 
@@ -23,7 +21,6 @@ from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.errors import UsageError
 from scsnet_bids.images import read_image
 from scsnet_bids.network.model import PIXEL_MM
-from scsnet_bids.regions import LABELS, Side, Tissue
 from scsnet_bids.slices import volume_to_slices
 from scsnet_bids.training.atlas import MAP_PIXELS, Atlas
 
@@ -101,39 +98,15 @@ def symmetric_anatomies(
     the first from the half at larger columns (patient left), the second from the other; None if a
     half holds too little gray matter to show a horn
     """
-    halves = _halve(cord, gray, spacing_mm)[0]
-    if not all(half[1].any() for half in halves):
+    soft = np.stack([_without_steps(mask, spacing_mm) for mask in (cord, gray)])
+    centre_mm = np.array(ndimage.center_of_mass(cord)) * spacing_mm
+    angle, offset_mm = _midline(soft, centre_mm, spacing_mm)
+    along = _fine_positions(MAP_PIXELS * PIXEL_MM / 2)
+    upright = _upright(soft, centre_mm, np.array([angle]), along + offset_mm, spacing_mm)[0] > 0.5
+    halves = (upright[..., len(along) // 2 :], upright[..., : len(along) // 2][..., ::-1])
+    if not all((half[0] & half[1]).any() for half in halves):
         return None
     return np.stack([_tissue_maps(half) for half in halves])
-
-
-def label_regions(
-    cord: BoolArray, gray: BoolArray, spacing_mm: FloatArray
-) -> npt.NDArray[np.uint8] | None:
-    """Label the eight regions in the masks of one slice, where they lie.
-
-    Parameters
-    ----------
-    cord, gray : (rows, columns) masks; rows front to back, columns from the patient's right to left
-    spacing_mm : (2,) row and column spacing
-
-    Returns
-    -------
-    (rows, columns) labels of ``REGIONS``, 0 outside the cord; None if a half holds too little gray
-    matter to show a horn
-    """
-    halves, centre_mm, (angle, offset_mm) = _halve(cord, gray, spacing_mm)
-    if not all(half[1].any() for half in halves):
-        return None
-    down, across = np.indices(cord.shape) * spacing_mm[:, None, None] - centre_mm[:, None, None]
-    height = np.cos(angle) * down - np.sin(angle) * across
-    left = np.sin(angle) * down + np.cos(angle) * across - offset_mm
-    labels = np.zeros(cord.shape, dtype=np.uint8)
-    for half, side, reach in zip(halves, (Side.LEFT, Side.RIGHT), (left, -left), strict=True):
-        tissues = _tissues(cord, gray & cord, height, reach, _horn_lines(half[1]))
-        for tissue, mask in zip(Tissue, tissues, strict=True):
-            labels[mask & (reach >= 0)] = LABELS[tissue, side]
-    return labels
 
 
 def _label(path: Path) -> str:
@@ -201,25 +174,6 @@ def _upright(
     return np.stack(turned, axis=1)
 
 
-def _halve(
-    cord: BoolArray, gray: BoolArray, spacing_mm: FloatArray
-) -> tuple[tuple[BoolArray, BoolArray], FloatArray, tuple[float, float]]:
-    """Part the masks of a slice at their midline.
-
-    Returns the halves (2, rows, columns) of cord and gray matter on fine pixels, columns from the
-    midline outward, the patient's left first; the centre of the cord in mm; angle and offset of the
-    midline.
-    """
-    soft = np.stack([_without_steps(mask, spacing_mm) for mask in (cord, gray)])
-    centre_mm = np.array(ndimage.center_of_mass(cord)) * spacing_mm
-    angle, offset_mm = _midline(soft, centre_mm, spacing_mm)
-    along = _fine_positions(MAP_PIXELS * PIXEL_MM / 2)
-    upright = _upright(soft, centre_mm, np.array([angle]), along + offset_mm, spacing_mm)[0] > 0.5
-    upright[1] &= upright[0]
-    middle = len(along) // 2
-    return (upright[..., middle:], upright[..., :middle][..., ::-1]), centre_mm, (angle, offset_mm)
-
-
 def _midline(
     soft: FloatArray, centre_mm: FloatArray, spacing_mm: FloatArray
 ) -> tuple[float, float]:
@@ -236,38 +190,25 @@ def _midline(
 def _tissue_maps(half: BoolArray) -> FloatArray:
     """(4, 48, 48) maps from the masks (2, rows, columns) of cord and gray matter of one half."""
     cord, gray = half
-    height, across = _places_of_half(gray)
-    maps = _tissues(cord, gray, height, across, _horn_lines(gray))
+    gray = gray & cord
+    height = _fine_positions(len(cord) * FINE_MM / 2)
+    across = (np.arange(cord.shape[1]) + 0.5) * FINE_MM
+    commissure, slope, front = _horn_lines(gray, height, across)
+    root = commissure + ROOT_SHARE * (front - commissure) + ROOT_SLOPE * across
+    white = cord & ~gray
+    dorsal = white & (height[:, None] > commissure + slope * across)
+    ventral = white & ~dorsal & (height[:, None] < root)
+    lateral = white & ~dorsal & ~ventral
+    maps = np.stack([lateral, dorsal, ventral, gray])
     maps = np.concatenate([maps[..., ::-1], maps], axis=-1)
     factor = len(cord) // MAP_PIXELS
     return np.asarray(maps.reshape(4, MAP_PIXELS, factor, MAP_PIXELS, factor).mean((2, 4)))
 
 
-def _places_of_half(half: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Height (rows, 1) and distance from the midline (columns,) of fine pixels, mm."""
-    rows, columns = half.shape
-    return _fine_positions(rows * FINE_MM / 2)[:, None], (np.arange(columns) + 0.5) * FINE_MM
-
-
-def _tissues(
-    cord: BoolArray,
-    gray: BoolArray,
-    height: FloatArray,
-    across: FloatArray,
-    lines: tuple[float, float, float],
-) -> BoolArray:
-    """(4, rows, columns) masks in the order of ``Tissue``, parted by the lines of the horns."""
-    commissure, slope, front = lines
-    root = commissure + ROOT_SHARE * (front - commissure) + ROOT_SLOPE * across
-    white = cord & ~gray
-    dorsal = white & (height > commissure + slope * across)
-    ventral = white & ~dorsal & (height < root)
-    return np.stack([white & ~dorsal & ~ventral, dorsal, ventral, gray])
-
-
-def _horn_lines(gray: BoolArray) -> tuple[float, float, float]:
+def _horn_lines(
+    gray: BoolArray, height: FloatArray, across: FloatArray
+) -> tuple[float, float, float]:
     """Back of the commissure, slope of the line to the dorsal horn's tip, front of the horns."""
-    height, across = (place.ravel() for place in _places_of_half(gray))
     rows, columns = np.nonzero(gray)
     inner = columns == columns.min()
     commissure = float(height[rows[inner].max()])
