@@ -155,9 +155,10 @@ def _explain(
         pairs = [(torch.from_numpy(f.slices), torch.from_numpy(f.inside)) for f in fields]
         channels = torch.stack([standardise(*pair) for pair in pairs], dim=1)
         largest = network(channels)[0, 1:].argmax(dim=0).numpy()  # region, never background
-        at = [volume_to_slices(np.asarray(x[..., here], dtype=np.float32)) for x in (cord, fa)]
+        # Where there is no FA, far from any cord, 0 will do: nan would spread.
+        at = [volume_to_slices(np.nan_to_num(x[..., here].astype(float))) for x in (cord, fa)]
         share, fa_here = (interpolate_linearly(x, PlaneGrid.of_image(grid), plane)[0] for x in at)
-        inside = (share >= WELL_INSIDE) & np.isfinite(fa_here)
+        inside = share >= WELL_INSIDE
         values.append(fa_here[inside])
         tissues.append(np.array([str(region.tissue) for region in REGIONS])[largest[inside]])
     table = pd.DataFrame({"fa": np.concatenate(values), "tissue": np.concatenate(tissues)})
