@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import median_abs_deviation, theilslopes
 
 from scsnet_bids.slice_marks import EXCLUDED
 
@@ -145,6 +144,8 @@ def tabulate_compression(shape: pd.DataFrame, regions: pd.DataFrame) -> pd.DataF
 
 def _deviation(rows: pd.DataFrame, place: int) -> float:
     """Distance of a slice from the line through all, in robust standard deviations."""
+    from scipy.stats import median_abs_deviation, theilslopes
+
     if len(rows) < FEWEST_SLICES:
         return float("nan")
     along, log_ratio = rows["slice"].to_numpy(float), np.log(rows["compression_ratio"].to_numpy())

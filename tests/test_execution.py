@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -73,6 +74,14 @@ def meet_another() -> int:
     return 0
 
 
+def need_loaded_libraries() -> int:
+    """Fail unless the worker was born with the libraries of the steps."""
+    import sys
+
+    assert {"torch", "scipy.ndimage", "matplotlib"} <= set(sys.modules)
+    return 1
+
+
 def process(
     functions: dict[str, Callable[[], int]],
     folder: Path,
@@ -93,6 +102,16 @@ def process(
 
 
 ONE, TWO = Limits(), Limits(n_processors=2)
+
+
+def test_workers_are_born_with_the_libraries_of_the_steps(tmp_path):
+    assert not process({"first": need_loaded_libraries}, tmp_path, TWO)
+
+
+def test_what_was_there_before_a_run_is_garbage_again_after_it(tmp_path):
+    process({"good": succeed}, tmp_path, TWO)
+    process({"bad": fail}, tmp_path, ONE)
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize("death", [kill_this_process, die_in_the_middle_of_an_answer])

@@ -7,6 +7,7 @@ a crash file and an exit code.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -38,6 +39,14 @@ LOST_WORKER = (
 FORK_SERVER_GONE = 255
 """Exit code that multiprocessing gives to workers whose fork server has died; they may live."""
 STOPPED = "not finished, because another run failed first (--stop-on-first-crash)"
+STEP_MODULES = (
+    "scsnet_bids.interfaces",
+    "scsnet_bids.network.inference",
+    "scsnet_bids.correction.motion",
+    "scsnet_bids.unmixing.table",
+    "scsnet_bids.figures.plots",
+)
+"""What takes long to import (torch, SciPy, matplotlib), loaded once for all workers."""
 PARENT_GB = 0.5
 """What this process itself needs beside its workers; measured 0.4."""
 
@@ -223,12 +232,16 @@ def process_runs(
         node._mem_gb = needs_gb[run]
     progress = Progress(names, Counter(run for run, _ in steps))
     started = time.time()
+    # Nipype collects garbage whenever it looks for work: let it pass over what is here already.
+    gc.freeze()
     try:
         graph.run(plugin=_make_plugin(limits, progress))
     except Exception:
         # Nipype ends by raising the first failure again; each has been reported to `progress`.
         if not progress.failed_nodes:
             raise
+    finally:
+        gc.unfreeze()
     crashes = _crash_files(log_dir, started)
     failed = {run: _describe_crash(node, crashes) for run, node in progress.failed_nodes.items()}
     return failed | {run: ScsnetError(STOPPED) for run in progress.unfinished()}
@@ -281,9 +294,9 @@ def _make_plugin(
         return GuardedSlurmPlugin(plugin_args=told)
     if limits.plugin.name == LINEAR or limits.n_processors <= limits.threads:
         return LinearPlugin(arguments)
-    # A forked copy of a process that has loaded torch may deadlock in its thread pool; what takes
-    # longest to import otherwise is loaded once for all workers.
-    get_context("forkserver").set_forkserver_preload([__name__, "scsnet_bids.interfaces"])
+    # A forked copy of a process in which torch has computed may deadlock in its thread pool. The
+    # fork server only imports.
+    get_context("forkserver").set_forkserver_preload([__name__, *STEP_MODULES])
     return GuardedMultiProcPlugin(arguments | {"mp_context": "forkserver"})
 
 
