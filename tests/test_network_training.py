@@ -185,6 +185,21 @@ def test_a_training_goes_on_from_the_weights_it_is_given(labelled: Path, tmp_pat
     assert scores["manual_cord_dice"].notna().all()
 
 
+def test_a_share_of_the_starting_weights_can_be_kept(labelled: Path, tmp_path: Path):
+    torch.manual_seed(7)
+    start = ScsNet()
+    save_network(start, tmp_path / "start.pt", {})
+    ends = []
+    for share in (0.0, 0.25):
+        settings = settings_for(labelled, start=str(tmp_path / "start.pt"))
+        optimiser = replace(settings.optimiser, start_share=share)
+        out = finished(replace(settings, optimiser=optimiser), tmp_path / f"{share}.pt")
+        ends.append(dict(load_network("cpu", out).named_parameters()))
+    for name, before in start.named_parameters():
+        torch.testing.assert_close(ends[1][name], 0.75 * ends[0][name] + 0.25 * before)
+    assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
 def test_the_record_says_what_was_learned_from_and_who_was_held_out(labelled: Path, tmp_path: Path):
     settings = settings_for(labelled, held_out=("02",))
     record = read_record(finished(settings, tmp_path / "w.pt"))
@@ -241,6 +256,8 @@ def test_a_length_in_minutes_follows_the_clock_and_one_in_steps_the_steps():
         (["--labels", "nowhere", "--threads", "0"], "threads must be 1 or more"),
         (["--atlas", "nowhere", "--device", "quantum"], "quantum cannot be used"),
         (["--atlas", "nowhere", "--held-out", "09"], "no sub-09"),
+        (["--labels", "nowhere", "--start-share", "0.5"], "give --start"),
+        (["--labels", "nowhere", "--start", "w.pt", "--start-share", "1"], "less than 1"),
     ],
 )
 def test_what_cannot_be_trained_ends_with_the_usage_code(words, message, tmp_path: Path, capsys):

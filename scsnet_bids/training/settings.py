@@ -113,6 +113,12 @@ class OptimiserSettings:
     weight_decay: float = setting(1e-3, "1", "Weight decay of AdamW.")
     largest_gradient: float = setting(1.0, "1", "Longer gradients are shortened to this length.")
     averaging: float = setting(0.998, "1", "How much of the average stays in each step.")
+    start_share: float = setting(
+        0.0,
+        "1",
+        "Share of the starting weights in those that are kept.",
+        "--start-share",
+    )
     statistics_batches: int = setting(
         60, "1", "Batches from which the kept network takes its BatchNorm statistics."
     )
@@ -121,6 +127,10 @@ class OptimiserSettings:
         if self.statistics_batches < 1:
             raise UsageError(
                 f"statistics_batches must be 1 or more: found {self.statistics_batches}."
+            )
+        if not 0 <= self.start_share < 1:
+            raise UsageError(
+                f"start_share must be at least 0 and less than 1: found {self.start_share:g}."
             )
 
 
@@ -144,3 +154,7 @@ class TrainingSettings:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     computing: ComputingSettings = field(default_factory=ComputingSettings)
+
+    def __post_init__(self) -> None:
+        if self.optimiser.start_share and not self.data.start:
+            raise UsageError("A share of the starting weights needs some: give --start as well.")

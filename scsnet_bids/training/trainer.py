@@ -59,6 +59,7 @@ class Trainer:
         network = network.requires_grad_().train()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = deepcopy(self.network)
+        self.start = deepcopy(self.network)
         self.settings = settings
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), weight_decay=settings.weight_decay
@@ -101,8 +102,14 @@ class Trainer:
 
     @torch.no_grad()
     def finish(self, batches: Iterable[Tensor]) -> Any:
-        """Copy the averaged network, its BatchNorm statistics from fresh batches of slices."""
+        """Copy the averaged network, its BatchNorm statistics from fresh batches of slices.
+
+        Weights half way between the start and the end of a fine-tuning keep more of what the start
+        could do than they lose of what was learned since (doi:10.1109/CVPR52688.2022.00780).
+        """
         kept = deepcopy(self.average).train()
+        for weight, before in zip(kept.parameters(), self.start.parameters(), strict=True):
+            weight.lerp_(before, self.settings.start_share)
         for layer in kept.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.reset_running_stats()

@@ -26,7 +26,7 @@ COMMON, SPREAD = 4.0, 2.0
 """Expected size of the withdrawal of all slices, and of a slice's difference from it."""
 MODEL_DEVIATION = 4.0
 """Shares are wrong beyond noise: a residual counts as if noise were larger by this factor."""
-JUDGED_SHARE = 0.3
+JUDGED_SHARE = 0.05
 """Voxels that the cord fills more than this, before sharpening, judge where the outline lies."""
 FEWEST_VOXELS = 30
 SMALLEST = 1e-4
