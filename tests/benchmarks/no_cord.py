@@ -33,7 +33,7 @@ from scsnet_bids.training.atlas import Atlas, read_atlas
 from scsnet_bids.training.augment import draw_batch
 
 BESIDE_MM = 8.0
-PHANTOMS = 12
+PHANTOMS = 24
 SNR = (5.0, 8.0, 15.0, 25.0)
 COMPRESSION = (0.0, 0.0, 0.4)
 STACKS, SLICES = 12, 15
