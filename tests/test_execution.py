@@ -108,9 +108,19 @@ def test_workers_are_born_with_the_libraries_of_the_steps(tmp_path):
     assert not process({"first": need_loaded_libraries}, tmp_path, TWO)
 
 
-def test_what_was_there_before_a_run_is_garbage_again_after_it(tmp_path):
-    process({"good": succeed}, tmp_path, TWO)
-    process({"bad": fail}, tmp_path, ONE)
+def test_garbage_is_not_looked_for_in_what_was_there_before_the_run(tmp_path):
+    passed_over = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 2:
+            passed_over.append(gc.get_freeze_count())
+
+    gc.callbacks.append(note)
+    try:
+        process({"good": succeed, "bad": fail}, tmp_path, TWO)
+    finally:
+        gc.callbacks.remove(note)
+    assert max(passed_over) > 10_000
     assert gc.get_freeze_count() == 0
 
 

@@ -25,8 +25,8 @@ REACH_SLICES = 2
 
 SURE, ENOUGH = 0.75, 0.06
 """A run is supported if its confidences exceed the first by the second, on average over all of its
-slices: phantoms do so by 0.15 to 0.19, synthetic runs without a cord by 0.01 at most. A sure cord in
-two fifths of the slices is enough."""
+slices: phantoms do so by 0.15 to 0.19, synthetic runs without a cord by 0.01 at most. A sure cord
+in two fifths of the slices is enough."""
 
 
 def judge_run(
