@@ -5,6 +5,8 @@ Heavy libraries are imported by the level that needs them, so that ``--help`` an
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import math
 import os
@@ -63,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _prepare_process(options: Options) -> None:
     """Let nothing call home, depend on the user's own configuration, or choose its own threads."""
+    # Python looks for garbage while it ends: for a second, among all that the libraries hold.
+    atexit.register(gc.freeze)
     level = logging.INFO if options.verbose else logging.WARNING
     logging.basicConfig(format="scsnet-bids: %(message)s", level=logging.WARNING)
     logging.getLogger("scsnet_bids").setLevel(level)

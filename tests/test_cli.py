@@ -231,3 +231,15 @@ def test_every_storage_order_gives_the_same_table(run, restored, order):
 def test_outputs_keep_the_storage_order_of_the_input(restored, order):
     mask = nib.load(restored / f"sub-{order}/dwi/sub-{order}_label-SC_mask.nii.gz")
     assert "".join(nib.aff2axcodes(mask.affine)) == order
+
+
+def test_a_process_ends_without_looking_for_garbage_in_all_it_holds(tmp_path: Path):
+    words = [str(tmp_path / "nothing"), str(tmp_path / "out"), "participant"]
+    script = (
+        "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count() > 1000)); "
+        f"from scsnet_bids.cli import main; sys.exit(main({words!r}))"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stdout.splitlines()[-1] == "True"
