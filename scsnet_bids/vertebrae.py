@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 
 from scsnet_bids.arrays import FloatArray
 
-IntArray = npt.NDArray[np.integer]
+LevelArray = npt.NDArray[np.integer]
 
 HIGHEST = 24
 """L5; larger numbers name other structures."""
@@ -45,7 +45,7 @@ class Labels:
     are_discs : discs, not vertebrae
     """
 
-    number: IntArray
+    number: LevelArray
     place_mm: FloatArray
     are_discs: bool
 
@@ -126,7 +126,7 @@ def _centre_line(cord_share: FloatArray, affine: FloatArray, along: FloatArray) 
     return np.asarray(voxels @ affine[:3, :3].T + affine[:3, 3])
 
 
-def _by_discs(number: IntArray, along: FloatArray, n_slices: int, reach: float) -> IntArray:
+def _by_discs(number: LevelArray, along: FloatArray, n_slices: int, reach: float) -> LevelArray:
     """(k,) number of the vertebra between two discs, or next to a single one; 0 if unknown."""
     disc = {int(n): float(np.median(along[number == n])) for n in np.unique(number)}
     level, nearest = np.zeros(n_slices, dtype=int), np.full(n_slices, np.inf)
@@ -144,7 +144,7 @@ def _by_discs(number: IntArray, along: FloatArray, n_slices: int, reach: float) 
     return level
 
 
-def _by_vertebrae(number: IntArray, along: FloatArray, n_slices: int, reach: float) -> IntArray:
+def _by_vertebrae(number: LevelArray, along: FloatArray, n_slices: int, reach: float) -> LevelArray:
     """(k,) number of the vertebra that most of a slice's labels name, or the nearest; else 0."""
     level = np.zeros(n_slices, dtype=int)
     middle = {int(n): float(np.median(along[number == n])) for n in np.unique(number)}

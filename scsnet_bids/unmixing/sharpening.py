@@ -2,7 +2,7 @@
 
 Between two regions the network's probability changes more gently than the share of a voxel does.
 Taken as they are, such shares exaggerate every contrast when signals are unmixed; hard labels
-leave contrast lost, as the network draws the cord too wide. So the logits are multiplied by one
+leave contrast lost where the network draws the cord too wide. So the logits are multiplied by one
 constant, measured on phantoms, and the outline of each slice is moved to where the unmixed signals
 explain the series best. The slices lean on what is best for all of them together.
 """
@@ -20,8 +20,8 @@ from scsnet_bids.slices import PlaneGrid
 from scsnet_bids.unmixing.transfer import transfer_regions
 
 WITHDRAWALS = np.arange(-6.0, 10.0)
-"""How far the outline may move, in logits of the cord's sharp probability; the network errs to the
-wide side."""
+"""How far the outline may move, in logits of the cord's sharp probability; in noise and beside thin
+fluid the network errs to the wide side."""
 COMMON, SPREAD = 4.0, 2.0
 """Expected size of the withdrawal of all slices, and of a slice's difference from it."""
 MODEL_DEVIATION = 4.0
