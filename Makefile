@@ -25,15 +25,19 @@ GM_HELD_OUT ?= 9604 9709Ses1 9709Ses2
 DS_CORD ?= ../shared/data/ds-cord
 evaluate: $(VENV)/.installed
 	rm -rf demo/evaluation
-	$(BIN)/scsnet-bids-phantom demo/evaluation/data --participants 10 --seed 2025 --motion-mm 0.9 \
-		--compressed 4 --compression 0.4
+	$(BIN)/scsnet-bids-phantom demo/evaluation/data --participants 20 --seed 2025 --motion-mm 0.9 \
+		--compressed 10 --compression 0.4
 	$(BIN)/scsnet-bids demo/evaluation/data demo/evaluation/out participant \
 		--work-dir demo/evaluation/work
+	$(BIN)/scsnet-bids demo/evaluation/data demo/evaluation/out-dwi participant \
+		--segment-from b0+dwi --work-dir demo/evaluation/work
 	test ! -d $(DS_CORD) || $(BIN)/scsnet-bids $(DS_CORD) demo/evaluation/cord participant \
 		--work-dir demo/evaluation/work-cord
+	test ! -d $(DS_CORD) || $(BIN)/scsnet-bids $(DS_CORD) demo/evaluation/cord-dwi participant \
+		--segment-from b0+dwi --work-dir demo/evaluation/work-cord
 	$(BIN)/python docs/write_evaluation.py demo/evaluation \
 		$(if $(wildcard $(GM_CHALLENGE)),--gray $(GM_CHALLENGE) $(GM_HELD_OUT)) \
-		$(if $(wildcard $(DS_CORD)),--cord $(DS_CORD) demo/evaluation/cord $(DS_CORD)/derivatives/meandwi)
+		$(if $(wildcard $(DS_CORD)),--cord $(DS_CORD) demo/evaluation/cord demo/evaluation/cord-dwi $(DS_CORD)/derivatives/meandwi)
 	test ! -d $(DS_CORD) || $(BIN)/python docs/make_picture.py demo/evaluation/cord sub-01
 
 # Speed and quality beside other tools, on this machine; the tables of docs/benchmarks.md.

@@ -4,7 +4,8 @@
 
 PAM50 is the folder of the atlas, MASKS that of the manual cord and gray-matter masks, HELD_OUT the
 participants that the training left out. The pictures, in docs/images, show the first random slices
-with their true regions, and the worst of 384 slices with the regions that the network draws.
+with their true regions, the worst of 384 slices with the regions that the network draws, and slices
+whose mean DWI the second network sees as well.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from scsnet_bids.training.sources import read_training_data
 from scsnet_bids.training.validation import draw_held_out, predict
 
 IMAGES = Path(__file__).parent / "images"
-N_SAMPLES, N_FAILURES = 24, 12
+N_SAMPLES, N_FAILURES, N_PAIRS = 24, 12, 10
+COLUMNS = 5
+"""Of a sheet of 15 to 20 slices."""
 SPACING_MM = (PIXEL_MM, PIXEL_MM, 1.0)
 
 
 def main(atlas: str, shapes: str, held_out: tuple[str, ...]) -> None:
-    """Write both pictures."""
+    """Write the pictures."""
     settings = DataSettings(atlas=atlas, shapes=shapes, held_out=held_out)
     _, apart, _ = read_training_data(settings, seed=0)
     assert apart.atlas is not None
@@ -43,8 +46,18 @@ def main(atlas: str, shapes: str, held_out: tuple[str, ...]) -> None:
         "synthetic_failures": (worst, drawn, "Worst of 384 synthetic slices, by SCS-Net"),
     }
     for name, (chosen, regions, title) in sheets.items():
-        picture = draw(images[chosen, 0], regions[chosen], title)
-        (IMAGES / f"{name}.svg").write_text(picture, encoding="utf-8")
+        _save(name, draw(images[chosen, 0], regions[chosen], title))
+    pairs, truth = draw_held_out(apart.atlas, n_images=2)
+    # A row of B0, then the mean DWI of the same slices; the sheet begins with the last one.
+    shown = pairs[:N_PAIRS].unflatten(0, (-1, COLUMNS)).transpose(1, 2).flatten(0, 2).flip(0)
+    regions = truth[:N_PAIRS].unflatten(0, (-1, COLUMNS)).repeat_interleave(2, dim=0).flatten(0, 1)
+    title = "Synthetic slices: rows of B0, each above the mean DWI of the same slices"
+    _save("synthetic_dwi", draw(shown, regions.flip(0), title))
+
+
+def _save(name: str, picture: str) -> None:
+    """Write a picture."""
+    (IMAGES / f"{name}.svg").write_text(picture, encoding="utf-8")
 
 
 def failures(cord: Tensor, truth: Tensor) -> Tensor:

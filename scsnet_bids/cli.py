@@ -29,7 +29,7 @@ from scsnet_bids.errors import (
 )
 from scsnet_bids.files import write_text
 from scsnet_bids.options import Options, parse_options
-from scsnet_bids.settings import settings_to_toml
+from scsnet_bids.settings import B0, settings_to_toml
 
 if TYPE_CHECKING:
     from scsnet_bids.runs import DwiRun
@@ -174,7 +174,11 @@ def _read_weights_record(options: Options) -> dict[str, Any]:
     """Read what is known of the network's weights, for the text to cite."""
     from scsnet_bids.network.weights import read_record, weights_path
 
-    return read_record(weights_path(options.settings.segmentation.weights))
+    settings = options.settings.segmentation
+    of_b0 = read_record(weights_path(settings))
+    if settings.input == B0:
+        return of_b0
+    return {**of_b0, "dwi": read_record(weights_path(settings, settings.input))}
 
 
 def _choose_runs(options: Options) -> list[DwiRun]:
@@ -233,7 +237,8 @@ def _run_graph(runs: Sequence[DwiRun], options: Options) -> dict[str, ScsnetErro
 
     # An absent device or damaged weights end the command before any work is done.
     segmentation = options.settings.segmentation
-    network = load_network(segmentation.device, weights_path(segmentation.weights))
+    for sees in {B0, segmentation.input}:
+        network = load_network(segmentation.device, weights_path(segmentation, sees), sees)
     refuse_foreign_results(
         options.work_dir, [base.run_folder(options.work_dir, run) for run in runs]
     )

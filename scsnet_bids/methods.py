@@ -166,7 +166,8 @@ def describe_methods(
     Parameters
     ----------
     settings : of all its series
-    weights : record of the network's weights, with ``version`` and ``sha256``
+    weights : record of the network's weights, with ``version`` and ``sha256``; as ``dwi`` that of
+        the network that sees the mean DWI as well, where there is one
     protocols : of each series, by its name
 
     Returns
@@ -186,6 +187,8 @@ def describe_methods(
         "outline": "taken" if _all_took(protocols, "cord") else "fitted",
         "alignment": "enabled" if settings.alignment.enabled else "disabled",
         "weights": "own" if settings.segmentation.weights else "shipped",
+        "input": ("own " if settings.segmentation.dwi_weights else "")
+        + settings.segmentation.input,
         "levels": "given" if any(p.has_levels for p in protocols.values()) else "absent",
         "marks": "given" if any(p.excluded for p in protocols.values()) else "absent",
     }
@@ -255,9 +258,17 @@ def _words(
         "version": __version__,
         "nipype": version("nipype"),
         "dipy": version("dipy"),
-        "weights_version": str(weights.get("version", "unknown")),
-        "weights_sha256": str(weights["sha256"])[:12],
+        **_name_weights("", weights),
+        **(_name_weights("dwi_", weights["dwi"]) if "dwi" in weights else {}),
         "series": _describe_series(protocols),
+    }
+
+
+def _name_weights(prefix: str, record: Mapping[str, Any]) -> dict[str, str]:
+    """Name weights by version and the start of their checksum."""
+    return {
+        f"{prefix}weights_version": str(record.get("version", "unknown")),
+        f"{prefix}weights_sha256": str(record["sha256"])[:12],
     }
 
 

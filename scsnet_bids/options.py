@@ -114,6 +114,7 @@ def _with_absolute_paths(settings: Settings) -> Settings:
         settings,
         {
             ("segmentation", "weights"): _absolute(settings.segmentation.weights),
+            ("segmentation", "dwi_weights"): _absolute(settings.segmentation.dwi_weights),
             ("regional", "levels"): _absolute(regional.levels),
             ("regional", "exclude_slices"): tuple(map(_absolute, regional.exclude_slices)),
             ("derivatives", "folders"): tuple(map(_absolute_dataset, settings.derivatives.folders)),

@@ -29,6 +29,10 @@ else:
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+B0, B0_AND_DWI = "b0", "b0+dwi"
+INPUTS = (B0, B0_AND_DWI)
+"""What a network can see: the B0 image, or the mean DWI beside it."""
+
 Stages = TypeVar("Stages", bound="DataclassInstance")
 """A frozen dataclass with one part per stage, such as ``Settings``."""
 
@@ -133,6 +137,13 @@ class DistortionSettings:
 class SegmentationSettings:
     """SCS-Net."""
 
+    input: str = setting(
+        B0,
+        "1",
+        "Segment the B0 image alone, or look once more with the mean DWI beside it.",
+        "--segment-from",
+        INPUTS,
+    )
     device: str = setting(
         "auto", "1", "Where the network runs: auto, cpu, cuda or cuda:N.", "--device"
     )
@@ -141,6 +152,12 @@ class SegmentationSettings:
         "1",
         "Weights of your own (.pt, with its .json); empty takes the shipped ones.",
         "--weights",
+    )
+    dwi_weights: str = setting(
+        "",
+        "1",
+        "The same of the network that sees B0 and mean DWI.",
+        "--dwi-weights",
     )
 
 

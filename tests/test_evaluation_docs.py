@@ -40,13 +40,18 @@ def scores(script: ModuleType) -> pd.DataFrame:
 
 
 def test_every_figure_of_the_summary_is_a_mean_of_the_scores(script):
-    summary = script.summarise(scores(script))
+    of_dwi = scores(script)
+    of_dwi["value"] += 0.5
+    summary = script.summarise(scores(script), of_dwi)
     assert "Healthy phantoms, n = 2" in summary
     assert "Compressed" not in summary
-    (line,) = [x for x in summary.splitlines() if x.startswith("| error of region-mean FA")]
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1:] == ["2.0 / 3.0 %", "4.0 / 5.0 %", "6.0 / 7.0 %", "8.0 / 9.0 %"]
+    lines = [x for x in summary.splitlines() if x.startswith("| error of region-mean FA")]
+    alone, both = ([cell.strip() for cell in x.strip("|").split("|")] for x in lines)
+    assert alone[1:] == ["2.0 / 3.0 %", "4.0 / 5.0 %", "6.0 / 7.0 %", "8.0 / 9.0 %"]
+    assert both[0].endswith("from b0+dwi")
+    assert both[1:] == ["2.5 / 3.5 %", "4.5 / 5.5 %", "6.5 / 7.5 %", "8.5 / 9.5 %"]
     assert "Dice 1.500 ± 1.414" in summary
+    assert "(from b0+dwi 2.000 ± 1.414" in summary
     assert "| sub-03 | 0.770     |" in summary
 
 

@@ -8,12 +8,13 @@ from nipype.interfaces.utility import Function
 from nipype.pipeline import engine as pe
 from scsnet_bids.workflows.base import init_scsnet_wf
 from scsnet_bids.workflows.graph import check_graph, new_graph
+from scsnet_bids.workflows.segmentation import init_segmentation_wf
 
 from scsnet_bids.errors import WiringError
 from scsnet_bids.figures import PICTURES
 from scsnet_bids.images import Grid, Image, write_image
 from scsnet_bids.runs import DwiRun
-from scsnet_bids.settings import Settings
+from scsnet_bids.settings import SegmentationSettings, Settings
 
 
 def double(number: int) -> int:
@@ -73,15 +74,34 @@ def test_a_constant_counts_as_fed():
     check_graph(parent)
 
 
-def test_the_graph_of_the_app_is_wired(tmp_path):
+SEGMENTATION = "sub_01_wf.segmentation_wf"
+
+
+@pytest.mark.parametrize("looks_again", [False, True])
+def test_the_graph_of_the_app_is_wired(tmp_path, looks_again):
+    sees = SegmentationSettings(input="b0+dwi" if looks_again else "b0")
+    settings = Settings(segmentation=sees)
     paths = [tmp_path / f"sub-01_dwi.{kind}" for kind in ("nii.gz", "bval", "bvec")]
     grid = Grid((4, 4, 2), np.eye(4), np.array([[0, -1], [1, -1], [2, 1]]))
     write_image(paths[0], Image(np.zeros((4, 4, 2, 3), np.float32), grid))
     run = DwiRun(*paths, sidecars=(), entities=(("sub", "01"),))
-    graph = init_scsnet_wf([run], tmp_path / "out", Settings())
+    graph = init_scsnet_wf([run], tmp_path / "out", settings)
     check_graph(graph)
+    assert (graph.get_node(f"{SEGMENTATION}.refine_regions") is not None) == looks_again
     saved = graph.get_node("sub_01_wf.save_derivatives")
     assert len(saved.interface.inputs.derivatives) == 21
     savers = [name for name in graph.list_node_names() if ".reports_wf.save_" in name]
     pictures = [d.field for n in savers for d in graph.get_node(n).interface.inputs.derivatives]
     assert sorted(pictures) == sorted(PICTURES)
+
+
+def test_a_mask_is_shared_by_the_regions_of_the_last_look(tmp_path):
+    settings = Settings(segmentation=SegmentationSettings(input="b0+dwi"))
+    (mask := tmp_path / "mask.nii.gz").touch()
+    graph = init_segmentation_wf(settings, mask)
+    check_graph(graph)
+    edges = {(source.name, target.name) for source, target in graph._graph.edges()}
+    after = {name: {b for a, b in edges if a == name} for name, _ in edges}
+    assert after["segment_regions"] == {"align_b0_to_dwi", "refine_regions"}
+    assert after["refine_regions"] == {"fit_regions_to_mask"}
+    assert after["fit_regions_to_mask"] == {"outputnode"}

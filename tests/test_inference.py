@@ -10,10 +10,16 @@ from scipy import ndimage
 
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.images import Grid
-from scsnet_bids.network.inference import RegionSegmentation, locate_cord, segment_regions
+from scsnet_bids.network.inference import (
+    RegionSegmentation,
+    locate_cord,
+    refine_regions,
+    segment_regions,
+)
 from scsnet_bids.network.path import Candidate, choose_path, fill_gaps
-from scsnet_bids.network.weights import load_network
+from scsnet_bids.network.weights import SHIPPED_DWI, load_network
 from scsnet_bids.regions import REGIONS, Side, Tissue
+from scsnet_bids.settings import B0_AND_DWI
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, volume_to_slices
 
 SPACING_MM = (0.9, 0.9, 5.0)
@@ -238,3 +244,69 @@ def test_gaps_are_bridged_only_between_places_that_are_known():
     filled = fill_gaps(path)
     np.testing.assert_allclose(filled[1:4], [[1, 2], [2, 4], [3, 6]])
     assert np.isnan(filled[[0, 4]]).all()
+
+
+B0_TO_DWI_MM = np.array([[0.9, -0.9]] * 5)
+"""One voxel toward the right of the image's first axis, and one to the front."""
+
+
+def mean_dwi_of(phantom: Phantom) -> FloatArray:
+    """Let the cord alone keep its signal, one voxel beside where the b=0 image has it."""
+    rng = np.random.default_rng(2)
+    signal = 0.05 + 0.35 * np.roll(phantom.cord, (1, -1), axis=(0, 1))
+    return 400 * np.abs(signal + 0.02 * rng.normal(size=signal.shape))
+
+
+def refine(phantom: Phantom, first: RegionSegmentation, dwi: FloatArray) -> RegionSegmentation:
+    network = load_network("cpu", SHIPPED_DWI, B0_AND_DWI)
+    return refine_regions(first, phantom.b0, dwi, phantom.grid, B0_TO_DWI_MM, network)
+
+
+def test_a_second_look_draws_the_cord_better_and_where_the_b0_image_has_it(phantom, segmentation):
+    second = refine(phantom, segmentation, mean_dwi_of(phantom))
+    truth = volume_to_slices(phantom.cord)
+    before, after = (
+        dice(on_image(s, phantom.grid)[:, 1:].sum(axis=1), truth) for s in (segmentation, second)
+    )
+    assert second.found.all()
+    assert after > max(0.93, before)
+
+
+def test_a_second_look_does_not_see_padding(phantom, segmentation):
+    dwi = mean_dwi_of(phantom)
+    areas = region_areas(refine(phantom, segmentation, dwi).probability)
+    wide = [np.pad(x, ((9, 4), (3, 8), (0, 0))) for x in (phantom.b0, dwi)]
+    affine = phantom.grid.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ [9, 3, 0]
+    grid = phantom.grid.resized(wide[0].shape, affine)
+    padded = refine(replace(phantom, b0=wide[0], grid=grid), segment(wide[0], grid), wide[1])
+    np.testing.assert_allclose(region_areas(padded.probability), areas, rtol=0.01)
+
+
+def test_a_slice_keeps_its_cord_only_if_both_looks_find_one(phantom, segmentation):
+    b0, dwi = phantom.b0.copy(), mean_dwi_of(phantom)
+    for image in (b0, dwi):
+        image[..., 2] = 20 * np.random.default_rng(3).random(image.shape[:2])
+    second = refine(replace(phantom, b0=b0), segmentation, dwi)
+    assert segmentation.found[2]
+    assert second.found.tolist() == [True, True, False, True, True]
+    assert second.confidence[2] == 0
+    assert (second.confidence <= segmentation.confidence).all()
+
+
+def test_a_lost_mean_dwi_leaves_the_b0_image_to_go_by(phantom, segmentation):
+    dwi = mean_dwi_of(phantom)
+    dwi[..., 2] = 20 * np.random.default_rng(3).random(dwi.shape[:2])
+    second = refine(phantom, segmentation, dwi)
+    cord = on_image(second, phantom.grid)[2, 1:].sum(axis=0)
+    assert not second.found[2] or dice(cord, volume_to_slices(phantom.cord)[2]) > 0.85
+
+
+def test_a_second_look_does_not_look_where_the_first_found_nothing(phantom, segmentation):
+    empty = segmentation.probability.copy()
+    empty[4] = 0
+    empty[4, 0] = 1
+    first = replace(segmentation, probability=empty, found=np.arange(5) < 4)
+    second = refine(phantom, first, mean_dwi_of(phantom))
+    assert second.found.tolist() == [True] * 4 + [False]
+    assert (second.probability[4, 0] == 1).all()

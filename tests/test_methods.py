@@ -28,6 +28,7 @@ from scsnet_bids.settings import (
 )
 
 WEIGHTS = {"version": "9.8.7", "sha256": "abcdef0123456789"}
+BOTH = {**WEIGHTS, "dwi": {"version": "0.2", "sha256": "fedcba9876543210"}}
 PROTOCOL = Protocol((100, 90, 15), (0.9, 0.9, 5.0), (ShellFacts(0, 5, 0), ShellFacts(800, 30, 15)))
 
 
@@ -82,6 +83,17 @@ def test_weights_of_ones_own_are_said_to_be_such():
     assert "not those of the package" in own
     assert "PAM50" not in own
     assert "not those of the package" not in described()
+
+
+def test_a_second_look_is_said_with_the_weights_that_took_it():
+    both = SegmentationSettings(input="b0+dwi")
+    text = text_of(describe_methods(Settings(segmentation=both), BOTH, {"sub-1": PROTOCOL}))
+    assert "b=0 image and the mean diffusion-weighted image together" in text
+    assert "version 0.2 (SHA-256 fedcba987654)" in text
+    own = replace(both, dwi_weights="/ours.pt")
+    text = text_of(describe_methods(Settings(segmentation=own), BOTH, {"sub-1": PROTOCOL}))
+    assert "second network of the same kind, with weights that are not those" in text
+    assert "No other image had a say" in described()
 
 
 def test_no_placeholder_is_left():

@@ -29,7 +29,7 @@ from scsnet_bids.training.settings import (
 )
 from scsnet_bids.training.sources import TrainingData
 from scsnet_bids.training.state import curve_path
-from scsnet_bids.training.trainer import Trainer, train
+from scsnet_bids.training.trainer import Trainer, first_network, train
 from scsnet_bids.training_cli import main
 
 CPU = torch.device("cpu")
@@ -183,6 +183,29 @@ def test_a_training_goes_on_from_the_weights_it_is_given(labelled: Path, tmp_pat
     scores = read_table(curve_path(after))
     assert scores["step"].tolist() == [0, 1]
     assert scores["manual_cord_dice"].notna().all()
+
+
+def test_an_image_that_is_new_to_a_network_has_no_say_at_the_start(
+    toy_atlas: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sources, "read_atlas", lambda _: toy_atlas)
+    monkeypatch.setattr(validation, "N_BATCHES", 1)
+    save_network(ScsNet(), tmp_path / "b0.pt", {"input": "b0"})
+    data = DataSettings(atlas="toy", start=str(tmp_path / "b0.pt"), input="b0+dwi")
+    settings = replace(TINY, data=data)
+    first = first_network(settings)
+    before, slices = load_network("cpu", tmp_path / "b0.pt"), torch.randn(2, 2, 96, 96)
+    torch.testing.assert_close(first.eval()(slices), before(slices[:, :1]))
+    after = finished(settings, tmp_path / "both.pt")
+    assert read_record(after)["input"] == "b0+dwi"
+    assert load_network("cpu", after, "b0+dwi").n_images == 2
+    with pytest.raises(UsageError, match=r"sees b0\+dwi. Give --input b0\+dwi"):
+        finished(replace(TINY, data=DataSettings(atlas="toy", start=str(after))), tmp_path / "w.pt")
+
+
+def test_labelled_slices_cannot_teach_two_images():
+    with pytest.raises(UsageError, match="hold one image"):
+        DataSettings(labels="labels", input="b0+dwi")
 
 
 def test_a_share_of_the_starting_weights_can_be_kept(labelled: Path, tmp_path: Path):

@@ -7,14 +7,20 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from scsnet_bids.workflows import base, motion, segmentation
+from scsnet_bids.workflows import base, segmentation
 
 from scsnet_bids import phantom
 from scsnet_bids.cli import main
-from scsnet_bids.network.weights import SHIPPED
+from scsnet_bids.network.weights import (
+    SHIPPED_DWI,
+    load_network,
+    save_network,
+    weights_sha256,
+)
 
 AFTER_MOTION = {
     "estimate motion",
@@ -28,6 +34,7 @@ AFTER_MOTION = {
     "unmix regions",
     "summarise quality",
 }
+MOTION = {"locate cord", "estimate motion", "find outliers"}
 NETWORK = {"locate cord", "segment regions"}
 """Steps whose results depend on the weights directly."""
 
@@ -130,6 +137,21 @@ def test_a_changed_setting_starts_from_the_steps_that_have_it(job, setting, comp
     assert job("--config-file", str(config)) == set()
 
 
+def test_a_second_look_keeps_all_that_came_before_and_changes_the_regions(job):
+    before, sees = job.table(), ["--segment-from", "b0+dwi"]
+    computed = job(*sees)
+    assert computed >= {"refine regions", "transfer regions", "measure regions", "unmix regions"}
+    assert not computed & {"segment regions", "align b0 to dwi", "fit tensor", *MOTION}
+    assert job.table() != before
+    (labels,) = job.out.rglob("*_seg-SCSNet_dseg.json")
+    assert "SCS-Net on B0 and mean DWI" in labels.read_text()
+    methods = (job.out / "logs" / "CITATION.md").read_text()
+    assert f"(SHA-256 {weights_sha256(SHIPPED_DWI)[:12]})" in methods
+    assert job(*sees) == set()
+    assert "refine regions" not in job()
+    assert job.table() == before
+
+
 def test_what_motion_correction_changes_is_computed_again(job):
     assert job("--motion", "none") >= AFTER_MOTION
 
@@ -143,8 +165,7 @@ def test_changed_voxels_are_computed_again(job):
 
 
 def test_new_weights_run_the_network_again(job, monkeypatch):
-    for stage in (motion, segmentation):
-        monkeypatch.setattr(stage, "weights_sha256", lambda _: "0" * 64)
+    monkeypatch.setattr(segmentation, "weights_sha256", lambda _: "0" * 64)
     computed = job()
     assert computed >= NETWORK
     # The weights are in truth the same, so what follows the network finds its inputs unchanged.
@@ -152,9 +173,9 @@ def test_new_weights_run_the_network_again(job, monkeypatch):
 
 
 def test_weights_of_ones_own_run_the_network_again_and_are_said_to_be_such(job):
-    mine = job.root / "mine.pt"
-    for suffix in (".pt", ".json"):
-        shutil.copy(SHIPPED.with_suffix(suffix), mine.with_suffix(suffix))
+    mine, network = job.root / "mine.pt", deepcopy(load_network("cpu"))
+    network.head.bias += 1e-3
+    save_network(network, mine, {})
     assert job("--weights", str(mine)) >= NETWORK
     (sidecar,) = job.out.rglob("*_dseg.json")
     assert "not those of the package" in sidecar.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,14 +12,18 @@ import pytest
 import torch
 
 from scsnet_bids.errors import UsageError, WeightsError
-from scsnet_bids.network.model import ScsNet
+from scsnet_bids.network.model import ScsNet, count_images
 from scsnet_bids.network.weights import (
     SHIPPED,
+    SHIPPED_DWI,
     load_network,
     read_record,
     save_network,
     weights_sha256,
 )
+from scsnet_bids.settings import B0, B0_AND_DWI
+
+KINDS = [(SHIPPED, B0), (SHIPPED_DWI, B0_AND_DWI)]
 
 
 @pytest.fixture
@@ -29,26 +34,37 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path / SHIPPED.name
 
 
-def test_the_shipped_network_loads_in_evaluation_mode():
-    network = load_network()
+@pytest.mark.parametrize(("path", "sees"), KINDS)
+def test_the_shipped_network_loads_in_evaluation_mode(path: Path, sees: str):
+    network = load_network("cpu", path, sees)
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
-    assert network(torch.zeros(1, 1, 96, 96)).shape == (1, 9, 96, 96)
+    assert network(torch.zeros(1, count_images(sees), 96, 96)).shape == (1, 9, 96, 96)
+
+
+@pytest.mark.parametrize(("path", "sees"), KINDS)
+def test_weights_of_another_input_are_refused_with_what_to_do(path: Path, sees: str):
+    other = B0_AND_DWI if sees == B0 else B0
+    with pytest.raises(WeightsError, match=f"{re.escape(other)}: that of .* sees .*--dwi-weights"):
+        load_network("cpu", path, other)
 
 
 def test_the_network_is_loaded_only_once():
-    assert load_network("cpu") is load_network("cpu")
+    assert load_network("cpu") is load_network("cpu", SHIPPED, B0)
 
 
-def test_the_weights_are_small():
-    assert SHIPPED.stat().st_size < 4e6
+@pytest.mark.parametrize("path", [SHIPPED, SHIPPED_DWI])
+def test_the_weights_are_small(path: Path):
+    assert path.stat().st_size < 4e6
 
 
-def test_the_record_tells_where_the_weights_come_from():
-    record = read_record()
+@pytest.mark.parametrize(("path", "sees"), KINDS)
+def test_the_record_tells_where_the_weights_come_from(path: Path, sees: str):
+    record = read_record(path)
     assert {"name", "version", "data", "licence", "command", "validation"} <= record.keys()
-    assert record["parameters"] == sum(p.numel() for p in load_network().parameters())
-    assert weights_sha256() == record["sha256"]
+    network = load_network("cpu", path, sees)
+    assert record["parameters"] == sum(p.numel() for p in network.parameters())
+    assert weights_sha256(path) == record["sha256"]
 
 
 def test_a_single_changed_byte_is_refused_with_both_checksums(copied: Path):

@@ -12,6 +12,7 @@ from typing import Any
 from nipype.pipeline import engine as pe
 from scsnet_bids.workflows.distortion import find_phase_axis, init_estimate_distortion
 from scsnet_bids.workflows.graph import new_graph
+from scsnet_bids.workflows.segmentation import describe_network
 
 from scsnet_bids.fieldmaps import DistortionPlan, read_series_metadata
 from scsnet_bids.interfaces import (
@@ -21,7 +22,6 @@ from scsnet_bids.interfaces import (
     LocateCord,
     RunEddy,
 )
-from scsnet_bids.network.weights import weights_path, weights_sha256
 from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
 
@@ -69,11 +69,7 @@ def init_motion_wf(
     graph = new_graph("motion_wf", INPUTS, (*OUTPUTS, *["field"] * (plan.pair is not None)))
     inputnode, outputnode = graph.get_node("inputnode"), graph.get_node("outputnode")
     locate_cord = pe.Node(
-        LocateCord(
-            gradient_settings=settings.gradients,
-            segmentation_settings=settings.segmentation,
-            weights_sha256=weights_sha256(weights_path(settings.segmentation.weights)),
-        ),
+        LocateCord(gradient_settings=settings.gradients, **describe_network(settings.segmentation)),
         name="locate_cord",
     )
     if cord_mask is not None:

@@ -27,7 +27,7 @@ from scsnet_bids.quality import QUALITY_COLUMNS
 from scsnet_bids.regional import REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.runs import DwiRun, read_metadata
-from scsnet_bids.settings import Settings
+from scsnet_bids.settings import B0_AND_DWI, Settings
 from scsnet_bids.unmixing.table import NOISE_COLUMNS, UNMIXED_COLUMNS
 
 MODEL = "tensor"
@@ -228,7 +228,10 @@ def _region_derivatives(
     names: _Names, settings: Settings, prior: Mapping[str, str]
 ) -> Iterator[Derivative]:
     """Cord, labels and shares in DTI space."""
-    own = " The weights are not those of the package." if settings.segmentation.weights else ""
+    network = settings.segmentation
+    both = network.input == B0_AND_DWI
+    is_own = network.weights or (both and network.dwi_weights)
+    own = " The weights are not those of the package." if is_own else ""
     given = [prior["cord_mask"]] if "cord_mask" in prior else []
     sources = (names.reference, names.series, *given)
     outline = " The outline of the cord was given." if given else ""
@@ -237,8 +240,9 @@ def _region_derivatives(
     )
     yield Derivative("cord_mask", names.path("mask", ".nii.gz", label="SC"), mask)
     labels = names.image(
-        "Eight cord regions by SCS-Net. The cord's edge is seen in the image; the borders inside "
-        "it are mostly learned anatomy, placed in the cord that was found." + outline + own,
+        f"Eight cord regions by SCS-Net on {'B0 and mean DWI' if both else 'B0'}. The cord's edge "
+        "is seen in the image; the borders inside it are mostly learned anatomy, placed in the "
+        f"cord that was found.{outline}{own}",
         *sources,
         Manual=False,
     )

@@ -26,7 +26,7 @@ from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import read_image
 from scsnet_bids.phantom import DrawnCord, Phantom, PhantomSettings, simulate, write_dataset
 from scsnet_bids.regions import N_CLASSES, REGIONS, Tissue
-from scsnet_bids.settings import Settings
+from scsnet_bids.settings import B0, B0_AND_DWI, Settings
 from scsnet_bids.tensor import fit_tensor
 from scsnet_bids.unmixing.noise import estimate_noise
 from scsnet_bids.unmixing.signals import unmix_regions
@@ -57,6 +57,8 @@ PLAIN, CORE = "plain mean", "core mean"
 LINEAR, UNMIXED = "linear unmixing of the map", "unmixed signals"
 WAYS = (PLAIN, CORE, LINEAR, UNMIXED)
 MAPS = ("fa", "md")
+APP_SHARES = {"SCS-Net": B0, "SCS-Net (b0+dwi)": B0_AND_DWI}
+"""What the app draws regions from."""
 KEYS = ("shares", "cord", "scheme", "snr", "way")
 
 
@@ -100,11 +102,10 @@ def compare_values(out: Path, effort: str, people: int, drawn: Sequence[DrawnCor
         if condition.is_drawn and not drawn:
             continue
         cords = drawn if condition.is_drawn else ()
-        for shares, measured in (
-            ("true", measure_true(condition, people, cords)),
-            ("SCS-Net", measure_app(condition, people, cords)),
-        ):
-            for person, (way, values, truth) in enumerate(measured):
+        measured = {"true": list(measure_true(condition, people, cords))}
+        measured |= measure_app(condition, people, cords)
+        for shares, results in measured.items():
+            for person, (way, values, truth) in enumerate(results):
                 where = {"shares": shares, **vars(condition), "way": way, "run": person}
                 rows += [where | row for row in _errors(values, truth)]
         print(f"{condition.cord}, {condition.scheme}, SNR {condition.snr:g}: done", flush=True)
@@ -160,31 +161,41 @@ def measure_true(
 
 def measure_app(
     condition: Condition, people: int, drawn: Sequence[DrawnCord] = ()
-) -> Iterator[tuple[str, FloatArray, FloatArray]]:
+) -> dict[str, list[tuple[str, FloatArray, FloatArray]]]:
     """Run the app on moving phantoms and read its tables and maps.
 
-    Yields
-    ------
-    way, (8, 2) FA and MD of the regions, and those of their tissue
+    Returns
+    -------
+    by what the regions were drawn from: way, (8, 2) FA and MD of the regions, and those of their
+    tissue
     """
+    measured = {}
     with tempfile.TemporaryDirectory() as folder:
-        data, out, work = (Path(folder) / name for name in ("data", "out", "work"))
+        data, work = (Path(folder) / name for name in ("data", "work"))
         write_dataset(data, condition.settings(MOTION_MM), people, SEED, drawn=drawn)
-        words = (str(data), str(out), "participant", "--work-dir", str(work), "--nprocs", "1")
-        run_child(app_command(*words), Path(folder) / "log")
-        for path in sorted(out.glob("sub-*/**/*_seg-SCSNet_probseg.nii.gz")):
-            start = str(path).removesuffix("_seg-SCSNet_probseg.nii.gz")
-            maps = {
-                m: read_image(Path(f"{start}_model-tensor_param-{m}_dwimap.nii.gz")).data
-                for m in MAPS
-            }
-            values = measure_maps(maps, read_image(path).data)
-            table = read_table(Path(f"{start}_model-tensor_seg-SCSNet_scalarstats.tsv"))
-            values[UNMIXED] = _of_cord(table[table["scope"] == "cord"], "unmixed")
-            truth_folder = data / "derivatives" / "phantom" / path.parent.relative_to(out)
-            tissue = read_table(next(truth_folder.glob("*_desc-tissue_scalarstats.tsv")))
-            for way in WAYS:
-                yield way, values[way], _in_order(tissue)[["FA", "MD"]].to_numpy(float)
+        for shares, sees in APP_SHARES.items():
+            out = Path(folder) / sees
+            words = [str(data), str(out), "participant", "--work-dir", str(work), "--nprocs", "1"]
+            command = app_command(*words, "--segment-from", sees)
+            run_child(command, Path(folder) / "log")
+            measured[shares] = list(_read_app(data, out))
+    return measured
+
+
+def _read_app(data: Path, out: Path) -> Iterator[tuple[str, FloatArray, FloatArray]]:
+    """Yield way, values and truth of every run that the app has measured."""
+    for path in sorted(out.glob("sub-*/**/*_seg-SCSNet_probseg.nii.gz")):
+        start = str(path).removesuffix("_seg-SCSNet_probseg.nii.gz")
+        maps = {
+            m: read_image(Path(f"{start}_model-tensor_param-{m}_dwimap.nii.gz")).data for m in MAPS
+        }
+        values = measure_maps(maps, read_image(path).data)
+        table = read_table(Path(f"{start}_model-tensor_seg-SCSNet_scalarstats.tsv"))
+        values[UNMIXED] = _of_cord(table[table["scope"] == "cord"], "unmixed")
+        truth_folder = data / "derivatives" / "phantom" / path.parent.relative_to(out)
+        tissue = read_table(next(truth_folder.glob("*_desc-tissue_scalarstats.tsv")))
+        for way in WAYS:
+            yield way, values[way], _in_order(tissue)[["FA", "MD"]].to_numpy(float)
 
 
 def measure_maps(maps: dict[str, FloatArray], share: FloatArray) -> dict[str, FloatArray]:

@@ -17,6 +17,7 @@ from scsnet_bids.interfaces.reports import DrawMotion, DrawRegions, PlotTables
 from scsnet_bids.interfaces.segmentation import (
     AlignB0ToDwi,
     FitRegionsToMask,
+    RefineRegions,
     SegmentRegions,
     TransferRegions,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "LocateCord",
     "MeasureRegions",
     "PlotTables",
+    "RefineRegions",
     "RunEddy",
     "RunTopup",
     "SaveDerivatives",

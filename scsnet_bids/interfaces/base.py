@@ -18,7 +18,7 @@ from scsnet_bids.confounds import shifts_from_table
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients, weighted_volumes
 from scsnet_bids.images import read_grid
-from scsnet_bids.settings import GradientSettings, SegmentationSettings
+from scsnet_bids.settings import GradientSettings
 
 
 class StageInterface(BaseInterface):  # type: ignore[misc]
@@ -97,7 +97,8 @@ def read_shifts(path: str) -> FloatArray:
 class NetworkInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
     """What every stage that runs the network needs."""
 
-    segmentation_settings = traits.Instance(SegmentationSettings, mandatory=True)
+    device = traits.Str(mandatory=True, desc="where the network runs")
+    weights = traits.Str(mandatory=True, desc="file of the weights")
     weights_sha256 = traits.Str(
         mandatory=True, desc="checksum of the weights, so that new weights recompute the stage"
     )

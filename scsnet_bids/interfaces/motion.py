@@ -62,13 +62,12 @@ class LocateCord(SeriesInterface):
         """(k, 2) centre of the cord by the network, mm."""
         from scsnet_bids.correction.jumps import find_jumps, undo_jumps
         from scsnet_bids.network.inference import locate_cord
-        from scsnet_bids.network.weights import load_network, weights_path
+        from scsnet_bids.network.weights import load_network
 
         is_b0 = self._b0_volumes(self._read_gradients().bvals)
         still = undo_jumps(series.data, find_jumps(series.data, is_b0, series.grid))
         b0 = still[..., is_b0].mean(axis=-1)
-        settings = self.inputs.segmentation_settings
-        network = load_network(settings.device, weights_path(settings.weights))
+        network = load_network(self.inputs.device, Path(self.inputs.weights))
         return locate_cord(b0, series.grid, network)
 
 

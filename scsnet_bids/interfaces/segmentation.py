@@ -23,7 +23,7 @@ from scsnet_bids.interfaces.base import (
 from scsnet_bids.outlier_table import counted_slices
 from scsnet_bids.prior_results import read_cord_mask
 from scsnet_bids.regions import REGIONS
-from scsnet_bids.settings import AlignmentSettings, UnmixingSettings
+from scsnet_bids.settings import B0_AND_DWI, AlignmentSettings, UnmixingSettings
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
 from scsnet_bids.unmixing.mask_fitting import fit_regions_to_mask
 from scsnet_bids.unmixing.sharpening import Outline, PlacedRegions, fit_outline
@@ -55,12 +55,11 @@ class SegmentRegions(StageInterface):
 
     def _write(self, region_probability: Path, cord_found: Path) -> None:  # type: ignore[override]
         from scsnet_bids.network.inference import segment_regions
-        from scsnet_bids.network.weights import load_network, weights_path
+        from scsnet_bids.network.weights import load_network
 
         b0 = read_image(Path(self.inputs.b0))
         centre_mm = read_shifts(self.inputs.cord_centre)
-        settings = self.inputs.segmentation_settings
-        network = load_network(settings.device, weights_path(settings.weights))
+        network = load_network(self.inputs.device, Path(self.inputs.weights))
         result = segment_regions(b0.data, b0.grid, centre_mm, network)
         volume = slices_to_volume(result.probability)
         write_image(region_probability, Image(volume, result.plane.on_image(b0.grid)))
@@ -119,6 +118,43 @@ class AlignB0ToDwi(StageInterface):
             self.inputs.alignment_settings,
         )
         write_table(dwiref_to_dwi, confounds.tabulate_shifts(shifts.shift_mm, shifts.trusted))
+
+
+class RefineRegionsInputSpec(NetworkInputSpec, NetworkPlaneInputSpec):
+    """Inputs of :class:`RefineRegions`."""
+
+    b0 = File(exists=True, mandatory=True, desc="B0 image")
+    mean_dwi = File(exists=True, mandatory=True, desc="mean of the corrected weighted volumes")
+    cord_found = File(exists=True, mandatory=True, desc="cord on B0 alone, per slice (table)")
+    dwiref_to_dwi = File(exists=True, mandatory=True, desc="displacement per slice (table)")
+
+
+class RefineRegions(StageInterface):
+    """Look once more at the cord that was found, on B0 image and mean DWI together."""
+
+    input_spec = RefineRegionsInputSpec
+    output_spec = SegmentRegionsOutputSpec
+    _files: ClassVar[dict[str, str]] = SegmentRegions._files
+
+    def _write(self, region_probability: Path, cord_found: Path) -> None:  # type: ignore[override]
+        from scsnet_bids.network.inference import RegionSegmentation, refine_regions
+        from scsnet_bids.network.weights import load_network
+
+        b0, mean_dwi = (read_image(Path(p)) for p in (self.inputs.b0, self.inputs.mean_dwi))
+        probability, plane = _read_probability(Path(self.inputs.region_probability), b0.grid)
+        table = read_table(Path(self.inputs.cord_found))
+        found, confidence = table["found"].to_numpy(bool), table["confidence"].to_numpy(float)
+        result = refine_regions(
+            RegionSegmentation(probability, plane, found, confidence),
+            b0.data,
+            mean_dwi.data,
+            b0.grid,
+            read_shifts(self.inputs.dwiref_to_dwi),
+            load_network(self.inputs.device, Path(self.inputs.weights), B0_AND_DWI),
+        )
+        volume = slices_to_volume(result.probability)
+        write_image(region_probability, Image(volume, result.plane.on_image(b0.grid)))
+        _write_found(cord_found, result.found, result.confidence)
 
 
 class PlacedRegionsInputSpec(NetworkPlaneInputSpec):

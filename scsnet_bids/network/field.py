@@ -1,9 +1,9 @@
-"""Real B0 slices as the network wants them: 0.5 mm, standardised inside what the scanner saw."""
+"""Real slices as the network wants them: 0.5 mm, standardised inside what the scanner saw."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ class Field:
 
     Attributes
     ----------
-    slices : (k, rows, columns) float32 B0 signal, 0 outside
+    slices : (k, rows, columns) float32 signal, 0 outside
     inside : (k, rows, columns) bool, what the scanner saw
     plane : where the pixels lie
     """
@@ -31,8 +31,10 @@ class Field:
     plane: PlaneGrid
 
 
-def resample_b0(b0: FloatArray, grid: Grid, plane: PlaneGrid) -> Field:
-    """Interpolate a B0 image to a network grid, and tell what of it was seen.
+def resample_image(
+    image: FloatArray, grid: Grid, plane: PlaneGrid, shift_mm: FloatArray | None = None
+) -> Field:
+    """Interpolate an image to a network grid, and tell what of it was seen.
 
     The field of view of a slice is the smallest rectangle that holds everything but constant
     borders: an image padded with zeros gives the same slices as the image itself. Voxels that are
@@ -40,20 +42,25 @@ def resample_b0(b0: FloatArray, grid: Grid, plane: PlaneGrid) -> Field:
 
     Parameters
     ----------
-    b0 : (i, j, k) float array, inner order
+    image : (i, j, k) float array, inner order
     grid : of the image
     plane : of the network
+    shift_mm : (k, 2) how far (left, posterior) each slice of the image lies displaced from the
+        plane; None if nowhere
 
     Returns
     -------
     Field
     """
-    source = PlaneGrid.of_image(grid)
-    stack = volume_to_slices(np.nan_to_num(b0, nan=0.0, posinf=0.0, neginf=0.0))
-    bounds = [_field_of_view(image) for image in stack]
-    extended = [_extend_edges(image, *bound) for image, bound in zip(stack, bounds, strict=True)]
-    slices = interpolate_linearly(np.stack(extended), source, plane).astype(np.float32)
-    inside = np.stack([_covered(source, plane, *bound) for bound in bounds])
+    stack = volume_to_slices(np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0))
+    back_mm = np.zeros((len(stack), 2)) if shift_mm is None else -shift_mm
+    slices = np.zeros((len(stack), *plane.shape[::-1]), dtype=np.float32)
+    inside = np.zeros(slices.shape, dtype=bool)
+    for k, (one, (left, posterior)) in enumerate(zip(stack, back_mm, strict=True)):
+        source = replace(PlaneGrid.of_image(grid), start_mm=(float(left), float(posterior)))
+        bounds = _field_of_view(one)
+        slices[k] = interpolate_linearly(_extend_edges(one, *bounds), source, plane)
+        inside[k] = _covered(source, plane, *bounds)
     return Field(slices * inside, inside, plane)
 
 

@@ -3,12 +3,14 @@
 The network looks twice. First at the whole field, to collect everything that resembles a cord; one
 smooth path through the slices decides which of it is. Then at a 48 mm square around the path, the
 size it was trained on, both as it is and mirrored. A slice without a credible cord stays empty.
+A second network may look once more where the first has found a cord, with the mean DWI beside B0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ from torch import Tensor
 from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.images import Grid
 from scsnet_bids.network.credibility import LEAST_CONFIDENCE, judge_run
-from scsnet_bids.network.field import Field, network_plane, resample_b0, standardise_locally
+from scsnet_bids.network.field import Field, network_plane, resample_image, standardise_locally
 from scsnet_bids.network.model import CROP_PIXELS, PIXEL_MM, ScsNet, mirror, standardise
 from scsnet_bids.network.path import Candidate, choose_path, fill_gaps
 from scsnet_bids.regions import N_CLASSES
@@ -76,7 +78,7 @@ def locate_cord(b0: FloatArray, grid: Grid, network: ScsNet) -> FloatArray:
     cord. A gap between slices that have a cord is bridged by a straight line: whether there is a
     cord in it, ``segment_regions`` judges afresh.
     """
-    field = resample_b0(b0, grid, network_plane(grid))
+    field = resample_image(b0, grid, network_plane(grid))
     slices = standardise_locally(field)
     candidates = []
     with torch.inference_mode():
@@ -105,28 +107,65 @@ def segment_regions(
     -------
     RegionSegmentation
     """
-    first = _segment_around(b0, grid, centre_mm, network)
+
+    def look(plane: PlaneGrid) -> list[Field]:
+        return [resample_image(b0, grid, plane)]
+
+    first = _segment_around(look, grid, centre_mm, network)
     measured_mm = _measure_centres(first)
     better_mm = np.where(np.isfinite(centre_mm), _smooth(fill_gaps(measured_mm)), np.nan)
     better_mm = np.where(np.isfinite(better_mm), better_mm, centre_mm)
     offset_mm = np.hypot(*(better_mm - centre_mm).T)
     if np.any(offset_mm > RECENTRE_MM):
-        return _believe(_segment_around(b0, grid, better_mm, network), grid.spacing_mm[2])
+        return _believe(_segment_around(look, grid, better_mm, network), grid.spacing_mm[2])
     return _believe(first, grid.spacing_mm[2])
 
 
-def _segment_around(
-    b0: FloatArray, grid: Grid, centre_mm: FloatArray, network: ScsNet
+def refine_regions(
+    first: RegionSegmentation,
+    b0: FloatArray,
+    mean_dwi: FloatArray,
+    grid: Grid,
+    b0_to_dwi_mm: FloatArray,
+    network: ScsNet,
 ) -> RegionSegmentation:
-    """Segment once, each slice in the crop around its centre."""
+    """Segment once more where there is a cord, on B0 and mean DWI together.
+
+    Parameters
+    ----------
+    first : of the B0 image alone
+    b0, mean_dwi : (i, j, k) signals, inner order, any gain and offset
+    grid : of both images
+    b0_to_dwi_mm : (k, 2) displacement (left, posterior) of the cord from the first to the second
+    network : that sees two images, in evaluation mode
+
+    Returns
+    -------
+    RegionSegmentation, placed where the B0 image lies. A slice keeps its cord if both networks
+    find one, and is believed as far as the less sure of them believes it.
+    """
+
+    def look(plane: PlaneGrid) -> list[Field]:
+        displaced = resample_image(mean_dwi, grid, plane, b0_to_dwi_mm)
+        return [resample_image(b0, grid, plane), displaced]
+
+    second = _segment_around(look, grid, _measure_centres(first), network)
+    second = _believe(second, grid.spacing_mm[2])
+    return replace(second, confidence=np.minimum(first.confidence, second.confidence))
+
+
+def _segment_around(
+    look: Callable[[PlaneGrid], list[Field]], grid: Grid, centre_mm: FloatArray, network: ScsNet
+) -> RegionSegmentation:
+    """Segment once what is seen on a plane, each slice in the crop around its centre."""
     plane, corners = _common_plane(centre_mm, grid)
-    field = resample_b0(b0, grid, plane)
+    fields = look(plane)
     probability = np.zeros((len(centre_mm), N_CLASSES, *plane.shape[::-1]), dtype=np.float32)
     probability[:, 0] = 1
     found = np.zeros(len(centre_mm), dtype=bool)
     confidence = np.zeros(len(centre_mm))
     crops = np.flatnonzero(np.isfinite(centre_mm).all(axis=1))
-    for k, predicted in zip(crops, _predict_crops(network, field, corners, crops), strict=True):
+    for k, predicted in zip(crops, _predict_crops(network, fields, corners, crops), strict=True):
         mask = _choose_component(1 - predicted[0])
         if mask is None:
             continue
@@ -151,17 +190,14 @@ def _common_plane(centre_mm: FloatArray, grid: Grid) -> tuple[PlaneGrid, npt.NDA
 
 
 def _predict_crops(
-    network: ScsNet, field: Field, corners: npt.NDArray[np.intp], crops: npt.NDArray[np.intp]
+    network: ScsNet, fields: list[Field], corners: npt.NDArray[np.intp], crops: npt.NDArray[np.intp]
 ) -> FloatArray:
     """(len(crops), 9, 96, 96) probabilities, averaged over each crop and its mirror image."""
     places = [(k, *(slice(c, c + CROP_PIXELS) for c in corners[k])) for k in crops]
     if not places:
         return np.zeros((0, N_CLASSES, CROP_PIXELS, CROP_PIXELS))
-    slices, inside = (
-        torch.from_numpy(np.stack([stack[place] for place in places]))
-        for stack in (field.slices, field.inside)
-    )
-    images = standardise(slices, inside)[:, None]
+    cut = [_cut_crops(field, places) for field in fields]
+    images = torch.stack([standardise(*crop) for crop in cut], dim=1)
     predicted = []
     with torch.inference_mode():
         for part in _parts(images[:, 0].shape):
@@ -171,8 +207,17 @@ def _predict_crops(
     return np.asarray(torch.cat(predicted).numpy())
 
 
+def _cut_crops(field: Field, places: list[Any]) -> tuple[Tensor, Tensor]:
+    """(n, 96, 96) signal, and what the scanner saw of it, at n places (slice, rows, columns)."""
+    slices, inside = (
+        torch.from_numpy(np.stack([stack[place] for place in places]))
+        for stack in (field.slices, field.inside)
+    )
+    return slices, inside
+
+
 def _predict(network: ScsNet, images: Tensor) -> Tensor:
-    """(n, 9, rows, columns) class probabilities of (n, 1, rows, columns) images, on the CPU."""
+    """(n, 9, rows, columns) class probabilities of (n, c, rows, columns) images, on the CPU."""
     device = next(network.parameters()).device
     images = images.to(device).contiguous(memory_format=torch.channels_last)
     logits: Tensor = network(images)

@@ -1,4 +1,6 @@
-"""SCS-Net: a small U-shaped network that reads one B0 slice and names the region of every pixel.
+"""SCS-Net: a small U-shaped network that reads one slice and names the region of every pixel.
+
+It sees the B0 image, or as a second image that of the mean DWI as well.
 
 Rows run from front to back, columns from the patient's right to the left, pixels are 0.5 mm wide.
 The input is standardised inside the field of view and 0 outside it (``standardise``), so neither
@@ -30,11 +32,17 @@ CLIP = 5.0
 
 
 class ScsNet(nn.Module):
-    """Map standardised slices to the logits of background and the eight regions."""
+    """Map standardised slices to the logits of background and the eight regions.
 
-    def __init__(self) -> None:
+    Attributes
+    ----------
+    n_images : how many images of a slice it sees, see ``count_images``
+    """
+
+    def __init__(self, n_images: int = 1) -> None:
         super().__init__()
-        self.stem = _convolution(1, WIDTHS[0], kernel=5, stride=2)
+        self.n_images = n_images
+        self.stem = _convolution(n_images, WIDTHS[0], kernel=5, stride=2)
         self.top = _ResidualBlock(WIDTHS[0])
         self.down = nn.ModuleList(_convolution(a, b, 2, stride=2) for a, b in pairwise(WIDTHS))
         self.encode = nn.ModuleList(_LightBlock(width) for width in WIDTHS[1:])
@@ -48,7 +56,7 @@ class ScsNet(nn.Module):
 
         Parameters
         ----------
-        slices : (n, 1, rows, columns) standardised B0 slices, 0.5 mm; sides divisible by 16
+        slices : (n, n_images, rows, columns) standardised slices, 0.5 mm; sides divisible by 16
 
         Returns
         -------
@@ -98,6 +106,15 @@ class _Upsampling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.pixel_shuffle(self.expand(x), 2)  # (n, narrow, 2 rows, 2 columns)
+
+
+def count_images(sees: str) -> int:
+    """Count the images that an input of ``settings.INPUTS`` names.
+
+    >>> count_images("b0+dwi")
+    2
+    """
+    return len(sees.split("+"))
 
 
 def _convolution(wide: int, narrow: int, kernel: int, stride: int = 1) -> nn.Sequential:

@@ -14,15 +14,24 @@ import torch
 
 from scsnet_bids.errors import UsageError, WeightsError
 from scsnet_bids.files import read_json, write_text, written_whole
-from scsnet_bids.network.model import ScsNet
+from scsnet_bids.network.model import ScsNet, count_images
+from scsnet_bids.settings import B0, B0_AND_DWI, SegmentationSettings
 
 SHIPPED = Path(__file__).with_name("scsnet.pt")
 """The weights of this release; the record of their training lies beside them as ``scsnet.json``."""
+SHIPPED_DWI = SHIPPED.with_name("scsnet_dwi.pt")
+"""The same of the network that sees the mean DWI as well."""
 
 
-def weights_path(name: str) -> Path:
-    """Find weights by their setting: a file, or the shipped ones if it is empty."""
-    return Path(name).expanduser() if name else SHIPPED
+def shipped_weights(sees: str) -> Path:
+    """Find the weights of this release for an input, one of ``settings.INPUTS``."""
+    return {B0: SHIPPED, B0_AND_DWI: SHIPPED_DWI}[sees]
+
+
+def weights_path(settings: SegmentationSettings, sees: str = B0) -> Path:
+    """Find the weights of a run for an input: its own, or the shipped ones."""
+    own = {B0: settings.weights, B0_AND_DWI: settings.dwi_weights}[sees]
+    return Path(own).expanduser() if own else shipped_weights(sees)
 
 
 def weights_sha256(path: Path = SHIPPED) -> str:
@@ -71,14 +80,25 @@ def read_record(path: Path = SHIPPED) -> dict[str, Any]:
         ) from error
 
 
-@lru_cache(maxsize=4)
-def load_network(device: str = "auto", path: Path = SHIPPED) -> ScsNet:
+def input_of(path: Path) -> str:
+    """Read what the network of some weights sees, one of ``settings.INPUTS``.
+
+    Raises
+    ------
+    WeightsError
+        If the record is missing or damaged.
+    """
+    return str(read_record(path).get("input", B0))
+
+
+def load_network(device: str = "auto", path: Path = SHIPPED, sees: str = B0) -> ScsNet:
     """Load the network, ready to segment.
 
     Parameters
     ----------
     device : ``cpu``, ``cuda``, ``cuda:N``, or ``auto`` for a GPU if there is one
     path : weights
+    sees : what the network is to see, one of ``settings.INPUTS``
 
     Returns
     -------
@@ -87,13 +107,25 @@ def load_network(device: str = "auto", path: Path = SHIPPED) -> ScsNet:
     Raises
     ------
     WeightsError
-        If the weights are missing, do not match their checksum, or belong to another network.
+        If the weights are missing, do not match their checksum, or belong to another network or
+        another input.
     UsageError
         If the device is not one that torch can use here.
     """
+    return _load(device, path, sees)  # the cache tells a default from the same value given
+
+
+@lru_cache(maxsize=4)
+def _load(device: str, path: Path, sees: str) -> ScsNet:
+    """Load a network once."""
     place = choose_device(device)
     _check(path)
-    network = ScsNet()
+    if input_of(path) != sees:
+        raise WeightsError(
+            f"Weights must belong to a network that sees {sees}: that of {path} sees "
+            f"{input_of(path)}. --weights is for {B0}, --dwi-weights for {B0_AND_DWI}."
+        )
+    network = ScsNet(count_images(sees))
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:

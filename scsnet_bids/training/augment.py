@@ -23,44 +23,61 @@ from scsnet_bids.training.synthesis import (
     cut_middle,
     draw_slices,
 )
+from scsnet_bids.training.weighting import draw_b0_and_dwi
 
 SMALLEST_VOXEL_MM = 0.6
 PATCH_MM = PATCH_PIXELS * PIXEL_MM
 NATIVE_VOXELS = math.ceil(PATCH_MM / SMALLEST_VOXEL_MM) + 1
+NOISIEST_VOLUME = 1 / 3
+"""Largest deviation of the noise of a single volume, relative to the cord without weighting."""
 
 
-def draw_batch(atlas: Atlas, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw synthetic B0 slices and their truth.
+def draw_batch(
+    atlas: Atlas, n: int, generator: torch.Generator, n_images: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Draw synthetic slices and their truth.
 
     Parameters
     ----------
     atlas : anatomy, on the device of the generator
     n : slices
     generator : random numbers; the same state gives the same slices
+    n_images : 1 draws B0, 2 draws the mean DWI as well
 
     Returns
     -------
-    (n, 1, 96, 96) standardised slices and (n, 9, 96, 96) area fractions, 0.5 mm
+    (n, n_images, 96, 96) standardised slices and (n, 9, 96, 96) area fractions, 0.5 mm
     """
     draws = Draws(n, generator)
-    anatomy, target, pose = draw_slices(atlas, draws)
-    shaded = anatomy * torch.exp(draws.uniform(0, 0.35) * draws.field(30, "bicubic"))
-    image, inside = image_anatomy(shaded, pose, draws)
-    return standardise(image, inside)[:, None], cut_middle(target)
+    anatomy = draw_slices(atlas, draws)
+    if n_images == 1:
+        intensities, volumes = anatomy.b0[:, None], torch.ones(1, device=generator.device)
+    else:
+        intensities, volumes = draw_b0_and_dwi(anatomy, draws)
+    shade = torch.exp(draws.uniform(0, 0.35) * draws.field(30, "bicubic"))
+    images, inside = acquire(intensities * shade[:, None], volumes, anatomy.pose, draws)
+    slices = [standardise(image, inside) for image in images.unbind(dim=1)]
+    return torch.stack(slices, dim=1), cut_middle(anatomy.target)
 
 
-def image_anatomy(anatomy: Tensor, pose: Pose, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Acquire slices with a random readout.
+def acquire(
+    intensities: Tensor, volumes: Tensor, pose: Pose, draws: Draws
+) -> tuple[Tensor, Tensor]:
+    """Acquire slices with a random readout, the same for all images of a slice.
+
+    Noise that is drawn fits the first image; another has less of it the more volumes it is the
+    mean of, but does not fall below the floor of the magnitude of a single one.
 
     Parameters
     ----------
-    anatomy : (n, 128, 128) intensities
+    intensities : (n, c, 128, 128)
+    volumes : (c,) or (n, c) of how many volumes each image is the mean
     pose : where the cord lies, so that the field of view holds it
     draws : random numbers
 
     Returns
     -------
-    (n, 96, 96) magnitude image on the network's grid, 0 outside; (n, 96, 96) bool field of view
+    (n, c, 96, 96) magnitudes on the network's grid, 0 outside; (n, 96, 96) bool field of view
     """
     fine = draws.log_uniform(SMALLEST_VOXEL_MM, 1.0)
     voxel_y = torch.where(draws.chance(0.75), fine, draws.uniform(1.0, 1.6))
@@ -71,17 +88,21 @@ def image_anatomy(anatomy: Tensor, pose: Pose, draws: Draws) -> tuple[Tensor, Te
     native_y, native_x = (_native_positions(v, draws) for v in (voxel_y, voxel_x))  # (n, 1, voxels)
     read_y = _readout(native_y, _phase_weights(voxel_y, draws))  # (n, voxels, 128)
     read_x = _readout(native_x, _window(voxel_x, draws).to(torch.complex64))
-    spectrum = torch.fft.fft2(anatomy)
-    signal = read_y @ spectrum @ read_x.transpose(1, 2)  # (n, voxels, voxels)
+    spectrum = torch.fft.fft2(intensities)
+    signal = read_y[:, None] @ spectrum @ read_x.transpose(1, 2)[:, None]  # (n, c, voxels, voxels)
     signal_to_noise = torch.where(draws.chance(0.3), draws.uniform(3, 9), draws.uniform(8, 40))
+    volumes = volumes.expand(signal.shape[:2])[..., None, None]
+    deviation = (volumes[:, :1].sqrt() / signal_to_noise[:, None]).clamp_max(NOISIEST_VOLUME)
     noise = torch.randn(2, *signal.shape, generator=draws.generator, device=signal.device)
-    magnitude = (signal + torch.complex(*noise) / signal_to_noise).abs()
+    magnitude = (signal + torch.complex(*noise) * deviation / volumes.sqrt()).abs()
+    floor = deviation.square() * math.pi / 2 * (1 - 1 / volumes)
+    magnitude = (magnitude.square() + floor).sqrt()
     field_y = _field_of_view(pose.centre_mm[:, 1], 0.55, 24.0, draws)
     field_x = _field_of_view(pose.centre_mm[:, 0], 0.3, 28.0, draws)
     rows, inside_y = _interpolation(native_y, voxel_y, field_y)  # (n, 96, voxels), (n, 96)
     columns, inside_x = _interpolation(native_x, voxel_x, field_x)
     inside = inside_y[:, :, None] & inside_x[:, None, :]
-    return rows @ magnitude @ columns.transpose(1, 2), inside
+    return rows[:, None] @ magnitude @ columns.transpose(1, 2)[:, None], inside
 
 
 def _frequencies(like: Tensor) -> Tensor:

@@ -71,9 +71,9 @@ def draw_diffusion(atlas: Atlas, n: int, generator: torch.Generator) -> Diffusio
     DiffusionSlices
     """
     draws = Draws(n, generator)
-    _, target, pose = draw_slices(atlas, draws)
-    weighted = _paint_tissues(target[:, 1:], pose, draws)  # (n, 10, 128, 128) b=0 signal of each
-    voxels = functional.avg_pool2d(weighted, VOXEL_PIXELS)  # (n, 10, 64, 64)
+    anatomy = draw_slices(atlas, draws)
+    tissues = _paint_tissues(anatomy.regions, anatomy.pose, draws)  # (n, 10, 128, 128) b=0 signal
+    voxels = functional.avg_pool2d(tissues, VOXEL_PIXELS)  # (n, 10, 64, 64)
     directions = torch.tensor(half_sphere(N_DIRECTIONS), dtype=torch.float32)
     directions = directions.to(generator.device)
     series = torch.einsum("nchw,ncv->nvhw", voxels, _attenuations(draws, directions))
@@ -84,7 +84,7 @@ def draw_diffusion(atlas: Atlas, n: int, generator: torch.Generator) -> Diffusio
         "fa": fit_fa(b0, dwi, directions),
     }
     return DiffusionSlices(
-        {name: _to_network(image) for name, image in images.items()}, cut_middle(target)
+        {name: _to_network(image) for name, image in images.items()}, cut_middle(anatomy.target)
     )
 
 

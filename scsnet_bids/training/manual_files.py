@@ -26,7 +26,7 @@ from scsnet_bids.manual_masks import (
     read_labels,
     read_still,
 )
-from scsnet_bids.network.field import resample_b0
+from scsnet_bids.network.field import resample_image
 from scsnet_bids.network.model import PIXEL_MM
 from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.slices import PlaneGrid, interpolate_linearly, volume_to_slices
@@ -163,7 +163,7 @@ def _cut_slice(
     spacing_mm = np.array(image.grid.spacing_mm[:2])
     left, posterior = (float(x.mean()) for x in np.nonzero(labels[..., k]) * spacing_mm[:, None])
     plane = PlaneGrid.centred((left, posterior), (PATCH_PIXELS, PATCH_PIXELS), PIXEL_MM)
-    field = resample_b0(image.data[..., k : k + 1], image.grid, plane)
+    field = resample_image(image.data[..., k : k + 1], image.grid, plane)
     source = PlaneGrid.of_image(image.grid)
     target = _area_fractions(labels[..., k : k + 1], source, (left, posterior))
     if not of_regions:

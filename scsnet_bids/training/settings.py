@@ -14,13 +14,16 @@ import math
 from dataclasses import dataclass, field
 
 from scsnet_bids.errors import UsageError
-from scsnet_bids.settings import setting
+from scsnet_bids.settings import B0, INPUTS, setting
 
 
 @dataclass(frozen=True)
 class DataSettings:
     """What is learned from, and what is held out. A path is empty where there is no such data."""
 
+    input: str = setting(
+        B0, "1", "What the network sees: B0, or the mean DWI as well.", "--input", INPUTS
+    )
     atlas: str = setting(
         "", "1", "PAM50 folder (atlas/ and template/), for synthetic slices.", "--atlas"
     )
@@ -59,6 +62,11 @@ class DataSettings:
         for name in ("held_out_share", "manual_share"):
             if getattr(self, name) > 1:
                 raise UsageError(f"{name} must lie between 0 and 1: found {getattr(self, name):g}.")
+        if self.labels and self.input != B0:
+            raise UsageError(
+                f"Labelled slices hold one image: --labels cannot teach --input {self.input}. "
+                "Leave one of the two out."
+            )
 
 
 @dataclass(frozen=True)

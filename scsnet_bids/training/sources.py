@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scsnet_bids.errors import UsageError
+from scsnet_bids.network.model import count_images
 from scsnet_bids.training.atlas import Atlas, read_atlas
 from scsnet_bids.training.augment import draw_batch
 from scsnet_bids.training.manual import ManualSlices, draw_manual
@@ -33,19 +34,21 @@ class TrainingData:
     atlas : anatomy
     manual : labelled slices
     manual_share : share of a batch that is drawn from the labelled ones
+    n_images : 1 for B0, 2 for B0 and mean DWI, which synthetic slices alone have
     """
 
     atlas: Atlas | None
     manual: ManualSlices | None = None
     manual_share: float = 0.5
+    n_images: int = 1
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw (n, 1, 96, 96) standardised slices and their (n, 9, 96, 96) area fractions."""
+        """Draw (n, n_images, 96, 96) standardised slices and (n, 9, 96, 96) area fractions."""
         n_manual = round(n * self.manual_share) if self.manual is not None else 0
         n_manual = n_manual if self.atlas is not None else n
         parts = []
         if self.atlas is not None and n > n_manual:
-            parts.append(draw_batch(self.atlas, n - n_manual, generator))
+            parts.append(draw_batch(self.atlas, n - n_manual, generator, self.n_images))
         if self.manual is not None and n_manual:
             parts.append(draw_manual(self.manual, n_manual, generator))
         images, target = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -53,8 +56,9 @@ class TrainingData:
 
     def to(self, device: torch.device) -> TrainingData:
         """Move the data to a device."""
-        atlas, manual = (x.to(device) if x is not None else None for x in (self.atlas, self.manual))
-        return TrainingData(atlas, manual, self.manual_share)  # type: ignore[arg-type]
+        atlas = self.atlas.to(device) if self.atlas is not None else None
+        manual = self.manual.to(device) if self.manual is not None else None
+        return replace(self, atlas=atlas, manual=manual)
 
 
 def read_training_data(
@@ -88,7 +92,7 @@ def read_training_data(
     atlases = _read_anatomies(settings, named["shapes"]) if settings.atlas else (None, None)
     manual = _read_manual(settings, named["labels"], seed) if settings.labels else (None, None)
     seen, held_out = (
-        TrainingData(atlas, slices, settings.manual_share)
+        TrainingData(atlas, slices, settings.manual_share, count_images(settings.input))
         for atlas, slices in zip(atlases, manual, strict=True)
     )
     return seen, held_out, _describe(settings, *manual)

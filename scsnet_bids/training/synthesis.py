@@ -91,7 +91,44 @@ class Pose:
     has_cord: Tensor
 
 
-def draw_slices(atlas: Atlas, draws: Draws) -> tuple[Tensor, Tensor, Pose]:
+@dataclass(frozen=True)
+class Anatomy:
+    """What lies in a batch of slices, and how bright it is without diffusion weighting.
+
+    Attributes
+    ----------
+    regions : (n, 8, 128, 128) area fractions
+    brightness : (n, 8, 1, 1) of the regions, near 1
+    texture : (n, 128, 128) factor on the brightness of the cord
+    around : (n, 128, 128) brightness of what is not cord, also where the cord hides it
+    canal : (n, 128, 128) share of the spinal canal, the cord included; 0 where there is none
+    pose : where the neck lies
+    """
+
+    regions: Tensor
+    brightness: Tensor
+    texture: Tensor
+    around: Tensor
+    canal: Tensor
+    pose: Pose
+
+    @property
+    def target(self) -> Tensor:
+        """(n, 9, 128, 128) area fractions of background and regions."""
+        return torch.cat([1 - self.regions.sum(dim=1, keepdim=True), self.regions], dim=1)
+
+    @property
+    def b0(self) -> Tensor:
+        """(n, 128, 128) intensities without diffusion weighting, cord near 1."""
+        return self.weighted(torch.ones_like(self.brightness), torch.ones_like(self.around))
+
+    def weighted(self, of_regions: Tensor, of_around: Tensor) -> Tensor:
+        """(n, 128, 128) intensities that (n, 8, 1, 1) and (n, 128, 128) attenuations leave."""
+        cord = (self.regions * (self.brightness * of_regions)).sum(dim=1) * self.texture
+        return self.around * of_around * (1 - self.regions.sum(dim=1)) + cord
+
+
+def draw_slices(atlas: Atlas, draws: Draws) -> Anatomy:
     """Draw anatomy and intensities of a batch.
 
     Parameters
@@ -101,14 +138,13 @@ def draw_slices(atlas: Atlas, draws: Draws) -> tuple[Tensor, Tensor, Pose]:
 
     Returns
     -------
-    (n, 128, 128) intensities, cord near 1; (n, 9, 128, 128) area fractions; Pose
+    Anatomy
     """
     middle = draws.choice(len(atlas.maps))
     pose = _draw_pose(draws, atlas.scale[middle])
     regions = _place_regions(_mix_neighbours(atlas, middle, draws), pose, draws)
     half_size_mm = atlas.half_size_mm[middle] * pose.scale  # (n, 2)
-    target = torch.cat([1 - regions.sum(dim=1, keepdim=True), regions], dim=1)
-    return _paint(regions, half_size_mm, pose, draws), target, pose
+    return _paint(regions, half_size_mm, pose, draws)
 
 
 def cut_middle(patch: Tensor) -> Tensor:
@@ -184,8 +220,8 @@ def _dent(x: Tensor, y: Tensor, draws: Draws, share: float, *, front: bool) -> T
     return depth * across * torch.sigmoid(toward / 1.2)
 
 
-def _paint(regions: Tensor, half_size_mm: Tensor, pose: Pose, draws: Draws) -> Tensor:
-    """(n, 128, 128) intensities: surroundings, then bone, canal and its content, then the cord."""
+def _paint(regions: Tensor, half_size_mm: Tensor, pose: Pose, draws: Draws) -> Anatomy:
+    """Draw intensities: surroundings, then bone, canal and its content, then the cord."""
     wild = draws.chance(0.12)
     image = _paint_surroundings(pose, draws)
     has_canal = pose.has_cord | draws.chance(0.45)
@@ -198,8 +234,7 @@ def _paint(regions: Tensor, half_size_mm: Tensor, pose: Pose, draws: Draws) -> T
     image = _paint_rings(image, outside_mm, draws, has_canal)
     canal = has_canal * (0.5 - outside_mm / PIXEL_MM).clamp(0, 1)
     image = torch.lerp(image, _csf(pose, a, b, wild, draws), canal)
-    cord = regions.sum(dim=1)
-    return image * (1 - cord) + _cord_intensity(regions, wild, draws)
+    return Anatomy(regions, *_cord_intensity(wild, draws), image, canal, pose)
 
 
 def _paint_surroundings(pose: Pose, draws: Draws) -> Tensor:
@@ -288,12 +323,11 @@ def _csf(pose: Pose, a: Tensor, b: Tensor, wild: Tensor, draws: Draws) -> Tensor
     return torch.lerp(fluid, draws.log_uniform(0.2, 1.5), spots * draws.chance(0.5))
 
 
-def _cord_intensity(regions: Tensor, wild: Tensor, draws: Draws) -> Tensor:
-    """(n, 128, 128) signal of the cord, weighted by how much of the pixel it fills."""
+def _cord_intensity(wild: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    """(n, 8, 1, 1) brightness of the regions, and (n, 128, 128) texture of the cord."""
     gray = 1.06 + draws.normal(0.08, 0.2)
     gray = torch.where(draws.chance(0.25), draws.uniform(1.1, 1.5), gray)
     gray = torch.where(wild, draws.uniform(0.6, 1.6), gray)
     columns = [1 + draws.normal(0.04, 0.1) for _ in range(3)]
-    values = torch.cat([*columns, gray], dim=1).repeat_interleave(2, dim=1)[..., None]
-    texture = 1 + draws.uniform(0, 0.08) * draws.field(2.5)
-    return (regions * values).sum(dim=1) * texture
+    brightness = torch.cat([*columns, gray], dim=1).repeat_interleave(2, dim=1)[..., None]
+    return brightness, 1 + draws.uniform(0, 0.08) * draws.field(2.5)

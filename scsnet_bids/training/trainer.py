@@ -19,14 +19,16 @@ from torch import Tensor, nn
 
 import scsnet_bids
 from scsnet_bids.derivatives import write_table
+from scsnet_bids.errors import UsageError
 from scsnet_bids.files import write_text
-from scsnet_bids.network.model import ScsNet, mirror
+from scsnet_bids.network.model import ScsNet, count_images, mirror
 from scsnet_bids.network.weights import (
     choose_device,
+    input_of,
     load_network,
     read_record,
     save_network,
-    weights_path,
+    shipped_weights,
 )
 from scsnet_bids.settings import settings_to_toml
 from scsnet_bids.training.losses import soft_target_loss
@@ -129,6 +131,8 @@ class Trainer:
 
 
 _PARTS = ("network", "average", "optimiser")
+FIRST_WEIGHTS = "stem.0.weight"
+"""Those of the layer that sees the images."""
 
 
 def train(
@@ -160,7 +164,7 @@ def train(
     device = choose_device(settings.computing.device)
     seen, held_out, described = read_training_data(settings.data, settings.schedule.seed)
     seen, held_out = seen.to(device), held_out.to(device)
-    trainer = Trainer(_first_network(settings).to(device), settings.optimiser)
+    trainer = Trainer(first_network(settings).to(device), settings.optimiser)
     generator = torch.Generator(device).manual_seed(settings.schedule.seed)
     state = TrainingState()
     if resume and state_path(out).exists():
@@ -183,16 +187,47 @@ def train(
         yield state
 
 
-def _first_network(settings: TrainingSettings) -> ScsNet:
-    """Make a new network, or copy the one to start from."""
+def first_network(settings: TrainingSettings) -> ScsNet:
+    """Make a new network, or copy the one to start from; an image new to it has no say yet.
+
+    Parameters
+    ----------
+    settings : of the training
+
+    Returns
+    -------
+    ScsNet on the CPU
+
+    Raises
+    ------
+    UsageError
+        If the network to start from sees more than this one is to see.
+    WeightsError
+        If its weights cannot be used.
+    """
     torch.manual_seed(settings.schedule.seed)
-    start = settings.data.start
-    return deepcopy(load_network("cpu", _start_path(start))) if start else ScsNet()
+    network = ScsNet(count_images(settings.data.input))
+    if not settings.data.start:
+        return network
+    path = _start_path(settings)
+    weights = load_network("cpu", path, input_of(path)).state_dict()
+    seen = weights[FIRST_WEIGHTS]
+    n_new = network.n_images - seen.shape[1]
+    if n_new < 0:
+        raise UsageError(
+            f"A training can go on from a network that sees no more than it: that of {path} sees "
+            f"{input_of(path)}. Give --input {input_of(path)}."
+        )
+    unseen = torch.zeros(len(seen), n_new, *seen.shape[2:])
+    weights[FIRST_WEIGHTS] = torch.cat([seen, unseen], dim=1)
+    network.load_state_dict(weights)
+    return network
 
 
-def _start_path(start: str) -> Path:
+def _start_path(settings: TrainingSettings) -> Path:
     """Find the weights to start from by their setting."""
-    return weights_path("" if start == "shipped" else start)
+    start = settings.data.start
+    return shipped_weights(settings.data.input) if start == "shipped" else Path(start).expanduser()
 
 
 def _steps(
@@ -237,7 +272,7 @@ def _validate(network: nn.Module, held_out: TrainingData) -> dict[str, float]:
     """Score a network on everything that is held out."""
     scores: dict[str, float] = {}
     if held_out.atlas is not None:
-        scores |= validate(network, held_out.atlas)
+        scores |= validate(network, held_out.atlas, held_out.n_images)
     if held_out.manual is not None:
         scores |= validate_manual(network, held_out.manual)
     return scores
@@ -248,12 +283,13 @@ def _begin_record(
 ) -> dict[str, Any]:
     """Write down what is known before the training; what the weights were before goes on."""
     start = settings.data.start
-    before = read_record(_start_path(start)) if start else {"licence": PACKAGE_LICENCE}
+    before = read_record(_start_path(settings)) if start else {"licence": PACKAGE_LICENCE}
     own = settings.data.labels or before.get("licence") != PACKAGE_LICENCE
     return {
         "name": "SCS-Net",
         "version": scsnet_bids.__version__,
         "licence": OWN_LICENCE if own else PACKAGE_LICENCE,
+        "input": settings.data.input,
         **described,
         "command": " && ".join(filter(None, [before.get("command"), command])),
         "data": " Then: ".join(filter(None, [before.get("data"), described["data"]])),

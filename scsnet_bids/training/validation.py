@@ -17,36 +17,38 @@ SEED = 12345
 FALSE_CORD_MM2 = 10.0
 
 
-def draw_held_out(held_out: Atlas) -> tuple[Tensor, Tensor]:
+def draw_held_out(held_out: Atlas, n_images: int = 1) -> tuple[Tensor, Tensor]:
     """Draw the slices that every validation scores, the same ones every time.
 
     Parameters
     ----------
     held_out : atlas slices that the training does not use
+    n_images : 1 for B0, 2 for B0 and mean DWI
 
     Returns
     -------
-    (384, 1, 96, 96) standardised slices and (384, 9, 96, 96) area fractions
+    (384, n_images, 96, 96) standardised slices and (384, 9, 96, 96) area fractions
     """
     generator = torch.Generator(held_out.maps.device).manual_seed(SEED)
-    batches = [draw_batch(held_out, BATCH_SLICES, generator) for _ in range(N_BATCHES)]
+    batches = [draw_batch(held_out, BATCH_SLICES, generator, n_images) for _ in range(N_BATCHES)]
     images, truth = (torch.cat(part) for part in zip(*batches, strict=True))
     return images, truth
 
 
 @torch.no_grad()
 def predict(network: nn.Module, images: Tensor) -> Tensor:
-    """(n, 9, rows, columns) class probabilities of (n, 1, rows, columns) slices."""
+    """(n, 9, rows, columns) class probabilities of (n, c, rows, columns) slices."""
     return torch.cat([network(part).softmax(dim=1) for part in torch.split(images, BATCH_SLICES)])
 
 
-def validate(network: nn.Module, held_out: Atlas) -> dict[str, float]:
+def validate(network: nn.Module, held_out: Atlas, n_images: int = 1) -> dict[str, float]:
     """Score a network on the same 384 slices every time.
 
     Parameters
     ----------
     network : in evaluation mode
     held_out : atlas slices that the training does not use, where the network is
+    n_images : how many images the network sees
 
     Returns
     -------
@@ -54,7 +56,7 @@ def validate(network: nn.Module, held_out: Atlas) -> dict[str, float]:
     ``cord_found`` (share of slices with Dice > 0.5), ``area_ratio`` (predicted / true, total) and
     mean ``dice_<region>`` (soft); over those without: ``false_cord`` (share with over 10 mm2)
     """
-    images, truth = draw_held_out(held_out)
+    images, truth = draw_held_out(held_out, n_images)
     probability = predict(network, images)
     cord, true_cord = (1 - p[:, 0] >= 0.5 for p in (probability, truth))  # (n, rows, columns)
     has_cord = true_cord.any(dim=2).any(dim=1)

@@ -2,7 +2,7 @@
 
     scsnet-bids-phantom DATA --participants 3 --seed 501 --motion-mm 0.9 --snr 12
     scsnet-bids DATA OUT participant
-    python tests/benchmarks/borders.py DATA OUT
+    python tests/benchmarks/borders.py DATA OUT [b0+dwi]
 
 For every sharpness: how far unmixed FA and MD of slices lie from the tissue's. For the sharpness in
 use: how often the stated 90 % intervals hold the tissue's value, by region, and the factors by
@@ -26,10 +26,10 @@ from scsnet_bids.derivatives import read_table
 from scsnet_bids.evaluation.value_scores import DEVIATIONS_OF_90, METRICS
 from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients
 from scsnet_bids.images import Image, read_image
-from scsnet_bids.network.inference import locate_cord, segment_regions
-from scsnet_bids.network.weights import load_network
+from scsnet_bids.network.inference import locate_cord, refine_regions, segment_regions
+from scsnet_bids.network.weights import SHIPPED_DWI, load_network
 from scsnet_bids.regions import REGIONS
-from scsnet_bids.settings import Settings
+from scsnet_bids.settings import B0, B0_AND_DWI, Settings
 from scsnet_bids.unmixing.borders import alternative_shares
 from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_outline
 from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
@@ -59,9 +59,9 @@ class Values:
     change: FloatArray  # (p, k, 8, 2)
 
 
-def main(data: Path, out: Path) -> None:
+def main(data: Path, out: Path, sees: str = B0) -> None:
     """Print the figures for all runs of a phantom dataset."""
-    runs = list(_read_runs(data, out))
+    runs = list(_read_runs(data, out, sees))
     print("sharpness  mean error of slices, % of the tissue's value: FA, MD")
     for sharpness in SHARPNESS:
         error = np.concatenate([_relative(run, sharpness) for run in runs])
@@ -73,8 +73,8 @@ def main(data: Path, out: Path) -> None:
         _tell_coverage(metric, error[..., m], noise[..., m], change[..., m])
 
 
-def _read_runs(data: Path, out: Path) -> Iterator[Run]:
-    """Read every run, and segment its B0 image with the shipped network."""
+def _read_runs(data: Path, out: Path, sees: str) -> Iterator[Run]:
+    """Read every run, and segment it with the shipped networks."""
     network = load_network("cpu")
     for path in sorted(out.glob("sub-*/**/*_desc-preproc_dwi.nii.gz")):
         series, start = read_image(path), str(path).removesuffix("_desc-preproc_dwi.nii.gz")
@@ -87,6 +87,9 @@ def _read_runs(data: Path, out: Path) -> Iterator[Run]:
         shift = estimate_b0_to_dwi(
             found.cord, found.plane, mean_dwi, series.grid, SETTINGS.alignment
         )
+        if sees == B0_AND_DWI:
+            second = load_network("cpu", SHIPPED_DWI, sees)
+            found = refine_regions(found, b0, mean_dwi, series.grid, shift.shift_mm, second)
         regions = PlacedRegions(
             found.probability,
             found.plane,
@@ -142,4 +145,4 @@ def _tell_coverage(metric: str, error: FloatArray, noise: FloatArray, change: Fl
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

@@ -12,7 +12,8 @@ OUT is a folder that the app wrote of real series. Nobody knows their regions, b
 are drawn, the more of the differences of FA within the cord they explain, and the further gray
 matter lies below white. The images come from one half of the volumes and FA from the other, so that
 no noise is common to both, and the same of the halves exchanged. The cord is the app's, the same
-for all inputs. FA is no input there, since it would draw the regions that explain it.
+for all inputs. FA is no input there, since it would draw the regions that explain it. The
+shipped networks are told there too.
 """
 
 from __future__ import annotations
@@ -31,11 +32,16 @@ from torch import Tensor, nn
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.gradients import b0_volumes, read_gradients
 from scsnet_bids.images import Grid, read_image
-from scsnet_bids.network.field import resample_b0
+from scsnet_bids.network.field import resample_image
 from scsnet_bids.network.model import CROP_PIXELS, PIXEL_MM, WIDTHS, ScsNet, standardise
-from scsnet_bids.network.weights import choose_device
+from scsnet_bids.network.weights import (
+    choose_device,
+    load_network,
+    shipped_weights,
+    weights_sha256,
+)
 from scsnet_bids.regions import REGIONS, Tissue
-from scsnet_bids.settings import GradientSettings
+from scsnet_bids.settings import B0, B0_AND_DWI, GradientSettings
 from scsnet_bids.slices import PlaneGrid, interpolate_linearly, volume_to_slices
 from scsnet_bids.tensor import fit_tensor
 from scsnet_bids.training.atlas import Atlas, read_atlas
@@ -74,6 +80,14 @@ def main() -> None:
                     rows += score_real(network.cpu(), channels, options.real)
                 trials.add(*(key | row for row in rows))
                 print(f"{name}, seed {seed}: done", flush=True)
+    if options.real:
+        for name, sees in (("B0", B0), ("B0 + mean DWI", B0_AND_DWI)):
+            path = shipped_weights(sees)
+            key = {"input": f"{name}, shipped {weights_sha256(path)[:12]}", "seed": 0}
+            key["iterations"] = options.iterations
+            if trials.rows(**key).empty:
+                found = score_real(load_network("cpu", path, sees), INPUTS[name], options.real)
+                trials.add(*(key | row for row in found))
     table = trials.rows(iterations=options.iterations)
     print(describe(table[table["seed"] < options.seeds]))
 
@@ -151,7 +165,7 @@ def _explain(
         here = slice(k, k + 1)
         centre = [float(x.mean()) for x in np.nonzero(cord[..., k]) * np.array(_row(grid))]
         plane = PlaneGrid.centred((centre[0], centre[1]), (CROP_PIXELS, CROP_PIXELS), PIXEL_MM)
-        fields = [resample_b0(image[..., here], grid, plane) for image in images]
+        fields = [resample_image(image[..., here], grid, plane) for image in images]
         pairs = [(torch.from_numpy(f.slices), torch.from_numpy(f.inside)) for f in fields]
         channels = torch.stack([standardise(*pair) for pair in pairs], dim=1)
         largest = network(channels)[0, 1:].argmax(dim=0).numpy()  # region, never background
