@@ -1,12 +1,12 @@
 """How large the network draws a cord, how large the app, and where people draw its edge.
 
-    python tests/benchmarks/outlines.py GM_CHALLENGE [PHANTOMS OUT]
+    python tests/benchmarks/outlines.py GM_CHALLENGE [PHANTOMS OUT ...]
 
 On phantoms without noise and motion: area that the network draws, relative to the truth. On the
 T2*-weighted scans: how far outside the manual mask the signal is half way between cord and fluid,
 along rays that reach fluid at least 1.3 times as bright as the cord, and by how much a mask with
-its edge there would be larger. Of the outputs OUT of the app on a dataset of phantoms: the area of
-the cord after its outline was fitted to the moving, noisy series.
+its edge there would be larger. Of the outputs OUT of the app on a dataset of phantoms: the areas of
+cord and gray matter after the outline was fitted to the moving, noisy series.
 """
 
 from __future__ import annotations
@@ -25,10 +25,15 @@ from scsnet_bids.images import Image, read_image
 from scsnet_bids.manual_masks import CORD, find_masks
 from scsnet_bids.network.weights import load_network
 from scsnet_bids.phantom import PhantomSettings, simulate
+from scsnet_bids.regions import REGIONS, Tissue
 from scsnet_bids.slices import volume_to_slices
 from scsnet_bids.unmixing.transfer import transfer_regions
 
 SEED, PEOPLE = 900, 3
+TISSUES = {
+    "cord": [region.label for region in REGIONS],
+    "gray matter": [region.label for region in REGIONS if region.tissue is Tissue.GRAY_MATTER],
+}
 FINE = 4
 RAYS = 24
 STEP_MM = 0.1
@@ -40,12 +45,14 @@ LEAST_RAYS = 6
 LEAST_VOXELS = 50
 
 
-def main(images: Path, dataset: Path | None = None, out: Path | None = None) -> None:
+def main(images: Path, dataset: Path | None = None, *outs: Path) -> None:
     """Print the figures."""
     drawn = np.concatenate([phantom_areas(person) for person in range(PEOPLE)])
     print(f"still phantoms without noise, network alone: {_describe(drawn)}")
-    if dataset and out:
-        print(f"phantoms, whole app: {_describe(fitted_areas(dataset, out))}")
+    for out in outs if dataset else ():
+        for tissue, labels in TISSUES.items():
+            ratio = fitted_areas(dataset, out, labels)
+            print(f"phantoms, whole app, {out.name}, {tissue}: {_describe(ratio)}")
     offset, area = np.array(list(edge_offsets(images))).T
     low, middle, high = np.quantile(offset, (0.25, 0.5, 0.75))
     grown = np.median((1 + offset / np.sqrt(area / np.pi)) ** 2)
@@ -68,12 +75,12 @@ def phantom_areas(person: int) -> FloatArray:
     return np.asarray((area / true_area)[::2])
 
 
-def fitted_areas(dataset: Path, out: Path) -> FloatArray:
-    """(n,) area of the cord in every slice that the app has left, relative to the truth."""
+def fitted_areas(dataset: Path, out: Path, labels: list[int]) -> FloatArray:
+    """(n,) area of regions in every slice that the app has left, relative to the truth."""
     truth, ratios = dataset / "derivatives" / "phantom", []
     for path in sorted(truth.glob("sub-*/**/*_seg-SCSNet_probseg.nii.gz")):
         shares = [read_image(p).data for p in (out / path.relative_to(truth), path)]
-        area, true_area = ((1 - share[..., 0]).sum(axis=(0, 1)) for share in shares)
+        area, true_area = (share[..., labels].sum(axis=(0, 1, 3)) for share in shares)
         ratios.append((area / true_area)[area > 0])
     return np.concatenate(ratios)
 
