@@ -10,11 +10,11 @@ from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.slices import PlaneGrid
 from scsnet_bids.unmixing import borders
 from scsnet_bids.unmixing.borders import alternative_shares
-from scsnet_bids.unmixing.sharpening import PlacedRegions
+from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
 
 GRID = Grid((24, 20, 2), np.diag([1.0, 1.0, 5.0, 1.0]), np.array([[0, 1], [1, 1], [2, 1]]))
 PLANE = PlaneGrid(start_mm=(1.0, 1.0), shape=(44, 36), spacing_mm=(0.5, 0.5))
-CERTAIN = np.zeros(2)
+CERTAIN = Borders.unmoved(2)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from scsnet_bids.images import Grid
 from scsnet_bids.regions import REGIONS, Side
 from scsnet_bids.slices import PlaneGrid
 from scsnet_bids.unmixing.mask_fitting import centre_of_mask, fit_regions_to_mask
-from scsnet_bids.unmixing.sharpening import PlacedRegions
+from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
 from scsnet_bids.unmixing.transfer import cord_mask
 
 GRID = Grid((40, 44, 3), np.diag([-0.9, -0.9, 5.0, 1.0]), np.array([[0, 1], [1, 1], [2, 1]]))
@@ -41,7 +41,7 @@ def ellipse(left_mm: float, back_mm: float, a_mm: float, b_mm: float) -> np.ndar
 
 def shares(mask: np.ndarray, regions: PlacedRegions) -> np.ndarray:
     """Return the shares (i, j, k, 9) of regions that fill a mask."""
-    return fit_regions_to_mask(regions, mask).regions.sharpened(0.0).shares()
+    return fit_regions_to_mask(regions, mask).regions.sharpened(Borders.unmoved(3)).shares()
 
 
 @pytest.mark.parametrize("place", [(20, 21, 5, 4), (17, 23, 6.5, 3.5), (22, 20, 3, 3)])
@@ -69,7 +69,7 @@ def test_regions_keep_their_part_and_their_side_of_a_cord_that_lies_elsewhere():
 def test_a_mask_in_the_weighted_volumes_is_moved_to_the_b0_image():
     regions = replace(network_regions(), b0_to_dwi_mm=np.tile([0.9, -0.9], (3, 1)))
     mask = ellipse(20, 21, 5, 4)
-    placed = fit_regions_to_mask(regions, mask).regions.sharpened(0.0)
+    placed = fit_regions_to_mask(regions, mask).regions.sharpened(Borders.unmoved(3))
     there = replace(placed, b0_to_dwi_mm=np.zeros((3, 2)))
     weighted, b0 = (
         centre_of_mask(1 - regions.shares()[..., 0], GRID.spacing_mm) for regions in (placed, there)

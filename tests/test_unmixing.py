@@ -21,7 +21,7 @@ from scsnet_bids.unmixing.region_tensor import (
     fit_region_tensors,
     noise_bias,
 )
-from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_outline, sharpen_probability
+from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions, fit_borders, sharpen_probability
 from scsnet_bids.unmixing.signals import (
     UnmixedValues,
     change_of_values,
@@ -404,27 +404,62 @@ def test_withdrawing_shrinks_the_cord(rng) -> None:
     assert (cord[1] > cord[2]).all()
 
 
-def placed(phantom: Phantom, withdrawal: float | np.ndarray) -> PlacedRegions:
-    """True regions, as soft as a network's, with their outlines moved."""
+def placed(
+    phantom: Phantom, withdrawal: float | np.ndarray, more_gray: float = 0.0
+) -> PlacedRegions:
+    """True regions, as soft as a network's, with their borders moved."""
     share = phantom.region_share
     right = np.stack([volume_to_slices(share[..., c]) for c in range(N_CLASSES)], axis=1)
-    wrong = sharpen_probability(right, 1 / SETTINGS.sharpness, withdrawal)
+    wrong = sharpen_probability(right, 1 / SETTINGS.sharpness, withdrawal, more_gray)
     plane = PlaneGrid.of_image(phantom.grid)
     return PlacedRegions(wrong, plane, phantom.grid, np.zeros((5, 2)), SETTINGS.sharpness)
 
 
 def test_every_slice_finds_its_own_outline(phantom, rng) -> None:
     regions = placed(phantom, np.array([-0.8, 0.8, 0.0, 0.8, -0.8])[:, None, None])
-    outline = fit_outline(noisy(phantom.series, rng, 1000 / 15), regions)
-    shares = regions.sharpened(outline.withdrawal[:, None, None]).shares()
+    borders = fit_borders(noisy(phantom.series, rng, 1000 / 15), regions)
+    shares = regions.sharpened(borders).shares()
     given, found, true = (
         x[..., 1:].sum(axis=(0, 1, 3)) for x in (regions.shares(), shares, phantom.region_share)
     )
     assert np.abs(given / true - 1).max() > 0.06
     assert np.abs(found / true - 1).max() < 0.05
-    assert outline.area_ratio[0] < 0.95
-    assert outline.area_ratio[1] > 1.05
-    assert not outline.at_limit.any()
+    assert borders.area_ratio[0] < 0.95
+    assert borders.area_ratio[1] > 1.05
+    assert not borders.at_limit.any()
+
+
+@pytest.mark.parametrize("more_gray", [-0.5, 0.0, 0.5])
+def test_gray_matter_finds_its_size(phantom, rng, more_gray) -> None:
+    regions = placed(phantom, 0.0, more_gray)
+    borders = fit_borders(noisy(phantom.series, rng, 1000 / 15), regions)
+    assert np.ptp(borders.more_gray) == 0
+    at_first, found, true = (
+        x[..., 7:].sum()
+        for x in (
+            regions.sharpened(replace(borders, more_gray=np.zeros(5))).shares(),
+            regions.sharpened(borders).shares(),
+            phantom.region_share,
+        )
+    )
+    assert abs(found / true - 1) < max(0.06, 0.7 * abs(at_first / true - 1))
+    drawn, moved = (x.shares()[..., 7:].sum() for x in (regions, regions.sharpened(borders)))
+    assert np.mean(borders.gray_ratio) == pytest.approx(moved / drawn, abs=0.02)
+
+
+def test_gray_matter_keeps_its_size_where_nothing_tells_it(phantom, rng) -> None:
+    series = np.abs(rng.normal(1000, 100, phantom.series.shape))
+    assert abs(fit_borders(series, placed(phantom, 0.0)).more_gray[0]) < 0.3
+
+
+def test_more_gray_takes_from_white_matter_alone(rng) -> None:
+    probability = rng.dirichlet(np.ones(N_CLASSES), (2, 6, 6)).transpose(0, 3, 1, 2)
+    less, more = (sharpen_probability(probability, 3.0, 0.0, gray) for gray in (0.0, 1.0))
+    assert (more[:, 7:] > less[:, 7:]).all()
+    assert (more[:, 1:7] < less[:, 1:7]).all()
+    np.testing.assert_allclose(more[:, 0], less[:, 0], atol=1e-12)
+    odds = [x[:, 7] / x[:, 1] for x in (less, more)]
+    np.testing.assert_allclose(odds[1] / odds[0], np.e)
 
 
 def test_volumes_that_do_not_count_have_no_say_in_the_outline(phantom, rng) -> None:
@@ -432,14 +467,14 @@ def test_volumes_that_do_not_count_have_no_say_in_the_outline(phantom, rng) -> N
     counted = np.ones((series.shape[3], 5), dtype=bool)
     counted[9::3, 2] = False
     spoilt = np.where(counted.T, series, 50.0)
-    found = fit_outline(spoilt, placed(phantom, 0.0), counted)
-    again = fit_outline(np.where(counted.T, series, 3e3), placed(phantom, 0.0), counted)
+    found = fit_borders(spoilt, placed(phantom, 0.0), counted)
+    again = fit_borders(np.where(counted.T, series, 3e3), placed(phantom, 0.0), counted)
     np.testing.assert_array_equal(found.withdrawal, again.withdrawal)
 
 
 def test_an_outline_far_off_is_at_its_limit(phantom) -> None:
-    outline = fit_outline(phantom.series, placed(phantom, 2.5))
-    assert outline.at_limit.all()
+    borders = fit_borders(phantom.series, placed(phantom, 2.5))
+    assert borders.at_limit.all()
 
 
 def test_no_cord_has_no_outline(phantom) -> None:
@@ -447,10 +482,10 @@ def test_no_cord_has_no_outline(phantom) -> None:
     empty = np.zeros_like(regions.probability)
     empty[:, 0] = 1
     regions = replace(regions, probability=empty)
-    outline = fit_outline(phantom.series, regions)
-    assert (regions.sharpened(outline.withdrawal[:, None, None]).shares()[..., 1:] == 0).all()
-    assert np.isnan(outline.area_ratio).all()
-    assert not outline.at_limit.any()
+    borders = fit_borders(phantom.series, regions)
+    assert (regions.sharpened(borders).shares()[..., 1:] == 0).all()
+    assert np.isnan(borders.area_ratio).all()
+    assert not borders.at_limit.any()
 
 
 def test_shares_lie_where_the_series_does(phantom) -> None:
@@ -468,7 +503,7 @@ def test_shares_lie_where_the_series_does(phantom) -> None:
 
 def test_the_change_of_values_is_that_of_unmixing_again(phantom) -> None:
     regions = placed(phantom, 0.0)
-    first, other = (regions.sharpened(w).shares() for w in (0.0, 0.3))
+    first, other = (regions.sharpened(Borders.unmoved(5).moved(w)).shares() for w in (0.0, 0.3))
     unmixed, again = (unmix(phantom, phantom.series, 0.0, shares=s) for s in (first, other))
     change = change_of_values(
         phantom.series, [first, other], phantom.gradients, unmixed, SETTINGS, GRADIENTS

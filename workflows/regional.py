@@ -85,7 +85,7 @@ def init_regional_wf(run: DwiRun, settings: Settings, cord_mask: Path | None) ->
     graph.connect([(transfer_regions, outputnode, [(name, name) for name in TRANSFERRED])])
     for node in (measure_regions, unmix_regions, summarise_quality):
         graph.connect(
-            [(transfer_regions, node, [(n, n) for n in ("region_share", "outline_table")])]
+            [(transfer_regions, node, [(n, n) for n in ("region_share", "border_table")])]
         )
     graph.connect(transfer_regions, "cord_mask", summarise_quality, "cord_mask")
     # Means of the maps.

@@ -167,7 +167,7 @@ class SummariseQualityInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
     region_table = File(exists=True, mandatory=True)
     shape_table = File(exists=True, mandatory=True)
     noise_table = File(exists=True, mandatory=True, desc="noise level in one row (table)")
-    outline_table = File(exists=True, mandatory=True, desc="refined outline per slice (table)")
+    border_table = File(exists=True, mandatory=True, desc="moved borders per slice (table)")
 
 
 class SummariseQualityOutputSpec(TraitedSpec):  # type: ignore[misc]
@@ -186,7 +186,7 @@ class SummariseQuality(StageInterface):
     def _write(self, quality_table: Path) -> None:  # type: ignore[override]
         from scsnet_bids.compression import tabulate_compression
         from scsnet_bids.quality import summarise_quality
-        from scsnet_bids.unmixing.table import summarise_outline
+        from scsnet_bids.unmixing.table import summarise_borders
 
         motion, b0_to_dwi, shape, regions = (
             read_table(Path(getattr(self.inputs, name)))
@@ -200,12 +200,11 @@ class SummariseQuality(StageInterface):
             shape,
             regions,
         )
-        noise, outline = (
-            read_table(Path(getattr(self.inputs, name)))
-            for name in ("noise_table", "outline_table")
+        noise, borders = (
+            read_table(Path(getattr(self.inputs, name))) for name in ("noise_table", "border_table")
         )
         compression = tabulate_compression(shape, regions)
-        parts = [row, noise, summarise_outline(outline), compression]
+        parts = [row, noise, summarise_borders(borders), compression]
         write_table(quality_table, pd.concat(parts, axis=1))
 
     def _measure_images(self) -> dict[str, float]:

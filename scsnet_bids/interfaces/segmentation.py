@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ from scsnet_bids.regions import REGIONS
 from scsnet_bids.settings import B0_AND_DWI, AlignmentSettings, UnmixingSettings
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
 from scsnet_bids.unmixing.mask_fitting import fit_regions_to_mask
-from scsnet_bids.unmixing.sharpening import Outline, PlacedRegions, fit_outline
+from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions, fit_borders
 
 
 class SegmentRegionsInputSpec(NetworkInputSpec):
@@ -165,9 +166,9 @@ class PlacedRegionsInputSpec(NetworkPlaneInputSpec):
 
 
 class AlternativesInputSpec(PlacedRegionsInputSpec):
-    """The same, with the outlines that were found."""
+    """The same, with the borders that were found."""
 
-    outline_table = File(exists=True, mandatory=True, desc="outline per slice (table)")
+    border_table = File(exists=True, mandatory=True, desc="borders per slice (table)")
 
 
 def read_placed_regions(inputs: Any, grid: Grid) -> PlacedRegions:
@@ -181,8 +182,9 @@ def read_alternatives(inputs: Any, grid: Grid) -> list[npt.NDArray[np.floating]]
     """Place the regions of :class:`AlternativesInputSpec` in every other way they may lie."""
     from scsnet_bids.unmixing.borders import alternative_shares
 
-    withdrawal = read_table(Path(inputs.outline_table))["withdrawal"].to_numpy(float)
-    return alternative_shares(read_placed_regions(inputs, grid), withdrawal)
+    table = read_table(Path(inputs.border_table))
+    borders = Borders(**{f.name: table[f.name].to_numpy() for f in fields(Borders)})
+    return alternative_shares(read_placed_regions(inputs, grid), borders)
 
 
 class FitRegionsToMaskInputSpec(PlacedRegionsInputSpec):
@@ -218,20 +220,20 @@ class TransferRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
     """Outputs of :class:`TransferRegions`."""
 
     region_share = File(desc="share of background and each region in every voxel")
-    outline_table = File(desc="how the outline was refined, per slice (table)")
+    border_table = File(desc="how the borders were moved, per slice (table)")
     region_label = File(desc="label of every voxel")
     region_lut = File(desc="names and colours of the labels (table)")
     cord_mask = File(desc="cord")
 
 
 class TransferRegions(SeriesInterface):
-    """Bring the regions to DTI space in one resampling, their outline fitted to the series."""
+    """Bring the regions to DTI space in one resampling, their borders fitted to the series."""
 
     input_spec = TransferRegionsInputSpec
     output_spec = TransferRegionsOutputSpec
     _files: ClassVar[dict[str, str]] = {
         "region_share": "region_share.nii.gz",
-        "outline_table": "outline_table.tsv",
+        "border_table": "border_table.tsv",
         "region_label": "region_label.nii.gz",
         "region_lut": "region_lut.tsv",
         "cord_mask": "cord_mask.nii.gz",
@@ -244,17 +246,17 @@ class TransferRegions(SeriesInterface):
         grid = series.grid
         regions = read_placed_regions(self.inputs, grid)
         counted = counted_slices(read_table(Path(self.inputs.outliers)))
-        outline = (
-            Outline.as_given(grid.shape[2])
+        borders = (
+            Borders.unmoved(grid.shape[2])
             if self.inputs.outline_given
-            else fit_outline(series.data, regions, counted)
+            else fit_borders(series.data, regions, counted)
         )
-        share = regions.sharpened(outline.withdrawal[:, None, None]).shares()
+        share = regions.sharpened(borders).shares()
         write_image(paths["region_share"], Image(share.astype(np.float32), grid))
         write_image(paths["region_label"], Image(label_regions(share), grid))
         write_image(paths["cord_mask"], Image(cord_mask(share).astype(np.uint8), grid))
-        per_slice = pd.DataFrame(vars(outline)).astype({"at_limit": int})
-        write_table(paths["outline_table"], per_slice.rename_axis("slice").reset_index())
+        per_slice = pd.DataFrame(vars(borders)).astype({"at_limit": int})
+        write_table(paths["border_table"], per_slice.rename_axis("slice").reset_index())
         rows = [(r.label, r.name, r.abbreviation, r.color) for r in REGIONS]
         lut = pd.DataFrame(rows, columns=["index", "name", "abbreviation", "color"])
         write_table(paths["region_lut"], lut)

@@ -26,6 +26,7 @@ FIGURES: dict[str, str] = {
     "outline_area_ratio_min": "area by the signals over that of the network, lowest slice",
     "outline_area_ratio_max": "area by the signals over that of the network, highest slice",
     "outline_at_limit": "slices whose outline would have moved farther than it may",
+    "gray_area_ratio": "area of gray matter by the signals over that of the network, median",
 }
 """The columns of the quality row."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from scsnet_bids.arrays import FloatArray
-from scsnet_bids.unmixing.sharpening import PlacedRegions
+from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
 
 LEFT_MM, BACK_MM = 0.2, 0.2
 """Error of the place of the cord."""
@@ -22,36 +22,36 @@ OUTLINE = 1.0
 """Error of the outline, in logits of the sharpened probability."""
 INNER_LEFT_MM, INNER_BACK_MM = 0.2, 0.3
 """Error of the place of the inner borders in the cord."""
-GRAY = 1.0
+MORE_GRAY = 1.0
 """Error of the border of gray matter, in logits of the sharpened probability."""
 
 SMALL = 1e-4
 
 
-def alternative_shares(regions: PlacedRegions, withdrawal: FloatArray) -> list[FloatArray]:
+def alternative_shares(regions: PlacedRegions, borders: Borders) -> list[FloatArray]:
     """Place the regions again with each border moved by its typical error.
 
     Parameters
     ----------
     regions : as the network gave them
-    withdrawal : (k,) of :func:`scsnet_bids.unmixing.sharpening.fit_outline`
+    borders : of :func:`scsnet_bids.unmixing.sharpening.fit_borders`
 
     Returns
     -------
     list of (i, j, k, 9) float arrays
     """
     regions = regions.cropped()
-    sharp = regions.sharpened(withdrawal[:, None, None])
+    sharp = regions.sharpened(borders)
     inner: list[Callable[[FloatArray], FloatArray]] = [
         lambda p: _inner_moved(p, 0.0, INNER_LEFT_MM / sharp.plane.spacing_mm[0]),
         lambda p: _inner_moved(p, INNER_BACK_MM / sharp.plane.spacing_mm[1], 0.0),
-        _more_gray,
     ]
     return [
         sharp.shares((LEFT_MM, 0.0)),
         sharp.shares((0.0, BACK_MM)),
-        regions.sharpened(withdrawal[:, None, None] + OUTLINE).shares(),
+        regions.sharpened(borders.moved(OUTLINE)).shares(),
         *(replace(sharp, probability=moved(sharp.probability)).shares() for moved in inner),
+        regions.sharpened(borders.moved(0.0, MORE_GRAY)).shares(),
     ]
 
 
@@ -61,13 +61,6 @@ def _inner_moved(probability: FloatArray, rows: float, columns: float) -> FloatA
     total = moved.sum(axis=1, keepdims=True)
     # Where nothing has moved to, at the edge of the cord, the region stays.
     inside = np.where(total > SMALL, moved, probability[:, 1:])
-    return _in_cord(inside, probability)
-
-
-def _more_gray(probability: FloatArray) -> FloatArray:
-    """Widen gray matter at the cost of white matter."""
-    inside = probability[:, 1:].copy()
-    inside[:, -2:] *= np.exp(GRAY)
     return _in_cord(inside, probability)
 
 

@@ -1,10 +1,12 @@
-"""Shares of the regions, from probabilities that are too soft and an outline of the wrong size.
+"""Shares of the regions, from probabilities that are too soft and borders of the wrong size.
 
 Between two regions the network's probability changes more gently than the share of a voxel does.
 Taken as they are, such shares exaggerate every contrast when signals are unmixed; hard labels
 leave contrast lost where the network draws the cord too wide. So the logits are multiplied by one
 constant, measured on phantoms, and the outline of each slice is moved to where the unmixed signals
-explain the series best. The slices lean on what is best for all of them together.
+explain the series best. The slices lean on what is best for all of them together. Then gray matter
+grows or shrinks, by the same amount in all slices, to where the series is explained best: its size
+hardly shows in the image that the network sees, but the series has all directions.
 """
 
 from __future__ import annotations
@@ -28,7 +30,15 @@ MODEL_DEVIATION = 4.0
 """Shares are wrong beyond noise: a residual counts as if noise were larger by this factor."""
 JUDGED_SHARE = 0.05
 """Voxels that the cord fills more than this, before sharpening, judge where the outline lies."""
+MORE_GRAY = np.arange(-3.0, 4.0)
+"""By how much the border of gray matter may move, in logits of the sharp probability."""
+GRAY_SPREAD = 1.5
+"""Expected size of it."""
+GRAY_MODEL_DEVIATION = 12.0
+"""As above, and larger: other misplaced borders look like more gray matter than there is."""
 FEWEST_VOXELS = 30
+GRAY = slice(N_CLASSES - 2, None)
+"""Labels of gray matter, the last two."""
 SMALLEST = 1e-4
 NO_CORD = 1e-3
 
@@ -57,9 +67,10 @@ class PlacedRegions:
         probability, plane = _crop_to_cord(self.probability, self.plane)
         return replace(self, probability=probability, plane=plane)
 
-    def sharpened(self, withdrawal: float | FloatArray) -> PlacedRegions:
-        """Sharpen, and move the outlines inward by a (k, 1, 1) withdrawal."""
-        sharp = sharpen_probability(self.probability, self.sharpness, withdrawal)
+    def sharpened(self, borders: Borders) -> PlacedRegions:
+        """Sharpen, and move outline and gray matter."""
+        moved = (x[:, None, None] for x in (borders.withdrawal, borders.more_gray))
+        sharp = sharpen_probability(self.probability, self.sharpness, *moved)
         return replace(self, probability=sharp)
 
     def shares(self, shift_mm: tuple[float, float] = (0.0, 0.0)) -> FloatArray:
@@ -69,30 +80,41 @@ class PlacedRegions:
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
-    """How the outline of each slice was moved.
+class Borders:
+    """How the borders of each slice were moved.
 
     Attributes
     ----------
     withdrawal : (k,) what the sharpened logit of the cord loses; negative is outward
+    more_gray : (k,) what the sharpened logits of gray matter gain on the columns
     area_ratio : (k,) area of the cord, by the area that the network gave it; nan without a cord
+    gray_ratio : (k,) the same of gray matter
     at_limit : (k,) bool, whether the outline would have moved farther if it could
     """
 
     withdrawal: FloatArray
+    more_gray: FloatArray
     area_ratio: FloatArray
+    gray_ratio: FloatArray
     at_limit: BoolArray
 
     @classmethod
-    def as_given(cls, n_slices: int) -> Outline:
-        """Leave the outline of every slice where it is."""
-        return cls(np.zeros(n_slices), np.ones(n_slices), np.zeros(n_slices, dtype=bool))
+    def unmoved(cls, n_slices: int) -> Borders:
+        """Leave the borders of every slice where they are."""
+        zero, one = np.zeros(n_slices), np.ones(n_slices)
+        return cls(zero, zero, one, one, np.zeros(n_slices, dtype=bool))
+
+    def moved(self, withdrawal: float | FloatArray, more_gray: float = 0.0) -> Borders:
+        """Move the outline of all slices inward, or gray matter outward, by a little more."""
+        return replace(
+            self, withdrawal=self.withdrawal + withdrawal, more_gray=self.more_gray + more_gray
+        )
 
 
-def fit_outline(
+def fit_borders(
     series: FloatArray, regions: PlacedRegions, counted: BoolArray | None = None
-) -> Outline:
-    """Move the outline of every slice to where unmixed signals explain the series best.
+) -> Borders:
+    """Move the borders to where unmixed signals explain the series best.
 
     Parameters
     ----------
@@ -102,24 +124,38 @@ def fit_outline(
 
     Returns
     -------
-    Outline
+    Borders
     """
     regions = regions.cropped()
     first = regions.shares()
     shown = np.ones(series.shape[:1:-1], dtype=bool) if counted is None else counted
     samples = _judged(series, first, shown)
-    residuals = np.array([_residuals(samples, regions.sharpened(w).shares()) for w in WITHDRAWALS])
-    best = _believed_withdrawal(residuals, _freedom(samples))
-    area, first_area = _area(regions.sharpened(best[:, None, None]).shares()), _area(first)
-    ratio = np.where(first_area > 0, area / np.where(first_area > 0, first_area, 1), np.nan)
-    at_limit = (best <= WITHDRAWALS[0]) | (best >= WITHDRAWALS[-1])
-    return Outline(best, ratio, at_limit)
+
+    def residuals(candidates: list[Borders]) -> FloatArray:
+        shares = (regions.sharpened(borders).shares() for borders in candidates)
+        return np.array([_residuals(samples, share) for share in shares])
+
+    borders, freedom = Borders.unmoved(series.shape[2]), _freedom(samples)
+    by_outline = residuals([borders.moved(w) for w in WITHDRAWALS])
+    borders = borders.moved(_believed_withdrawal(by_outline, freedom))
+    by_gray = residuals([borders.moved(0.0, gray) for gray in MORE_GRAY])
+    borders = borders.moved(0.0, _believed_gray(by_gray, freedom))
+    share, at_limit = regions.sharpened(borders).shares(), (WITHDRAWALS[0], WITHDRAWALS[-1])
+    return replace(
+        borders,
+        area_ratio=_ratio(share, first, slice(1, None)),
+        gray_ratio=_ratio(share, first, GRAY),
+        at_limit=np.isin(borders.withdrawal, at_limit),
+    )
 
 
 def sharpen_probability(
-    probability: FloatArray, sharpness: float, withdrawal: float | FloatArray = 0.0
+    probability: FloatArray,
+    sharpness: float,
+    withdrawal: float | FloatArray = 0.0,
+    more_gray: float | FloatArray = 0.0,
 ) -> FloatArray:
-    """Steepen probabilities, and move the outline of the cord inward.
+    """Steepen probabilities, and move the outline of the cord inward and gray matter outward.
 
     Parameters
     ----------
@@ -127,6 +163,7 @@ def sharpen_probability(
     sharpness : factor of the logits of cord against background, and of region against region
     withdrawal : what the sharpened logit of the cord loses; negative moves the outline outward;
         of shape (k, 1, 1) if the slices differ
+    more_gray : what the sharpened logits of gray matter gain on the columns, likewise
 
     Returns
     -------
@@ -137,6 +174,7 @@ def sharpen_probability(
     logit = sharpness * np.log(inside / (1 - inside)) - withdrawal
     sharp_cord = np.where(cord > NO_CORD, 1 / (1 + np.exp(-logit)), 0)
     power = np.asarray(probability[:, 1:], dtype=float) ** sharpness
+    power[:, GRAY.start - 1 :] *= np.exp(np.reshape(more_gray, (-1, 1, 1, 1)))
     total = power.sum(axis=1, keepdims=True)
     regions = (
         power / np.where(total > 0, total, 1) * np.where(total[:, 0] > 0, sharp_cord, 0)[:, None]
@@ -158,28 +196,40 @@ def _crop_to_cord(probability: FloatArray, plane: PlaneGrid) -> tuple[FloatArray
 
 def _believed_withdrawal(residuals: FloatArray, freedom: FloatArray) -> FloatArray:
     """(k,) withdrawal of each slice, from the residuals (withdrawals, k) and their freedom (k,)."""
+    misfit = _misfit(residuals, freedom, MODEL_DEVIATION)
+    common = WITHDRAWALS[np.argmin(misfit.sum(axis=1) + (WITHDRAWALS / COMMON) ** 2)]
+    return _lowest(misfit + ((WITHDRAWALS - common)[:, None] / SPREAD) ** 2, WITHDRAWALS)
+
+
+def _believed_gray(residuals: FloatArray, freedom: FloatArray) -> float:
+    """Gain of gray matter in all slices, from residuals (gains, k) and their freedom (k,)."""
+    misfit = _misfit(residuals, freedom, GRAY_MODEL_DEVIATION).sum(axis=1)
+    cost = misfit + (MORE_GRAY / GRAY_SPREAD) ** 2
+    return float(_lowest(cost[:, None], MORE_GRAY)[0])
+
+
+def _misfit(residuals: FloatArray, freedom: FloatArray, deviation: float) -> FloatArray:
+    """Residuals in units of their own variance, the noise taken larger by a factor."""
     variance = residuals.min(axis=0) / np.maximum(freedom, 1)
     known = variance > 0
-    misfit = residuals * known / (np.where(known, variance, 1) * MODEL_DEVIATION**2)
-    common = WITHDRAWALS[np.argmin(misfit.sum(axis=1) + (WITHDRAWALS / COMMON) ** 2)]
-    return _lowest(misfit + ((WITHDRAWALS - common)[:, None] / SPREAD) ** 2)
+    return residuals * known / (np.where(known, variance, 1) * deviation**2)
 
 
-def _lowest(cost: FloatArray) -> FloatArray:
-    """(k,) withdrawal of least cost (withdrawals, k), between the steps by a parabola."""
+def _lowest(cost: FloatArray, steps: FloatArray) -> FloatArray:
+    """(k,) step of least cost (steps, k), between the steps by a parabola."""
     best = np.argmin(cost, axis=0)
     inner = np.clip(best, 1, len(cost) - 2)
     below, middle, above = (cost[inner + step, np.arange(cost.shape[1])] for step in (-1, 0, 1))
     bend = below - 2 * middle + above
     offset = np.where(bend > 0, (below - above) / np.where(bend > 0, 2 * bend, 1), 0)
-    step_size = WITHDRAWALS[1] - WITHDRAWALS[0]
-    between = WITHDRAWALS[inner] + step_size * np.clip(offset, -0.5, 0.5)
-    return np.asarray(np.where(best == inner, between, WITHDRAWALS[best]))
+    between = steps[inner] + (steps[1] - steps[0]) * np.clip(offset, -0.5, 0.5)
+    return np.asarray(np.where(best == inner, between, steps[best]))
 
 
-def _area(share: FloatArray) -> FloatArray:
-    """(k,) voxels that the cord fills."""
-    return np.asarray((1 - share[..., 0]).sum(axis=(0, 1)))
+def _ratio(share: FloatArray, first: FloatArray, labels: slice) -> FloatArray:
+    """(k,) area of regions by the area that they had at first; nan where they had none."""
+    area, first_area = (x[..., labels].sum(axis=(0, 1, 3)) for x in (share, first))
+    return np.where(first_area > 0, area / np.where(first_area > 0, first_area, 1), np.nan)
 
 
 def _judged(

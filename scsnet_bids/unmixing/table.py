@@ -78,26 +78,32 @@ NOISE_COLUMNS: dict[str, dict[str, Any]] = {
         "Description": "Slices whose outline would have moved farther than it may.",
         "Units": "1",
     },
+    "gray_area_ratio": {
+        "Description": "Area of gray matter that explains the signals best, by the area that the "
+        "network gave it. Median of the slices.",
+        "Units": "1",
+    },
 }
 
 
-def summarise_outline(outline: pd.DataFrame) -> pd.DataFrame:
-    """Say in a row how far the outlines of the slices were moved.
+def summarise_borders(borders: pd.DataFrame) -> pd.DataFrame:
+    """Say in a row how far the borders of the slices were moved.
 
     Parameters
     ----------
-    outline : one row per slice, with ``area_ratio`` and ``at_limit``
+    borders : one row per slice, with ``area_ratio``, ``gray_ratio`` and ``at_limit``
 
     Returns
     -------
-    DataFrame of one row with the columns ``outline_...`` of ``NOISE_COLUMNS``
+    DataFrame of one row with the columns ``outline_...`` and ``gray_...`` of ``NOISE_COLUMNS``
     """
-    ratio = outline["area_ratio"]
+    ratio = borders["area_ratio"]
     row = {
         "outline_area_ratio": ratio.median(),
         "outline_area_ratio_min": ratio.min(),
         "outline_area_ratio_max": ratio.max(),
-        "outline_at_limit": int(outline["at_limit"].sum()),
+        "outline_at_limit": int(borders["at_limit"].sum()),
+        "gray_area_ratio": borders["gray_ratio"].median(),
     }
     return pd.DataFrame([row])
 

@@ -31,7 +31,7 @@ from scsnet_bids.network.weights import SHIPPED_DWI, load_network
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.settings import B0, B0_AND_DWI, Settings
 from scsnet_bids.unmixing.borders import alternative_shares
-from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_outline
+from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_borders
 from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
 
 SETTINGS = Settings()
@@ -108,11 +108,11 @@ def _read_runs(data: Path, out: Path, sees: str) -> Iterator[Run]:
 def _measure(run: Run, sharpness: float) -> Values:
     """Unmix a run with some sharpness."""
     regions = replace(run.regions, sharpness=sharpness)
-    withdrawal = fit_outline(run.series.data, regions).withdrawal
-    shares = regions.sharpened(withdrawal[:, None, None]).shares()
+    borders = fit_borders(run.series.data, regions)
+    shares = regions.sharpened(borders).shares()
     settings = (SETTINGS.unmixing, SETTINGS.gradients)
     unmixed = unmix_regions(run.series.data, shares, run.gradients, run.sigma, *settings)
-    others = [shares, *alternative_shares(regions, withdrawal)]
+    others = [shares, *alternative_shares(regions, borders)]
     change = change_of_values(run.series.data, others, run.gradients, unmixed, *settings)
     error = unmixed.value[..., :2] - run.truth
     return Values(error, unmixed.uncertainty[..., :2], change[..., :2])

@@ -33,7 +33,7 @@ from scsnet_bids.settings import Settings
 from scsnet_bids.slices import PlaneGrid, volume_to_slices
 from scsnet_bids.tensor import fit_tensor
 from scsnet_bids.unmixing.noise import estimate_noise
-from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_outline
+from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_borders
 from scsnet_bids.unmixing.signals import unmix_regions
 
 SETTINGS = Settings()
@@ -63,8 +63,7 @@ def measure(person: Phantom, network: ScsNet) -> Iterator[tuple[str, float]]:
     )
     moved_mm = to_dti_space(found.shift_mm, is_b0, to_dwi.shift_mm)
     moved = apply_correction(series, Correction(moved_mm), grid)
-    outline = fit_outline(moved, regions)
-    share = regions.sharpened(outline.withdrawal[:, None, None]).shares()
+    share = regions.sharpened(fit_borders(moved, regions)).shares()
     for name, corrected in (("left", left), ("moved", moved)):
         for way, error in _errors(person, corrected, share, weight):
             yield f"{way}, {name}", error
