@@ -3,16 +3,19 @@
     scsnet-bids-evaluate DATA OUT
     scsnet-bids-evaluate DATA OUT --reference DIR
     scsnet-bids-evaluate DATA --masks DIR [--rescan]
+    scsnet-bids-evaluate PAM50 [OUT] --inputs
 
 The first compares an output folder with the truth of a phantom dataset, which lies in
 ``DATA/derivatives/phantom``. The second compares it with manual cord masks and manual regions. The
-third runs the network alone on every image that has a manual mask.
+third runs the network alone on every image that has a manual mask. The fourth trains the network
+briefly on B0, FA, mean DWI and combinations of them, and says what each is worth.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -64,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parse(arguments)
     try:
+        if options.inputs:
+            print(_compare_inputs(options))
+            return 0
         table, faults = carry_out(_plan(options))
         print(describe_scores(table))
         if options.tsv is not None:
@@ -202,7 +208,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Measure how good the results are: outputs against the truth of a phantom "
         "dataset or against manual masks, or the network alone against manual masks.",
     )
-    parser.add_argument("data", type=Path, help="BIDS dataset")
+    parser.add_argument("data", type=Path, help="BIDS dataset (with --inputs: PAM50 folder)")
     parser.add_argument("out", type=Path, nargs="?", help="output folder of scsnet-bids for it")
     parser.add_argument("--tsv", type=Path, metavar="FILE", help="also write all scores here")
     parser.add_argument(
@@ -227,6 +233,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--participant-label", nargs="+", default=[], metavar="LABEL", help="with --masks: only"
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="with --masks: another .pt")
+    parser.add_argument(
+        "--inputs",
+        action="store_true",
+        help="train the network briefly on B0, FA, mean DWI and combinations, on synthetic slices "
+        "from the PAM50 folder DATA, and compare them; with OUT also on its real series. Rows "
+        "that --tsv holds already are not computed again",
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=1200, metavar="N", help="with --inputs: steps (1200)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -253,6 +269,20 @@ def _plan(options: argparse.Namespace) -> list[Task]:
         options.weights,
         rescan=options.rescan,
     )
+
+
+def _compare_inputs(options: argparse.Namespace) -> str:
+    """Compare what the network can see."""
+    from scsnet_bids.evaluation.inputs import describe_inputs
+    from scsnet_bids.training.inputs import compare_inputs
+
+    if options.masks or options.reference or options.rescan or options.weights:
+        raise UsageError("--inputs goes with DATA, OUT, --tsv and --iterations alone.")
+    if options.iterations < 1:
+        raise UsageError(f"--iterations must be 1 or more: found {options.iterations}.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.tsv or Path(folder) / "inputs.tsv"
+        return describe_inputs(compare_inputs(options.data, path, options.iterations, options.out))
 
 
 def _read_conditions(data: Path) -> dict[str, str]:

@@ -229,7 +229,9 @@ def _lowest(cost: FloatArray, steps: FloatArray) -> FloatArray:
 def _ratio(share: FloatArray, first: FloatArray, labels: slice) -> FloatArray:
     """(k,) area of regions by the area that they had at first; nan where they had none."""
     area, first_area = (x[..., labels].sum(axis=(0, 1, 3)) for x in (share, first))
-    return np.where(first_area > 0, area / np.where(first_area > 0, first_area, 1), np.nan)
+    known = first_area > 0
+    ratio: FloatArray = np.where(known, area / np.where(known, first_area, 1), np.nan)
+    return ratio
 
 
 def _judged(
