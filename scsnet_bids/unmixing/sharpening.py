@@ -212,7 +212,7 @@ def _misfit(residuals: FloatArray, freedom: FloatArray, deviation: float) -> Flo
     """Residuals in units of their own variance, the noise taken larger by a factor."""
     variance = residuals.min(axis=0) / np.maximum(freedom, 1)
     known = variance > 0
-    return residuals * known / (np.where(known, variance, 1) * deviation**2)
+    return np.asarray(residuals * known / (np.where(known, variance, 1) * deviation**2))
 
 
 def _lowest(cost: FloatArray, steps: FloatArray) -> FloatArray:
@@ -230,8 +230,7 @@ def _ratio(share: FloatArray, first: FloatArray, labels: slice) -> FloatArray:
     """(k,) area of regions by the area that they had at first; nan where they had none."""
     area, first_area = (x[..., labels].sum(axis=(0, 1, 3)) for x in (share, first))
     known = first_area > 0
-    ratio: FloatArray = np.where(known, area / np.where(known, first_area, 1), np.nan)
-    return ratio
+    return np.asarray(np.where(known, area / np.where(known, first_area, 1), np.nan), dtype=float)
 
 
 def _judged(

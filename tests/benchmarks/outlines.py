@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from scsnet_bids.arrays import FloatArray
+from scsnet_bids.derivatives import read_table
 from scsnet_bids.evaluation.network_scores import segment_image
 from scsnet_bids.images import Image, read_image
 from scsnet_bids.manual_masks import CORD, find_masks
@@ -53,6 +54,8 @@ def main(images: Path, dataset: Path | None = None, *outs: Path) -> None:
         for tissue, labels in TISSUES.items():
             ratio = fitted_areas(dataset, out, labels)
             print(f"phantoms, whole app, {out.name}, {tissue}: {_describe(ratio)}")
+        grown = np.median([read_table(p)["gray_area_ratio"] for p in out.rglob("*_qc.tsv")])
+        print(f"phantoms, whole app, {out.name}, gray matter grew to {grown:.2f} of the network's")
     offset, area = np.array(list(edge_offsets(images))).T
     low, middle, high = np.quantile(offset, (0.25, 0.5, 0.75))
     grown = np.median((1 + offset / np.sqrt(area / np.pi)) ** 2)
