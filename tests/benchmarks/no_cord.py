@@ -1,13 +1,14 @@
 """How often a run without a cord gets one, and how often a cord is lost.
 
-    python tests/benchmarks/no_cord.py --atlas PAM50 [--images GM_CHALLENGE] [--weights FILE]
+    python tests/benchmarks/no_cord.py --atlas PAM50 [--images GM_CHALLENGE] [--outputs OUT]
 
 Runs with a cord: phantoms of SNR 5 to 25, a third of them compressed. Runs without: the halves of
 the same phantoms at least 8 mm beside the cord; hard synthetic slices without a cord, stacked; and,
 if the images are given, the halves of real T2*-weighted necks at least 8 mm beside the manual mask.
-The limits were chosen on other draws of the synthetic kinds, with the necks in view: their rate is
-no independent test. A cord below the confidence at which the app flags a slice counts as flagged.
-The result is in docs/experiments.md.
+The limits were chosen on other draws of the synthetic kinds, with these necks in view: their rate
+is no independent test. OUT is a folder that the app wrote of real series: the halves of their b=0
+images had no part in choosing the limits. A cord below the confidence at which the app flags a
+slice counts as flagged. The result is in docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -97,17 +98,27 @@ def real_halves(data: Path) -> Iterator[Run]:
             yield from halves("half T2* necks", image.data, image.grid, cord)
 
 
+def output_halves(out: Path) -> Iterator[Run]:
+    """Yield what lies beside the cord in the b=0 images of real series."""
+    for path in sorted(out.glob("sub-*/**/*_desc-b0_dwiref.nii.gz")):
+        mask = path.with_name(path.name.replace("_desc-b0_dwiref", "_label-SC_mask"))
+        image, cord = read_image(path), read_image(mask).data > 0
+        yield from halves("half b=0 necks", image.data, image.grid, cord)
+
+
 def main() -> None:
     """Print one row per kind of run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--atlas", type=Path, required=True, help="PAM50 folder")
     parser.add_argument("--images", type=Path, help="images with derivatives/labels")
+    parser.add_argument("--outputs", type=Path, help="outputs of the app of real series")
     parser.add_argument("--weights", type=Path, default=SHIPPED)
     options = parser.parse_args()
     torch.set_num_threads(1)
     network = load_network("cpu", options.weights)
     runs = [*phantoms(), *hard_stacks(read_atlas(options.atlas).split()[1])]
     runs += [*real_halves(options.images)] if options.images else []
+    runs += [*output_halves(options.outputs)] if options.outputs else []
     rows = []
     for run in runs:
         result = segment_regions(run.b0, run.grid, locate_cord(run.b0, run.grid, network), network)
