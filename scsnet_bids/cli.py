@@ -237,7 +237,7 @@ def _run_graph(runs: Sequence[DwiRun], options: Options) -> dict[str, ScsnetErro
 
     # An absent device or damaged weights end the command before any work is done.
     segmentation = options.settings.segmentation
-    for sees in {B0, segmentation.input}:
+    for sees in dict.fromkeys((B0, segmentation.input)):
         network = load_network(segmentation.device, weights_path(segmentation, sees), sees)
     refuse_foreign_results(
         options.work_dir, [base.run_folder(options.work_dir, run) for run in runs]

@@ -73,7 +73,11 @@ def test_a_table_is_written_with_errors_of_both_sides():
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--masks", "m"], "goes with"), (["--iterations", "0"], "1 or more: found 0")],
+    [
+        (["--masks", "m"], "goes with"),
+        (["--participant-label", "01"], "goes with"),
+        (["--iterations", "0"], "1 or more: found 0"),
+    ],
 )
 def test_options_that_do_not_fit_are_refused(words, said, capsys):
     assert main(["toy", "--inputs", *words]) == 2

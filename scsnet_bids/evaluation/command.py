@@ -276,7 +276,8 @@ def _compare_inputs(options: argparse.Namespace) -> str:
     from scsnet_bids.evaluation.inputs import describe_inputs
     from scsnet_bids.training.inputs import compare_inputs
 
-    if options.masks or options.reference or options.rescan or options.weights:
+    others = ("masks", "reference", "rescan", "weights", "participant_label")
+    if any(getattr(options, name) for name in others):
         raise UsageError("--inputs goes with DATA, OUT, --tsv and --iterations alone.")
     if options.iterations < 1:
         raise UsageError(f"--iterations must be 1 or more: found {options.iterations}.")

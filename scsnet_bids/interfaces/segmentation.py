@@ -62,9 +62,13 @@ class SegmentRegions(StageInterface):
         centre_mm = read_shifts(self.inputs.cord_centre)
         network = load_network(self.inputs.device, Path(self.inputs.weights))
         result = segment_regions(b0.data, b0.grid, centre_mm, network)
-        volume = slices_to_volume(result.probability)
-        write_image(region_probability, Image(volume, result.plane.on_image(b0.grid)))
+        _write_regions(region_probability, result.probability, result.plane, b0.grid)
         _write_found(cord_found, result.found, result.confidence)
+
+
+def _write_regions(path: Path, probability: Any, plane: PlaneGrid, grid: Grid) -> None:
+    """Write (k, 9, rows, columns) probabilities on a plane of an image's grid."""
+    write_image(path, Image(slices_to_volume(probability), plane.on_image(grid)))
 
 
 def _write_found(path: Path, found: Any, confidence: Any) -> None:
@@ -153,8 +157,7 @@ class RefineRegions(StageInterface):
             read_shifts(self.inputs.dwiref_to_dwi),
             load_network(self.inputs.device, Path(self.inputs.weights), B0_AND_DWI),
         )
-        volume = slices_to_volume(result.probability)
-        write_image(region_probability, Image(volume, result.plane.on_image(b0.grid)))
+        _write_regions(region_probability, result.probability, result.plane, b0.grid)
         _write_found(cord_found, result.found, result.confidence)
 
 
@@ -205,8 +208,8 @@ class FitRegionsToMask(StageInterface):
         grid = read_image(Path(self.inputs.mean_dwi)).grid
         mask = read_cord_mask(Path(self.inputs.cord_mask), grid)
         fitted = fit_regions_to_mask(read_placed_regions(self.inputs, grid), mask)
-        volume = slices_to_volume(fitted.regions.probability).astype(np.float32)
-        write_image(region_probability, Image(volume, fitted.regions.plane.on_image(grid)))
+        probability = fitted.regions.probability.astype(np.float32)
+        _write_regions(region_probability, probability, fitted.regions.plane, grid)
         _write_found(cord_found, fitted.found, fitted.overlap)
 
 

@@ -35,7 +35,7 @@ MORE_GRAY = np.arange(-3.0, 4.0)
 GRAY_SPREAD = 1.5
 """Expected size of it."""
 GRAY_MODEL_DEVIATION = 12.0
-"""As above, and larger: other misplaced borders look like more gray matter than there is."""
+"""As ``MODEL_DEVIATION``, and larger: other misplaced borders look like more gray matter."""
 FEWEST_VOXELS = 30
 GRAY = slice(N_CLASSES - 2, None)
 """Labels of gray matter, the last two."""
