@@ -157,7 +157,7 @@ class _Voxels:
     share : (m, 18) share of each region group
     values : (m, 4) of each map
     slice_index : (m,)
-    alternatives : (p, m, 18) shares that might as well be the true ones
+    alternatives : (2 p, m, 18) shares with each of p borders moved both ways
     """
 
     share: FloatArray
@@ -194,7 +194,7 @@ def measure_regions(
     spacing_mm : voxel size
     confidence : (k,) float array in [0, 1], stated by the network; None if unknown
     settings : limits
-    alternatives : shares, as ``share``, that might as well be the true ones
+    alternatives : shares, as ``share``, with each border in doubt moved one way and the other
     notes : what is known of the slices
 
     Returns
@@ -226,6 +226,11 @@ def measure_regions(
     for text in ("level", "flag"):
         table[text] = table[text].where(table[text] != "")
     return table[list(REGION_TABLE_COLUMNS)]
+
+
+def variance_by_borders(change: FloatArray) -> FloatArray:
+    """Add up what borders in doubt change: (2 p, ...), each of p moved both ways, to (...)."""
+    return np.asarray((change**2).sum(axis=0) / 2)
 
 
 def flag_excluded(flags: pd.Series[str], rows: pd.Series[bool]) -> pd.Series[str]:
@@ -301,9 +306,9 @@ def _by_borders(voxels: _Voxels, mean: FloatArray, settings: RegionalSettings) -
     """(18, 4) how far the means move with the borders; nan where a mean vanishes, or unknown."""
     if not len(voxels.alternatives):
         return np.full_like(mean, np.nan)
-    inside = voxels.alternatives >= settings.inside_share - SHARE_TIE  # (p, m, 18)
+    inside = voxels.alternatives >= settings.inside_share - SHARE_TIE  # (2 p, m, 18)
     moved = np.array([_weighted(voxels.values, rows) for rows in inside])
-    return np.asarray(np.sqrt(((moved - mean) ** 2).sum(axis=0)))
+    return np.sqrt(variance_by_borders(moved - mean))
 
 
 def _ratio(numerator: FloatArray, denominator: npt.NDArray[Any]) -> FloatArray:

@@ -281,13 +281,13 @@ def test_the_uncertainty_of_a_mean_is_what_borders_move_it_by(rng):
     share = np.zeros((8, 8, 1, 9))
     share[..., 0] = 1
     share[2:6, 2:6, 0, 1], share[2:6, 2:6, 0, 0] = 1, 0
-    moved = np.roll(share, 1, axis=0)
+    ways = [np.roll(share, steps, axis=0) for steps in (1, -1)]
     values = rng.uniform(0.4, 0.6, (8, 8, 1))
     maps = {name: np.full((8, 8, 1), 1e-3) for name in ("MD", "AD", "RD")} | {"FA": values}
-    table = measure_regions(share, maps, SPACING, None, SETTINGS, [moved])
+    table = measure_regions(share, maps, SPACING, None, SETTINGS, ways)
     left = (table["region"] == "lateral_column") & (table["side"] == "left")
     row = table[left & (table["scope"] == "slice")].set_index("metric").loc["FA"]
-    expected = abs(values[3:7, 2:6].mean() - values[2:6, 2:6].mean())
-    assert row["mean_uncertainty"] == pytest.approx(expected)
+    change = [values[start : start + 4, 2:6].mean() - values[2:6, 2:6].mean() for start in (3, 1)]
+    assert row["mean_uncertainty"] == pytest.approx(np.sqrt(np.square(change).mean()))
     unknown = measure_regions(share, maps, SPACING, None, SETTINGS)
     assert unknown["mean_uncertainty"].isna().all()

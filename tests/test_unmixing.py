@@ -518,7 +518,8 @@ def test_the_change_of_values_is_that_of_unmixing_again(phantom) -> None:
 
 def test_borders_in_doubt_do_not_average_out_over_slices(phantom, table) -> None:
     unmixed = unmix(phantom, phantom.series, 0.0)
-    change = np.full((1, 5, 8, 4), 0.03)
+    change = np.full((2, 5, 8, 4), 0.03)
+    change[1] = -0.03
     added = add_unmixed(table, unmixed, change)
     cord = row(added, scope="cord", region="lateral_column", side="left", metric="FA")
     assert cord["unmixed_uncertainty"] == pytest.approx(0.03, rel=0.05)

@@ -1,13 +1,15 @@
 """What a value owes to borders that are not known exactly.
 
-Each border of the placed regions is moved by its typical error, one at a time; what a value changes
-by is its uncertainty from that border. The errors are common to the slices, because the network
-misplaces a border alike in all of them: they do not average out over the cord.
+Each border of the placed regions is moved by its typical error, one at a time and both ways: moved
+into fluid, a region changes more than moved into the cord, and of the two sides only one moves into
+fluid. What a value changes by is its uncertainty from that border. The errors are common to the
+slices, because the network misplaces a border alike in all of them: they do not average out over
+the cord.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,20 +18,20 @@ from scipy import ndimage
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
 
-LEFT_MM, BACK_MM = 0.2, 0.2
+LEFT_MM, BACK_MM = 0.2, 0.1
 """Error of the place of the cord."""
-OUTLINE = 1.0
+OUTLINE = 1.5
 """Error of the outline, in logits of the sharpened probability."""
-INNER_LEFT_MM, INNER_BACK_MM = 0.2, 0.3
+INNER_LEFT_MM, INNER_BACK_MM = 0.25, 0.15
 """Error of the place of the inner borders in the cord."""
-MORE_GRAY = 1.0
+MORE_GRAY = 0.5
 """Error of the border of gray matter, in logits of the sharpened probability."""
 
 SMALL = 1e-4
 
 
 def alternative_shares(regions: PlacedRegions, borders: Borders) -> list[FloatArray]:
-    """Place the regions again with each border moved by its typical error.
+    """Place the regions again with each border moved by its typical error, both ways.
 
     Parameters
     ----------
@@ -38,21 +40,25 @@ def alternative_shares(regions: PlacedRegions, borders: Borders) -> list[FloatAr
 
     Returns
     -------
-    list of (i, j, k, 9) float arrays
+    list of (i, j, k, 9) float arrays: every border moved one way, then every border the other way
     """
     regions = regions.cropped()
     sharp = regions.sharpened(borders)
-    inner: list[Callable[[FloatArray], FloatArray]] = [
-        lambda p: _inner_moved(p, 0.0, INNER_LEFT_MM / sharp.plane.spacing_mm[0]),
-        lambda p: _inner_moved(p, INNER_BACK_MM / sharp.plane.spacing_mm[1], 0.0),
-    ]
-    return [
-        sharp.shares((LEFT_MM, 0.0)),
-        sharp.shares((0.0, BACK_MM)),
-        regions.sharpened(borders.moved(OUTLINE)).shares(),
-        *(replace(sharp, probability=moved(sharp.probability)).shares() for moved in inner),
-        regions.sharpened(borders.moved(0.0, MORE_GRAY)).shares(),
-    ]
+    return [share for way in (1.0, -1.0) for share in _moved_shares(regions, sharp, borders, way)]
+
+
+def _moved_shares(
+    regions: PlacedRegions, sharp: PlacedRegions, borders: Borders, way: float
+) -> Iterator[FloatArray]:
+    """Move one border after the other, one way (1) or the other (-1)."""
+    spacing_mm = sharp.plane.spacing_mm
+    yield sharp.shares((way * LEFT_MM, 0.0))
+    yield sharp.shares((0.0, way * BACK_MM))
+    yield regions.sharpened(borders.moved(way * OUTLINE)).shares()
+    for columns, rows in ((INNER_LEFT_MM / spacing_mm[0], 0), (0, INNER_BACK_MM / spacing_mm[1])):
+        moved = _inner_moved(sharp.probability, way * rows, way * columns)
+        yield replace(sharp, probability=moved).shares()
+    yield regions.sharpened(borders.moved(0.0, way * MORE_GRAY)).shares()
 
 
 def _inner_moved(probability: FloatArray, rows: float, columns: float) -> FloatArray:

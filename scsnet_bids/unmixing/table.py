@@ -14,7 +14,7 @@ import pandas as pd
 
 from scsnet_bids.arrays import BoolArray, FloatArray, IntArray
 from scsnet_bids.derivatives import join_flags
-from scsnet_bids.regional import PLAUSIBLE, flag_excluded
+from scsnet_bids.regional import PLAUSIBLE, flag_excluded, variance_by_borders
 from scsnet_bids.regions import REGION_GROUPS
 from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
 from scsnet_bids.unmixing.noise import FLAGS, SOURCES, NoiseLevel
@@ -131,7 +131,8 @@ def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues, change: FloatArray)
     table : region table of :func:`scsnet_bids.regional.measure_regions`; slices that it flags as
         excluded by a reader enter no other row
     unmixed : of the same slices
-    change : (p, k, 8, 4) float array, what each border in doubt would change the values by
+    change : (2 p, k, 8, 4) float array, what each of p borders in doubt would change the values by,
+        moved one way and the other
 
     Returns
     -------
@@ -170,8 +171,8 @@ def _combine(
     weight = kept / (kept.sum() or 1.0)
     by_noise = np.einsum("kr,krs,ks->", weight, np.nan_to_num(covariance), weight)
     moved = change[:, slices][:, :, regions, number]
-    by_borders = np.einsum("pkr,kr->p", np.nan_to_num(moved), weight)
-    deviation = float(np.sqrt(by_noise + (by_borders**2).sum()))
+    by_borders = variance_by_borders(np.einsum("pkr,kr->p", np.nan_to_num(moved), weight))
+    deviation = float(np.sqrt(by_noise + by_borders))
     return combine_values(
         value, volume, deviation, metric, _reason(volume, unmixed.determined[slices])
     )

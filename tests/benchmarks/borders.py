@@ -56,7 +56,7 @@ class Values:
 
     error: FloatArray  # (k, 8, 2)
     noise: FloatArray  # (k, 8, 2)
-    change: FloatArray  # (p, k, 8, 2)
+    change: FloatArray  # (p, k, 8, 2), root mean square of both ways
 
 
 def main(data: Path, out: Path, sees: str = B0) -> None:
@@ -115,7 +115,8 @@ def _measure(run: Run, sharpness: float) -> Values:
     others = [shares, *alternative_shares(regions, borders)]
     change = change_of_values(run.series.data, others, run.gradients, unmixed, *settings)
     error = unmixed.value[..., :2] - run.truth
-    return Values(error, unmixed.uncertainty[..., :2], change[..., :2])
+    ways = change[..., :2].reshape(2, len(NAMES), *error.shape)
+    return Values(error, unmixed.uncertainty[..., :2], np.sqrt((ways**2).mean(axis=0)))
 
 
 def _relative(run: Run, sharpness: float) -> FloatArray:
