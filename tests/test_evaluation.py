@@ -169,6 +169,13 @@ def test_coverage_counts_the_slices_whose_interval_holds_the_truth(case):
     assert values["value", "MD in 90 %"].tolist() == [50.0] * 8
 
 
+def test_the_interval_of_the_whole_cord_is_judged_apart(case):
+    for unmixed, held in ((0.54, 100.0), (0.56, 0.0)):  # 1.645 x 0.03 is 0.049
+        case.tabulate("model-tensor_seg-SCSNet_scalarstats", region_table(0.5, 0.5, unmixed))
+        values = case.scores()
+        assert values["value", "FA cord in 90 %"].tolist() == [held] * 8
+
+
 def test_a_slice_without_a_value_is_counted_as_such_and_covers_nothing(case):
     table = region_table(0.5, 0.5)
     table.loc[(table["region"] == "gray_matter").idxmax(), "unmixed"] = np.nan

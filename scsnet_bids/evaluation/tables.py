@@ -92,7 +92,8 @@ def _values(rows: pd.DataFrame) -> pd.DataFrame:
         for metric in METRICS
         for kind in KINDS
     }
-    rest = {f"{metric} in 90 %": wide[f"{metric} in 90 %"] for metric in METRICS}
+    intervals = [f"{m} {part}in 90 %" for part in ("", "cord ") for m in METRICS]
+    rest = {name: wide[name] for name in intervals}
     return pd.DataFrame(columns | rest | {"n/a %": wide["FA n/a %"]})
 
 
@@ -145,7 +146,8 @@ _TABLES: list[tuple[tuple[str, ...], str, Callable[[pd.DataFrame], pd.DataFrame]
     (
         ("value",),
         "Values: bias of the whole cord against the tissue, mean ± SD of runs (in brackets the "
-        "RMS error of single slices), share of slices whose interval holds the truth",
+        "RMS error of single slices), share of slices, and of whole cords, whose interval holds "
+        "the truth",
         _values,
     ),
     (("cord", "motion"), "Cord and motion", _by_score),

@@ -33,13 +33,16 @@ def score_values(table: pd.DataFrame, tissue: pd.DataFrame) -> Iterator[Score]:
     ------
     Score, per region and metric: ``bias`` of the value of the whole cord and root mean square
     error of the slices (``RMSE``), both in % of the truth; share of the slices whose unmixed
-    interval of 90 % holds the truth (``in 90 %``), and of those without a value (``n/a %``)
+    interval of 90 % holds the truth (``in 90 %``), of those without a value (``n/a %``), and the
+    same of the whole cord: 100 or 0 (``cord in 90 %``)
     """
     names = ["region", "side"]
     truth = tissue.melt(names, METRICS, var_name="metric", value_name="true")
     rows = table.merge(truth, on=[*names, "metric"])
     for (region, side, metric), part in rows.groupby([*names, "metric"], sort=False):
-        figures = _errors(part) | _intervals(part[part["scope"] == "slice"])
+        slices, cord = (part[part["scope"] == scope] for scope in ("slice", "cord"))
+        figures = _errors(part) | _intervals(slices)
+        figures["cord in 90 %"] = _intervals(cord)["in 90 %"]
         for name, value in figures.items():
             yield Score("value", f"{metric} {name}", value, str(region), str(side))
 
@@ -80,12 +83,12 @@ def _errors(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _intervals(slices: pd.DataFrame) -> dict[str, float]:
+def _intervals(rows: pd.DataFrame) -> dict[str, float]:
     """Coverage of the intervals of one region, and how often there is none."""
-    known = slices.dropna(subset=["unmixed", "unmixed_uncertainty"])
+    known = rows.dropna(subset=["unmixed", "unmixed_uncertainty"])
     error = (known["unmixed"] - known["true"]).abs()
     held = error <= DEVIATIONS_OF_90 * known["unmixed_uncertainty"]
     return {
         "in 90 %": float(100 * held.mean()) if len(known) else float("nan"),
-        "n/a %": float(100 * (1 - len(known) / len(slices))) if len(slices) else float("nan"),
+        "n/a %": float(100 * (1 - len(known) / len(rows))) if len(rows) else float("nan"),
     }

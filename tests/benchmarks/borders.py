@@ -5,9 +5,10 @@
     python tests/benchmarks/borders.py DATA OUT [b0+dwi]
 
 For every sharpness: how far unmixed FA and MD of slices lie from the tissue's. For the sharpness in
-use: how often the stated 90 % intervals hold the tissue's value, by region, and the factors by
-which the typical errors of the borders would have to grow or shrink (non-negative least squares of
-the squared errors). Use phantoms that the published figures do not come from.
+use: how often the stated 90 % intervals hold the tissue's value, and those of plain FA the mean in
+the true regions, by region; and how far these shares lie from 90 (root mean square over regions,
+both sides together) with the typical error of one border at a time halved, as it is, and doubled.
+Use phantoms that the published figures do not come from.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import nnls
 
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.correction.alignment import estimate_b0_to_dwi
@@ -36,7 +36,9 @@ from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
 
 SETTINGS = Settings()
 SHARPNESS = (1.5, 2.0, 2.5, 3.0, 4.0)
-NAMES = ("left", "back", "outline", "inner left", "inner back", "gray")
+NAMES = ("noise", "left", "back", "outline", "inner left", "inner back", "gray")
+FACTORS = (0.5, 1.0, 2.0)
+QUANTITIES = ("unmixed FA", "unmixed MD", "plain FA")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +50,16 @@ class Run:
     sigma: float
     regions: PlacedRegions
     truth: FloatArray  # (8, 2) FA and MD of the tissue
+    fa: FloatArray  # (i, j, k) map
+    true_share: FloatArray  # (i, j, k, 9)
 
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """Unmixed FA and MD of slices, with their errors and uncertainties."""
+    """Errors of the values of slices, ``QUANTITIES``, and the parts of their uncertainty."""
 
-    error: FloatArray  # (k, 8, 2)
-    noise: FloatArray  # (k, 8, 2)
-    change: FloatArray  # (p, k, 8, 2), root mean square of both ways
+    error: FloatArray  # (k, 8, 3)
+    parts: FloatArray  # (7, k, 8, 3) by ``NAMES``
 
 
 def main(data: Path, out: Path, sees: str = B0) -> None:
@@ -67,10 +70,16 @@ def main(data: Path, out: Path, sees: str = B0) -> None:
         error = np.concatenate([_relative(run, sharpness) for run in runs])
         print(f"{sharpness:9.1f}  " + "  ".join(f"{100 * e:5.2f}" for e in error.mean(axis=0)))
     values = [_measure(run, run.regions.sharpness) for run in runs]
-    error, noise = (np.concatenate([getattr(v, n) for v in values]) for n in ("error", "noise"))
-    change = np.concatenate([v.change for v in values], axis=1)
-    for m, metric in enumerate(METRICS):
-        _tell_coverage(metric, error[..., m], noise[..., m], change[..., m])
+    error = np.concatenate([v.error for v in values])
+    parts = np.concatenate([v.parts for v in values], axis=1)
+    print("\n90 % intervals that hold the truth, %, by region, and without a value")
+    for name, held in zip(QUANTITIES, np.moveaxis(_held(error, parts), -1, 0), strict=True):
+        by_region = " ".join(f"{100 * share:3.0f}" for share in np.nanmean(held, axis=0))
+        print(f"{name:11} {by_region}   {np.isnan(held).mean():.0%}")
+    print(f"\ndistance from 90, in points, with an error times {', '.join(map(str, FACTORS))}")
+    for place, name in enumerate(NAMES):
+        distances = [_distance(error, parts, place, factor) for factor in FACTORS]
+        print(f"{name:11} " + "  ".join(f"{distance:5.2f}" for distance in distances))
 
 
 def _read_runs(data: Path, out: Path, sees: str) -> Iterator[Run]:
@@ -99,50 +108,62 @@ def _read_runs(data: Path, out: Path, sees: str) -> Iterator[Run]:
         )
         sigma = float(read_table(Path(f"{start}_desc-image_qc.tsv"))["noise_sigma"].iloc[0])
         truth = data / "derivatives" / "phantom" / path.parent.relative_to(out)
-        tissue = read_table(next(truth.glob("*_desc-tissue_scalarstats.tsv")))
-        rows = tissue.set_index(["region", "side"])[list(METRICS)]
+        fa = read_image(Path(f"{start}_model-tensor_param-fa_dwimap.nii.gz")).data
+        share = read_image(next(truth.glob("*_seg-SCSNet_probseg.nii.gz"))).data
+        table = read_table(next(truth.glob("*_desc-tissue_scalarstats.tsv")))
+        rows = table.set_index(["region", "side"])[list(METRICS)]
         order = [(str(region.tissue), str(region.side)) for region in REGIONS]
-        yield Run(series, gradients, sigma, regions, rows.loc[order].to_numpy(float))
+        tissue = rows.loc[order].to_numpy(float)
+        yield Run(series, gradients, sigma, regions, tissue, fa, share)
 
 
 def _measure(run: Run, sharpness: float) -> Values:
     """Unmix a run with some sharpness."""
     regions = replace(run.regions, sharpness=sharpness)
     borders = fit_borders(run.series.data, regions)
-    shares = regions.sharpened(borders).shares()
+    shares = [regions.sharpened(borders).shares()]
+    shares += alternative_shares(regions, borders)
     settings = (SETTINGS.unmixing, SETTINGS.gradients)
-    unmixed = unmix_regions(run.series.data, shares, run.gradients, run.sigma, *settings)
-    others = [shares, *alternative_shares(regions, borders)]
-    change = change_of_values(run.series.data, others, run.gradients, unmixed, *settings)
+    unmixed = unmix_regions(run.series.data, shares[0], run.gradients, run.sigma, *settings)
+    change = change_of_values(run.series.data, shares, run.gradients, unmixed, *settings)
+    plain = np.array([_plain_means(run.fa, share) for share in shares])
     error = unmixed.value[..., :2] - run.truth
-    ways = change[..., :2].reshape(2, len(NAMES), *error.shape)
-    return Values(error, unmixed.uncertainty[..., :2], np.sqrt((ways**2).mean(axis=0)))
+    off = plain[0] - _plain_means(run.fa, run.true_share)
+    both = np.concatenate([change[..., :2], (plain[1:] - plain[0])[..., None]], axis=-1)
+    by_border = np.sqrt((both.reshape(2, -1, *both.shape[1:]) ** 2).mean(axis=0))
+    noise = np.concatenate([unmixed.uncertainty[..., :2], np.zeros_like(off)[..., None]], axis=-1)
+    return Values(
+        np.concatenate([error, off[..., None]], axis=-1),
+        np.concatenate([noise[None], by_border]),
+    )
+
+
+def _plain_means(values: FloatArray, share: FloatArray) -> FloatArray:
+    """(k, 8) means of a map over the voxels that are at least half of a region."""
+    inside = (share[..., 1:] >= SETTINGS.regional.inside_share) & np.isfinite(values)[..., None]
+    count = inside.sum(axis=(0, 1))
+    total = (inside * np.nan_to_num(values)[..., None]).sum(axis=(0, 1))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _relative(run: Run, sharpness: float) -> FloatArray:
     """(1, 2) mean size of the error of slices, relative to the tissue's value."""
-    error = np.abs(_measure(run, sharpness).error / run.truth)
+    error = np.abs(_measure(run, sharpness).error[..., :2] / run.truth)
     return np.asarray(np.nanmean(error, axis=(0, 1))[None])
 
 
-def _tell_coverage(metric: str, error: FloatArray, noise: FloatArray, change: FloatArray) -> None:
-    """Print how often intervals hold the truth, and the factors that would fit the errors."""
-    parts = np.concatenate([noise[None], change]) ** 2
-    known = np.isfinite(parts).all(axis=0) & np.isfinite(error)
-    size = np.median(np.abs(error[known]))
-    squares, target = parts[:, known].T / size**2, error[known] ** 2 / size**2
-    weight = np.ones(len(target))
-    for _ in range(20):  # each error counts relative to its expected size
-        factor, _ = nnls(squares * weight[:, None], target * weight)
-        expected = squares @ factor
-        weight = 1 / np.maximum(expected, np.percentile(expected, 5))
-    print(f"\n{metric}: {1 - known.mean():.0%} without a value. Factors that fit:")
-    names = ("noise", *NAMES)
-    print("  " + ", ".join(f"{n} {np.sqrt(f):.2f}" for n, f in zip(names, factor, strict=True)))
-    for name, variance in (("noise alone", parts[0]), ("as stated", parts.sum(axis=0))):
-        inside = np.where(known, np.abs(error) < DEVIATIONS_OF_90 * np.sqrt(variance), np.nan)
-        by_region = " ".join(f"{100 * c:.0f}" for c in np.nanmean(inside, axis=0))
-        print(f"  90 % intervals, {name}: {100 * np.nanmean(inside):.0f} % hold; {by_region}")
+def _held(error: FloatArray, parts: FloatArray) -> FloatArray:
+    """(k, 8, 3) 1 where the interval holds the truth, 0 where not, nan without a value."""
+    deviation = np.sqrt((parts**2).sum(axis=0))
+    known = np.isfinite(error) & np.isfinite(deviation)
+    return np.where(known, np.abs(error) <= DEVIATIONS_OF_90 * deviation, np.nan)
+
+
+def _distance(error: FloatArray, parts: FloatArray, place: int, factor: float) -> float:
+    """Distance of the shares that hold from 90 %, with one part larger by a factor; points."""
+    scale = np.where(np.arange(len(NAMES)) == place, factor, 1.0)[:, None, None, None]
+    share = np.nanmean(_held(error, scale * parts), axis=0).reshape(4, 2, -1).mean(axis=1)
+    return float(100 * np.sqrt(((share - 0.9) ** 2).mean()))
 
 
 if __name__ == "__main__":
