@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from scsnet_bids.confounds import shifts_from_table
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.figures.sheets import FA_RANGE, draw_regions
 from scsnet_bids.images import read_image
 from scsnet_bids.regions import Tissue
+from scsnet_bids.shift_table import shifts_from_table
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = re.compile(r"(?<=\n\n)\| region \| side \|(?:.*\n)+?(?=\n)")

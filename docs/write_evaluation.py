@@ -20,8 +20,9 @@ import pandas as pd
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.evaluation.command import main as evaluate
 from scsnet_bids.evaluation.tables import markdown_table, with_spread, write_number
-from scsnet_bids.network.weights import SHIPPED_DWI, read_record
+from scsnet_bids.network.weights import read_record, shipped_weights
 from scsnet_bids.regions import Side, Tissue
+from scsnet_bids.settings import B0_AND_DWI
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN = "<!-- Figures from here on are written by `make evaluate`. -->"
@@ -71,7 +72,7 @@ def main() -> None:
         shown = " ".join(Path(w).name if "/" in w else w for w in words)
         sections.append(f"## {title}\n\n    scsnet-bids-evaluate {shown}\n\n{text}")
         (of_dwi if FROM_DWI in title else tables).append(table)
-    header = HEADER.format(**read_record(), dwi=read_record(SHIPPED_DWI))
+    header = HEADER.format(**read_record(), dwi=read_record(shipped_weights(B0_AND_DWI)))
     options.docs.write_text("\n".join([header, *sections]), encoding="utf-8")
     readme = options.readme.read_text(encoding="utf-8")
     summary = summarise(*(pd.concat(x, ignore_index=True) for x in (tables, of_dwi)))

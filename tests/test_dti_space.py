@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scsnet_bids.confounds import shifts_from_table, tabulate_shifts
 from scsnet_bids.correction.resampling import Correction, apply_correction
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.gradients import write_gradients
@@ -17,6 +16,7 @@ from scsnet_bids.images import Image, read_image, write_image
 from scsnet_bids.interfaces import ApplyCorrection, FindOutliers
 from scsnet_bids.phantom import TINY, Phantom, simulate
 from scsnet_bids.settings import GradientSettings
+from scsnet_bids.shift_table import shifts_from_table, tabulate_shifts
 
 FIELD_MM = 2.0
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scsnet_bids.confounds import tabulate_shifts
 from scsnet_bids.derivatives import write_table
 from scsnet_bids.evaluation.command import carry_out, compare_outputs, main
 from scsnet_bids.evaluation.motion_scores import score_motion
@@ -22,6 +21,7 @@ from scsnet_bids.evaluation.truth import shift_slices
 from scsnet_bids.evaluation.value_scores import score_border_intervals
 from scsnet_bids.images import Grid, Image, write_image
 from scsnet_bids.regions import N_CLASSES, REGIONS, label_shares
+from scsnet_bids.shift_table import tabulate_shifts
 
 SHAPE = (24, 20, 3)
 SPACING = (1.0, 1.0, 5.0)

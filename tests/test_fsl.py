@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 
 from scsnet_bids.cli import main
-from scsnet_bids.confounds import shifts_from_table, tabulate_shifts
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.errors import InputDataError, MissingToolError, ScsnetError
 from scsnet_bids.fsl.files import Acquisition, read_acquisition, slice_groups
@@ -27,6 +26,7 @@ from scsnet_bids.phantom import TINY, Phantom, simulate, write_dataset
 from scsnet_bids.phantom.signals import WHITE_SIGNAL
 from scsnet_bids.runs import PhaseEncoding
 from scsnet_bids.settings import GradientSettings, MotionSettings, Settings, change_settings
+from scsnet_bids.shift_table import shifts_from_table, tabulate_shifts
 
 # A file that is stored toward the right, front and feet.
 STORAGE = np.array([[0.0, -1.0], [1.0, -1.0], [2.0, -1.0]])

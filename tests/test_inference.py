@@ -17,7 +17,7 @@ from scsnet_bids.network.inference import (
     segment_regions,
 )
 from scsnet_bids.network.path import Candidate, choose_path, fill_gaps
-from scsnet_bids.network.weights import SHIPPED_DWI, load_network
+from scsnet_bids.network.weights import load_network, shipped_weights
 from scsnet_bids.regions import REGIONS, Side, Tissue
 from scsnet_bids.settings import B0_AND_DWI
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, volume_to_slices
@@ -258,7 +258,7 @@ def mean_dwi_of(phantom: Phantom) -> FloatArray:
 
 
 def refine(phantom: Phantom, first: RegionSegmentation, dwi: FloatArray) -> RegionSegmentation:
-    network = load_network("cpu", SHIPPED_DWI, B0_AND_DWI)
+    network = load_network("cpu", shipped_weights(B0_AND_DWI), B0_AND_DWI)
     return refine_regions(first, phantom.b0, dwi, phantom.grid, B0_TO_DWI_MM, network)
 
 

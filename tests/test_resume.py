@@ -16,11 +16,12 @@ from scsnet_bids.workflows import base, segmentation
 from scsnet_bids import phantom
 from scsnet_bids.cli import main
 from scsnet_bids.network.weights import (
-    SHIPPED_DWI,
     load_network,
     save_network,
+    shipped_weights,
     weights_sha256,
 )
+from scsnet_bids.settings import B0_AND_DWI
 
 AFTER_MOTION = {
     "estimate motion",
@@ -146,7 +147,7 @@ def test_a_second_look_keeps_all_that_came_before_and_changes_the_regions(job):
     (labels,) = job.out.rglob("*_seg-SCSNet_dseg.json")
     assert "SCS-Net on B0 and mean DWI" in labels.read_text()
     methods = (job.out / "logs" / "CITATION.md").read_text()
-    assert f"(SHA-256 {weights_sha256(SHIPPED_DWI)[:12]})" in methods
+    assert f"(SHA-256 {weights_sha256(shipped_weights(B0_AND_DWI))[:12]})" in methods
     assert job(*sees) == set()
     assert "refine regions" not in job()
     assert job.table() == before

@@ -15,15 +15,15 @@ from scsnet_bids.errors import UsageError, WeightsError
 from scsnet_bids.network.model import ScsNet, count_images
 from scsnet_bids.network.weights import (
     SHIPPED,
-    SHIPPED_DWI,
     load_network,
     read_record,
     save_network,
+    shipped_weights,
     weights_sha256,
 )
 from scsnet_bids.settings import B0, B0_AND_DWI
 
-KINDS = [(SHIPPED, B0), (SHIPPED_DWI, B0_AND_DWI)]
+KINDS = [(SHIPPED, B0), (shipped_weights(B0_AND_DWI), B0_AND_DWI)]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_network_is_loaded_only_once():
     assert load_network("cpu") is load_network("cpu", SHIPPED, B0)
 
 
-@pytest.mark.parametrize("path", [SHIPPED, SHIPPED_DWI])
+@pytest.mark.parametrize("path", [path for path, _ in KINDS])
 def test_the_weights_are_small(path: Path):
     assert path.stat().st_size < 4e6
 

@@ -9,7 +9,7 @@ from typing import Any
 from nipype.pipeline import engine as pe
 
 from scsnet_bids.compression import COMPRESSION_COLUMNS
-from scsnet_bids.confounds import CONFOUND_COLUMNS, SHIFT_COLUMNS
+from scsnet_bids.confounds import CONFOUND_COLUMNS
 from scsnet_bids.derivatives import (
     Derivative,
     carry_over,
@@ -28,6 +28,7 @@ from scsnet_bids.regional import REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.runs import DwiRun, read_metadata
 from scsnet_bids.settings import B0_AND_DWI, Settings
+from scsnet_bids.shift_table import SHIFT_COLUMNS
 from scsnet_bids.unmixing.table import NOISE_COLUMNS, UNMIXED_COLUMNS
 
 MODEL = "tensor"

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from scsnet_bids.arrays import BoolArray, FloatArray
-from scsnet_bids.confounds import shifts_from_table
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.errors import ImageError, InputDataError
 from scsnet_bids.evaluation.motion_scores import MotionScore, rms_length, score_motion
@@ -29,6 +28,7 @@ from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import Grid, read_image
 from scsnet_bids.regions import label_shares
 from scsnet_bids.settings import GradientSettings
+from scsnet_bids.shift_table import shifts_from_table
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, slices_to_volume
 
 SHARE_ENDING = "_seg-SCSNet_probseg.nii.gz"

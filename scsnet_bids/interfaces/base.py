@@ -14,11 +14,11 @@ from nipype.interfaces.base import (
 )
 
 from scsnet_bids.arrays import BoolArray, FloatArray
-from scsnet_bids.confounds import shifts_from_table
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients, weighted_volumes
 from scsnet_bids.images import read_grid
 from scsnet_bids.settings import GradientSettings
+from scsnet_bids.shift_table import shifts_from_table
 
 
 class StageInterface(BaseInterface):  # type: ignore[misc]

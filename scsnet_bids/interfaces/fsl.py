@@ -18,7 +18,6 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from scsnet_bids import confounds
 from scsnet_bids.derivatives import write_table
 from scsnet_bids.fsl.files import Acquisition, read_acquisition
 from scsnet_bids.gradients import write_gradients
@@ -26,6 +25,7 @@ from scsnet_bids.images import Image, read_grid, read_image, write_image, write_
 from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface, read_shifts
 from scsnet_bids.runs import phase_encoding
 from scsnet_bids.settings import MotionSettings
+from scsnet_bids.shift_table import tabulate_shifts
 
 FIELDCOEF = "topup_fieldcoef.nii.gz"
 
@@ -147,7 +147,7 @@ class RunEddy(SeriesInterface):
         write_series(paths["moved_dwi"], found.series)
         write_gradients(paths["moved_bval"], paths["moved_bvec"], found.gradients, grid)
         shift_mm = _as_displacement(found.translation_mm, series, found.series.data, mask)
-        write_table(paths["orig_to_dwiref"], confounds.tabulate_shifts(shift_mm, ~found.outlier))
+        write_table(paths["orig_to_dwiref"], tabulate_shifts(shift_mm, ~found.outlier))
         unknown = pd.DataFrame({"last_step": np.full(len(shift_mm), np.nan)})
         write_table(paths["motion_by_volume"], unknown)
 

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from nipype.interfaces.base import File, TraitedSpec, isdefined, traits
 
-from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.gradients import write_gradients
 from scsnet_bids.images import Image, read_image, write_series
@@ -22,6 +21,7 @@ from scsnet_bids.interfaces.base import (
 )
 from scsnet_bids.prior_results import read_cord_mask
 from scsnet_bids.settings import MotionSettings
+from scsnet_bids.shift_table import tabulate_shifts
 from scsnet_bids.unmixing.mask_fitting import centre_of_mask
 
 EDDY_COLUMNS = ["eddy_scale", "eddy_shear"]
@@ -56,7 +56,7 @@ class LocateCord(SeriesInterface):
             centre_mm = centre_of_mask(mask, series.grid.spacing_mm)
         else:
             centre_mm = self._find_centre(series)
-        write_table(cord_centre, confounds.tabulate_shifts(centre_mm))
+        write_table(cord_centre, tabulate_shifts(centre_mm))
 
     def _find_centre(self, series: Image) -> Any:
         """(k, 2) centre of the cord by the network, mm."""
@@ -106,7 +106,7 @@ class EstimateMotion(SeriesInterface):
         centre_mm = read_shifts(self.inputs.cord_centre)
         settings = self.inputs.motion_settings
         estimate = estimate_motion(series.data, is_b0, centre_mm, series.grid, settings, gradients)
-        shifts = confounds.tabulate_shifts(estimate.shift_mm, estimate.trusted)
+        shifts = tabulate_shifts(estimate.shift_mm, estimate.trusted)
         write_table(orig_to_dwiref, shifts)
         by_volume = pd.DataFrame({"last_step": estimate.last_step_mm})
         if settings.method != "none":
@@ -206,4 +206,4 @@ class ApplyCorrection(SeriesInterface):
         write_gradients(paths["corrected_bval"], paths["corrected_bvec"], gradients, series.grid)
         # What another tool has moved already is part of the table, and of no second interpolation.
         total_mm = to_dti_space(read_shifts(self.inputs.orig_to_dwiref), is_b0, b0_to_dwi_mm)
-        write_table(paths["orig_to_dwi"], confounds.tabulate_shifts(total_mm))
+        write_table(paths["orig_to_dwi"], tabulate_shifts(total_mm))

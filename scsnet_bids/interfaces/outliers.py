@@ -12,6 +12,7 @@ from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.images import Grid, Image, read_image, write_image
 from scsnet_bids.interfaces.base import SeriesInterface, read_shifts
 from scsnet_bids.interfaces.motion import CorrectionInputSpec, read_correction, read_field
+from scsnet_bids.shift_table import tabulate_shifts
 
 
 class FindOutliersInputSpec(CorrectionInputSpec):
@@ -63,7 +64,7 @@ class FindOutliers(SeriesInterface):
         }
         for name, chosen in kinds.items():
             write_image(paths[name], Image(average_volumes(corrected, chosen, found.weight), grid))
-        write_table(paths["b0_centre"], confounds.tabulate_shifts(centre_mm))
+        write_table(paths["b0_centre"], tabulate_shifts(centre_mm))
         write_table(paths["outliers"], outlier_table.tabulate_slices(vars(found)))
         tables = (self.inputs.orig_to_dwiref, self.inputs.motion_by_volume)
         shifts, by_volume = (read_table(Path(table)) for table in tables)

@@ -15,7 +15,6 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.images import Grid, read_image
 from scsnet_bids.interfaces.base import (
@@ -28,6 +27,7 @@ from scsnet_bids.interfaces.segmentation import AlternativesInputSpec, read_alte
 from scsnet_bids.level_files import read_levels
 from scsnet_bids.outlier_table import outlier_shares, weight_from_table
 from scsnet_bids.settings import RegionalSettings
+from scsnet_bids.shift_table import shifts_from_table
 
 
 class MeasureRegionsInputSpec(AlternativesInputSpec):
@@ -194,9 +194,9 @@ class SummariseQuality(StageInterface):
         )
         row = summarise_quality(
             self._measure_images() | outlier_shares(read_table(Path(self.inputs.outliers))),
-            confounds.shifts_from_table(motion),
+            shifts_from_table(motion),
             motion["trusted"].to_numpy(bool),
-            confounds.shifts_from_table(b0_to_dwi),
+            shifts_from_table(b0_to_dwi),
             shape,
             regions,
         )

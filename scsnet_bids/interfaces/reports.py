@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.files import write_text
 from scsnet_bids.images import read_image
@@ -18,6 +17,7 @@ from scsnet_bids.interfaces.base import (
     read_shifts,
 )
 from scsnet_bids.outlier_table import column_of_slices, counted_slices
+from scsnet_bids.shift_table import shifts_from_table
 
 
 class PictureInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
@@ -136,7 +136,7 @@ class DrawMotion(SeriesInterface):
         from scsnet_bids.figures.plots import figure_to_svg, plot_displacement
 
         table = read_table(Path(self.inputs.orig_to_dwiref))
-        shift_mm = confounds.shifts_from_table(table)
+        shift_mm = shifts_from_table(table)
         trusted = table.sort_values(["volume", "slice"])["trusted"].to_numpy(bool)
         figure = plot_displacement(shift_mm, trusted.reshape(shift_mm.shape[:2]))
         return figure_to_svg(figure, f"{self.inputs.run_name}: displacement")

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from scsnet_bids import confounds
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.images import Grid, Image, read_image, write_image
 from scsnet_bids.interfaces.base import (
@@ -25,6 +24,7 @@ from scsnet_bids.outlier_table import counted_slices
 from scsnet_bids.prior_results import read_cord_mask
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.settings import B0_AND_DWI, AlignmentSettings, UnmixingSettings
+from scsnet_bids.shift_table import tabulate_shifts
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
 from scsnet_bids.unmixing.mask_fitting import fit_regions_to_mask
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions, fit_borders
@@ -122,7 +122,7 @@ class AlignB0ToDwi(StageInterface):
             mean_dwi.grid,
             self.inputs.alignment_settings,
         )
-        write_table(dwiref_to_dwi, confounds.tabulate_shifts(shifts.shift_mm, shifts.trusted))
+        write_table(dwiref_to_dwi, tabulate_shifts(shifts.shift_mm, shifts.trusted))
 
 
 class RefineRegionsInputSpec(NetworkInputSpec, NetworkPlaneInputSpec):

@@ -18,14 +18,12 @@ from scsnet_bids.network.model import ScsNet, count_images
 from scsnet_bids.settings import B0, B0_AND_DWI, SegmentationSettings
 
 SHIPPED = Path(__file__).with_name("scsnet.pt")
-"""The weights of this release; the record of their training lies beside them as ``scsnet.json``."""
-SHIPPED_DWI = SHIPPED.with_name("scsnet_dwi.pt")
-"""The same of the network that sees the mean DWI as well."""
+"""The weights of this release for B0; the record of their training lies beside them."""
 
 
 def shipped_weights(sees: str) -> Path:
     """Find the weights of this release for an input, one of ``settings.INPUTS``."""
-    return {B0: SHIPPED, B0_AND_DWI: SHIPPED_DWI}[sees]
+    return {B0: SHIPPED, B0_AND_DWI: SHIPPED.with_name("scsnet_dwi.pt")}[sees]
 
 
 def weights_path(settings: SegmentationSettings, sees: str = B0) -> Path:

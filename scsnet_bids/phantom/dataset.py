@@ -15,7 +15,6 @@ import pandas as pd
 
 from scsnet_bids import __version__
 from scsnet_bids.arrays import FloatArray
-from scsnet_bids.confounds import SHIFT_COLUMNS, tabulate_shifts
 from scsnet_bids.derivatives import write_sidecar, write_table
 from scsnet_bids.errors import OutputError, UsageError
 from scsnet_bids.files import write_text
@@ -26,6 +25,7 @@ from scsnet_bids.phantom.settings import PhantomSettings
 from scsnet_bids.phantom.signals import RegionTensor
 from scsnet_bids.phantom.simulation import REPETITION_TIME_S, Phantom, simulate
 from scsnet_bids.regions import REGIONS, label_shares
+from scsnet_bids.shift_table import SHIFT_COLUMNS, tabulate_shifts
 
 GENERATOR = "scsnet-bids-phantom"
 BIDS_VERSION = "1.9.0"

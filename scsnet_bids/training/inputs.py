@@ -34,7 +34,7 @@ INPUTS = {
     "B0 + mean DWI": ("b0", "dwi"),
     "B0 + mean DWI + FA": ("b0", "dwi", "fa"),
 }
-SHIPPED = {B0: INPUTS["B0"], B0_AND_DWI: INPUTS["B0 + mean DWI"]}
+CHANNELS = {B0: INPUTS["B0"], B0_AND_DWI: INPUTS["B0 + mean DWI"]}
 SEED = 0
 TEST_BATCHES, BATCH_SLICES, TEST_SEED = 24, 16, 54321
 LEAST_PIXELS = 8
@@ -75,7 +75,7 @@ def compare_inputs(
 
 def _add_shipped(trials: Trials, iterations: int, out: Path) -> None:
     """Add what the shipped networks make of real series."""
-    for sees, channels in SHIPPED.items():
+    for sees, channels in CHANNELS.items():
         weights = shipped_weights(sees)
         key = {"input": f"{sees}, shipped {weights_sha256(weights)[:12]}", "iterations": iterations}
         if trials.rows(**key).empty:

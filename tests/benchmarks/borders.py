@@ -27,7 +27,7 @@ from scsnet_bids.evaluation.value_scores import DEVIATIONS_OF_90, METRICS
 from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients
 from scsnet_bids.images import Image, read_image
 from scsnet_bids.network.inference import locate_cord, refine_regions, segment_regions
-from scsnet_bids.network.weights import SHIPPED_DWI, load_network
+from scsnet_bids.network.weights import load_network, shipped_weights
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.settings import B0, B0_AND_DWI, Settings
 from scsnet_bids.unmixing.borders import alternative_shares
@@ -97,7 +97,7 @@ def _read_runs(data: Path, out: Path, sees: str) -> Iterator[Run]:
             found.cord, found.plane, mean_dwi, series.grid, SETTINGS.alignment
         )
         if sees == B0_AND_DWI:
-            second = load_network("cpu", SHIPPED_DWI, sees)
+            second = load_network("cpu", shipped_weights(sees), sees)
             found = refine_regions(found, b0, mean_dwi, series.grid, shift.shift_mm, second)
         regions = PlacedRegions(
             found.probability,
