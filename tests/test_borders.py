@@ -89,9 +89,13 @@ def test_inner_borders_move_and_the_cord_stays(first, alternatives, number, expe
     np.testing.assert_allclose(moved, expected, atol=0.06)
 
 
-def test_gray_matter_grows_in_the_same_cord(first, alternatives):
-    np.testing.assert_allclose(alternatives[5][..., 0], first[..., 0], atol=1e-3)
-    assert alternatives[5][..., 7:].sum() > 1.05 * first[..., 7:].sum()
+def test_gray_matter_grows_and_shrinks_in_the_same_cord(first, alternatives):
+    grown, shrunk = alternatives[5], alternatives[11]
+    for share in (grown, shrunk):
+        np.testing.assert_allclose(share[..., 0], first[..., 0], atol=1e-3)
+    volumes = [share[..., 7:].sum() for share in (shrunk, first, grown)]
+    assert volumes == sorted(volumes)
+    assert volumes[2] > 1.1 * volumes[0]
 
 
 def test_every_border_moves_the_other_way_too(regions, alternatives):
