@@ -8,13 +8,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from scsnet_bids.benchmark import motion
-from scsnet_bids.benchmark.children import python_command, run_child
+from scsnet_bids.benchmark.children import map_at_once, python_command, run_child
 from scsnet_bids.benchmark.command import BENCHMARKS, main
 from scsnet_bids.benchmark.cpu_kinds import KINDS, cpu_by_kind
 from scsnet_bids.benchmark.figures_of_runs import show, summarise, with_ratio
@@ -260,6 +261,31 @@ def test_what_a_command_and_its_children_took_is_told(tmp_path):
     assert not at_once.peak_mb < 0.1, "it may be unknown, but no program is that small"
     with pytest.raises(ScsnetError, match="ended with 3: out of luck"):
         run_child([sys.executable, "-c", "print('out of luck'); exit(3)"], tmp_path / "log")
+
+
+def test_what_is_done_at_once_comes_in_the_order_given():
+    second_is_done = Event()
+
+    def wait(number):
+        if number == 0:
+            assert second_is_done.wait(60)  # never, if the two were not done at once
+        second_is_done.set()
+        return number
+
+    assert list(map_at_once(wait, [0, 1, 2], 2)) == [0, 1, 2]
+
+
+def test_the_first_error_ends_what_is_done_at_once():
+    begun = []
+
+    def fail(number):
+        begun.append(number)
+        time.sleep(0.01)
+        raise ScsnetError("out of luck")
+
+    with pytest.raises(ScsnetError, match="luck"):
+        list(map_at_once(fail, range(1000), 2))
+    assert len(begun) < 500
 
 
 def test_a_profile_tells_arithmetic_from_the_rest():

@@ -1,4 +1,4 @@
-"""Run a command as a process of its own, and tell what it and its children took.
+"""Run commands as processes of their own, and tell what each and its children took.
 
 On Linux processor time and memory are added up over all processes that a command starts, also
 those whose parent does not wait for them; elsewhere the system's own account has to do, which
@@ -12,11 +12,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from scsnet_bids.errors import ScsnetError
 
@@ -24,6 +25,9 @@ THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
 SAMPLE_S = 0.05
 MB = 2**20
 PROC = Path("/proc")
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 
 
 class Usage(NamedTuple):
@@ -80,6 +84,25 @@ def run_child(command: Sequence[str], log: Path, threads: int = 1) -> Usage:
     # Linux counts what this process held when it started the other as the other's, and in KB.
     known_mb = math.nan if PROC.is_dir() else used.ru_maxrss / MB
     return Usage(wall_s, cpu_s, watch.peak_mb or known_mb)
+
+
+def map_at_once(
+    function: Callable[[Given], Found], items: Iterable[Given], at_once: int
+) -> Iterator[Found]:
+    """Apply a function that waits for children to several items at a time.
+
+    Parameters
+    ----------
+    function : of one item; the first error ends everything
+    items : in the order of what is found
+    at_once : how many at a time
+
+    Yields
+    ------
+    what the function finds
+    """
+    with ThreadPoolExecutor(at_once) as pool:
+        yield from pool.map(function, items)
 
 
 def python_command(module: str, *words: str) -> list[str]:

@@ -118,12 +118,12 @@ def _repeats(options: argparse.Namespace) -> int:
 
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], str]] = {
-    "motion": _motion,
-    "motion-grid": _motion_grid,
-    "motion-growth": _motion_growth,
     "pipeline": _pipeline,
     "growth": _growth,
+    "motion-growth": _motion_growth,
+    "motion": _motion,
     "values": _values,
+    "motion-grid": _motion_grid,
 }
 
 

@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from scsnet_bids.benchmark.children import python_command, run_child
+from scsnet_bids.benchmark.children import map_at_once, python_command, run_child
 from scsnet_bids.benchmark.figures_of_runs import explain, keep, show, summarise, with_ratio
 from scsnet_bids.benchmark.machine import describe_machine
 from scsnet_bids.benchmark.motion_cases import (
@@ -28,6 +29,8 @@ from scsnet_bids.figures.benchmark import draw_motion
 from scsnet_bids.files import write_text
 from scsnet_bids.phantom import PhantomSettings
 
+NamedCase = tuple[str, int, Callable[[], Case]]
+"""Name of a series, number of the run, and what makes the series."""
 KEYS = ("series", "method")
 DECIMALS = {
     "error_dwi_mm": 2,
@@ -76,7 +79,7 @@ def list_cases(
     phantoms: Mapping[str, PhantomSettings],
     repeats: int,
     real: tuple[Path, Path] | None = None,
-) -> Iterator[tuple[str, int, Callable[[], Case]]]:
+) -> Iterator[NamedCase]:
     """List what is to be corrected.
 
     Parameters
@@ -98,7 +101,7 @@ def list_cases(
 
 
 def measure_methods(
-    cases: Iterable[tuple[str, int, Callable[[], Case]]], methods: Sequence[str]
+    cases: Iterable[NamedCase], methods: Sequence[str], at_once: int = 1
 ) -> pd.DataFrame:
     """Correct every series by every method.
 
@@ -106,21 +109,27 @@ def measure_methods(
     ----------
     cases : of :func:`list_cases`
     methods : keys of ``METHODS``
+    at_once : series that are corrected at one time; more than one where time is not judged
 
     Returns
     -------
     DataFrame, one row per series, run and method
     """
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name, run, make in cases:
-            case = make()
-            for method in methods:
-                figures = _correct(case, method, Path(folder))
-                rows.append({"series": name, "method": method, "run": run, **figures})
-                print(f"{name}, {method}: {figures['cpu_s']:.1f} s", flush=True)
-    runs = pd.DataFrame(rows)
+    rows = map_at_once(partial(_by_every_method, methods), cases, at_once)
+    runs = pd.DataFrame(chain.from_iterable(rows))
     return with_ratio(runs, runs["method"] == OURS, ("series", "run"))
+
+
+def _by_every_method(methods: Sequence[str], named: NamedCase) -> list[dict[str, Any]]:
+    """Correct one series by every method, one after the other."""
+    name, run, make = named
+    case, rows = make(), []
+    with tempfile.TemporaryDirectory() as folder:
+        for method in methods:
+            figures = _correct(case, method, Path(folder))
+            rows.append({"series": name, "method": method, "run": run, **figures})
+            print(f"{name}, {method}: {figures['cpu_s']:.1f} s", flush=True)
+    return rows
 
 
 def _count(summary: pd.DataFrame) -> str:

@@ -12,6 +12,7 @@ from scsnet_bids.benchmark.motion import list_cases, measure_methods
 from scsnet_bids.benchmark.motion_cases import list_grid, list_phantoms
 from scsnet_bids.benchmark.motion_methods import METHODS, NONE, OURS, missing_methods
 from scsnet_bids.evaluation.tables import markdown_table
+from scsnet_bids.resources import available_cpus
 
 JUDGED = {"error_dwi_mm": 2, "error_b0_mm": 2, "fa_error_pct": 1}
 """Columns in which methods are held against each other, with their decimals; smaller is better."""
@@ -35,7 +36,7 @@ def compare_on_grid(out: Path, effort: str, repeats: int) -> str:
     machine, missing = describe_machine(), missing_methods()
     methods = [name for name in METHODS if name not in missing]
     phantoms = list_phantoms(effort) if effort == "quick" else list_grid()
-    runs = measure_methods(list_cases(phantoms, repeats), methods)
+    runs = measure_methods(list_cases(phantoms, repeats), methods, available_cpus())
     table = hold_against_best(runs)
     keep(out, "motion-grid", {"_runs": runs, "": table}, machine)
     return f"{show_grid(table)}\n\n{count_wins(table)} {machine_line(machine)}."

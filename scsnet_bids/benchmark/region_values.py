@@ -10,6 +10,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from scsnet_bids.arrays import FloatArray
-from scsnet_bids.benchmark.children import app_command, run_child
+from scsnet_bids.benchmark.children import app_command, map_at_once, run_child
 from scsnet_bids.benchmark.figures_of_runs import keep, summarise
 from scsnet_bids.benchmark.machine import describe_machine, machine_line
 from scsnet_bids.derivatives import read_table
@@ -26,6 +28,7 @@ from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import read_image
 from scsnet_bids.phantom import DrawnCord, Phantom, PhantomSettings, simulate, write_dataset
 from scsnet_bids.regions import N_CLASSES, REGIONS, Tissue
+from scsnet_bids.resources import available_cpus
 from scsnet_bids.settings import B0, B0_AND_DWI, Settings
 from scsnet_bids.tensor import fit_tensor
 from scsnet_bids.unmixing.noise import estimate_noise
@@ -89,7 +92,7 @@ def compare_values(out: Path, effort: str, people: int, drawn: Sequence[DrawnCor
     Parameters
     ----------
     out : folder for ``values_runs.tsv``, ``values.tsv``, ``values_machine.json``
-    effort : ``quick`` (two conditions), ``default`` or ``full`` (all with all)
+    effort : ``quick`` takes three conditions
     people : phantoms per condition
     drawn : cords that people drew, taken in turn; without, there are no such conditions
 
@@ -97,35 +100,38 @@ def compare_values(out: Path, effort: str, people: int, drawn: Sequence[DrawnCor
     -------
     tables as text
     """
-    rows = []
-    for condition in list_conditions(effort):
-        if condition.is_drawn and not drawn:
-            continue
-        cords = drawn if condition.is_drawn else ()
-        measured = {"true": list(measure_true(condition, people, cords))}
-        measured |= measure_app(condition, people, cords)
-        for shares, results in measured.items():
-            for person, (way, values, truth) in enumerate(results):
-                where = {"shares": shares, **vars(condition), "way": way, "run": person}
-                rows += [where | row for row in _errors(values, truth)]
-        print(f"{condition.cord}, {condition.scheme}, SNR {condition.snr:g}: done", flush=True)
-    runs, machine = pd.DataFrame(rows), describe_machine()
+    conditions = [c for c in list_conditions(effort) if drawn or not c.is_drawn]
+    rows = map_at_once(partial(_measure, people, drawn), conditions, available_cpus())
+    runs, machine = pd.DataFrame(chain.from_iterable(rows)), describe_machine()
     summary = summarise(runs.drop(columns="run"), [*KEYS, "tissue"])
     keep(out, "values", {"_runs": runs, "": summary}, machine)
     return "\n\n".join([*describe_errors(runs), f"{people} people each. {machine_line(machine)}."])
 
 
 def list_conditions(effort: str) -> list[Condition]:
-    """List what to measure: one thing changed at a time, or everything with everything."""
+    """List what to measure, one thing changed at a time."""
     if effort == "quick":
         usual = [Condition("healthy", USUAL_SCHEME, snr) for snr in (LOW_SNR, USUAL_SNR)]
         return [*usual, Condition(DRAWN, USUAL_SCHEME, LOW_SNR)]
-    if effort == "full":
-        return [Condition(cord, way, snr) for cord in CORDS for way in SCHEMES for snr in SNRS]
     by_snr = [Condition("healthy", USUAL_SCHEME, snr) for snr in SNRS]
     by_scheme = [Condition("healthy", way, LOW_SNR) for way in SCHEMES if way != USUAL_SCHEME]
     others = [Condition(cord, USUAL_SCHEME, LOW_SNR) for cord in CORDS if cord != "healthy"]
     return by_snr + by_scheme + others
+
+
+def _measure(
+    people: int, drawn: Sequence[DrawnCord], condition: Condition
+) -> list[dict[str, object]]:
+    """Measure one condition with true shares and with the app's."""
+    cords, rows = drawn if condition.is_drawn else (), []
+    measured = {"true": list(measure_true(condition, people, cords))}
+    measured |= measure_app(condition, people, cords)
+    for shares, results in measured.items():
+        for person, (way, values, truth) in enumerate(results):
+            where = {"shares": shares, **vars(condition), "way": way, "run": person}
+            rows += [where | row for row in _errors(values, truth)]
+    print(f"{condition.cord}, {condition.scheme}, SNR {condition.snr:g}: done", flush=True)
+    return rows
 
 
 def measure_true(

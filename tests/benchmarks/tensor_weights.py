@@ -4,8 +4,10 @@
 
 The app fits like DIPY's weighted least squares: once without weights, once with those that the
 first fit predicts. MRtrix3's ``dwi2tensor`` weighs once more. The first table says what each fit
-makes of single voxels of known tensors; the second, for a corrected series with its ``.bval`` and
-``.bvec`` beside it and a mask, how far the means in the cord lie from those of ``dwi2tensor``.
+makes of single voxels of known tensors. The second, for a corrected series with its ``.bval`` and
+``.bvec`` beside it and a mask, says how far each fit lies from what ``dwi2tensor`` makes of the
+same series, as it comes and with other options; where the options ask for the same fit, the two
+must agree.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ VOXELS = 20_000
 FITS = 4
 """Unweighted, and weighted once, twice and three times."""
 LARGEST_LOG_SIGNAL = 20.0
+MRTRIX_OPTIONS = ("", "-ols -iter 0", "-ols -iter 1", "-ols -iter 2", "-ols -iter 3")
+"""Of ``dwi2tensor``, which begins with the signals as weights unless it is told ``-ols``."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -42,9 +46,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("series", type=Path, nargs="?")
     parser.add_argument("mask", type=Path, nargs="?")
     options = parser.parse_args(words)
-    print(_show(pd.DataFrame(_simulated()), "tissue"))
+    print(_show(pd.DataFrame(_simulated())))
     if options.series and options.mask:
-        print("\n" + _show(pd.DataFrame(_beside_mrtrix(options.series, options.mask)), "weighted"))
+        beside = _beside_mrtrix(options.series, options.mask)
+        print("\n" + markdown_table(beside))
 
 
 def fit(signal: FloatArray, design: FloatArray) -> Iterator[tuple[FloatArray, FloatArray]]:
@@ -80,27 +85,33 @@ def _simulated() -> Iterator[dict[str, object]]:
                 }
 
 
-def _beside_mrtrix(series: Path, mask: Path) -> Iterator[dict[str, object]]:
-    """Compare means in a mask with those of MRtrix3."""
+def _beside_mrtrix(series: Path, mask: Path) -> pd.DataFrame:
+    """Say how far voxels in a mask lie from MRtrix3's: median, FA / MD in %."""
     image = read_image(series)
     bval, bvec = (series.with_name(series.name.split(".")[0] + end) for end in (".bval", ".bvec"))
     gradients = read_gradients(bval, bvec, image.grid, image.data.shape[3], series)
     inside = (read_image(mask).data > 0) & (image.data > 0).all(axis=-1)
     design = np.asarray(design_matrix(gradient_table(gradients, 50.0)))
-    theirs = _run_mrtrix(series, bvec, bval)
-    for times, ours in enumerate(fit(image.data[inside].astype(float), design)):
-        row: dict[str, object] = {"weighted": f"{times} times"}
-        for name, values, other in zip(("FA", "MD"), ours, theirs, strict=True):
-            row[f"{name}, ours / MRtrix3"] = values.mean() / other[inside].mean()
-        yield row
+    fits = list(fit(image.data[inside].astype(float), design))
+    rows = {}
+    for option in MRTRIX_OPTIONS:
+        theirs = [values[inside] for values in _run_mrtrix(series, bvec, bval, option)]
+        rows[option or "as it comes"] = {
+            f"ours, {times} times": " / ".join(
+                f"{100 * np.median(np.abs(mine / other - 1)):.2f}"
+                for mine, other in zip(ours, theirs, strict=True)
+            )
+            for times, ours in enumerate(fits)
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("dwi2tensor")
 
 
-def _run_mrtrix(series: Path, bvec: Path, bval: Path) -> list[FloatArray]:
-    """FA and MD of ``dwi2tensor`` as it comes."""
+def _run_mrtrix(series: Path, bvec: Path, bval: Path, option: str) -> list[FloatArray]:
+    """FA and MD of ``dwi2tensor`` with options."""
     with tempfile.TemporaryDirectory() as folder:
         tensor, fa, md = (Path(folder) / f"{name}.nii.gz" for name in ("tensor", "fa", "md"))
         quiet = ["-quiet", "-nthreads", "0"]
-        fitted = ["dwi2tensor", series, tensor, "-fslgrad", bvec, bval, *quiet]
+        fitted = ["dwi2tensor", series, tensor, "-fslgrad", bvec, bval, *option.split(), *quiet]
         for command in (fitted, ["tensor2metric", tensor, "-fa", fa, "-adc", md, *quiet]):
             subprocess.run([str(word) for word in command], check=True)
         return [read_image(path).data for path in (fa, md)]
@@ -115,13 +126,10 @@ def _scalars(coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.sqrt(1.5 * spread / (values**2).sum(axis=1)), md
 
 
-def _show(table: pd.DataFrame, index: str) -> str:
-    """Write a table in Markdown."""
-    digits = {
-        column: "{:.3f}" if "/" in column else "{:+.1f}" for column in table.select_dtypes("number")
-    }
-    written = table.assign(**{c: table[c].map(form.format) for c, form in digits.items()})
-    return markdown_table(written.set_index(index))
+def _show(table: pd.DataFrame) -> str:
+    """Write a table of numbers in Markdown."""
+    numbers = {c: table[c].map("{:+.1f}".format) for c in table.select_dtypes("number")}
+    return markdown_table(table.assign(**numbers).set_index("tissue"))
 
 
 if __name__ == "__main__":
