@@ -29,7 +29,8 @@ from scsnet_bids.errors import (
 )
 from scsnet_bids.files import write_text
 from scsnet_bids.options import Options, parse_options
-from scsnet_bids.settings import B0, settings_to_toml
+from scsnet_bids.setting_values import settings_to_toml
+from scsnet_bids.settings import B0
 
 if TYPE_CHECKING:
     from scsnet_bids.runs import DwiRun
@@ -144,8 +145,9 @@ def _report(
 
 def _write_boilerplate(runs: Sequence[DwiRun], options: Options) -> None:
     """Write the text to cite of what would be run, and say where it lies."""
-    from scsnet_bids.methods import describe_methods, write_citation
-    from scsnet_bids.report.protocols import read_protocol
+    from scsnet_bids.methods import describe_methods
+    from scsnet_bids.methods_text import write_citation
+    from scsnet_bids.protocol import read_protocol
 
     settings, weights = options.settings, _read_weights_record(options)
     protocols = {run.prefix: read_protocol(run, settings) for run in runs}

@@ -17,7 +17,8 @@ from scsnet_bids.parser import LEVELS, make_parser
 from scsnet_bids.plugin_files import PluginChoice, read_plugin_file
 from scsnet_bids.resources import parse_memory
 from scsnet_bids.setting_options import take_settings
-from scsnet_bids.settings import Settings, change_settings
+from scsnet_bids.setting_values import change_settings
+from scsnet_bids.settings import Settings
 
 SLOPPY = {("motion", "method"): "none", ("alignment", "enabled"): False}
 """What a quick run that only tests the command leaves out; the methods text says so."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from scsnet_bids.errors import UsageError
-from scsnet_bids.settings import Declared, Stages, change_settings, list_settings, read_toml
+from scsnet_bids.setting_values import change_settings, read_toml
+from scsnet_bids.settings import Declared, Stages, list_settings
 
 
 def add_setting_options(group: argparse._ArgumentGroup, settings: Stages) -> None:

@@ -26,7 +26,8 @@ from scsnet_bids import phantom
 from scsnet_bids.cli import main
 from scsnet_bids.gradients import read_gradients, write_gradients
 from scsnet_bids.images import read_grid
-from scsnet_bids.settings import Settings, settings_from_toml
+from scsnet_bids.setting_values import settings_from_toml
+from scsnet_bids.settings import Settings
 
 TABLE = "{0}/dwi/{0}_model-tensor_seg-SCSNet_scalarstats.tsv"
 PRODUCTS = {

@@ -25,7 +25,8 @@ from scsnet_bids.interfaces.fsl import RunEddy, RunTopup
 from scsnet_bids.phantom import TINY, Phantom, simulate, write_dataset
 from scsnet_bids.phantom.signals import WHITE_SIGNAL
 from scsnet_bids.runs import PhaseEncoding
-from scsnet_bids.settings import GradientSettings, MotionSettings, Settings, change_settings
+from scsnet_bids.setting_values import change_settings
+from scsnet_bids.settings import GradientSettings, MotionSettings, Settings
 from scsnet_bids.shift_table import shifts_from_table, tabulate_shifts
 
 # A file that is stored toward the right, front and feet.

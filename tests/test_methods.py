@@ -9,15 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scsnet_bids.methods import (
-    MethodsText,
-    Protocol,
-    ShellFacts,
-    describe_methods,
-    describe_shells,
-    read_references,
-    write_citation,
-)
+from scsnet_bids.methods import describe_methods
+from scsnet_bids.methods_text import MethodsText, read_references, write_citation
+from scsnet_bids.protocol import Protocol, ShellFacts, describe_shells
 from scsnet_bids.settings import (
     AlignmentSettings,
     DenoisingSettings,

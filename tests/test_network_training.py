@@ -17,7 +17,7 @@ from scsnet_bids.network.model import ScsNet, standardise
 from scsnet_bids.network.weights import load_network, read_record, save_network
 from scsnet_bids.phantom import PhantomSettings, simulate
 from scsnet_bids.regions import label_shares
-from scsnet_bids.settings import read_toml, settings_to_toml
+from scsnet_bids.setting_values import read_toml, settings_to_toml
 from scsnet_bids.training import sources, validation
 from scsnet_bids.training.atlas import Atlas
 from scsnet_bids.training.losses import soft_target_loss

@@ -24,7 +24,8 @@ from scsnet_bids.prior_results import (
     take_series,
 )
 from scsnet_bids.runs import DwiRun
-from scsnet_bids.settings import Settings, change_settings
+from scsnet_bids.setting_values import change_settings
+from scsnet_bids.settings import Settings
 
 SERIES = "sub-01_dwi"
 

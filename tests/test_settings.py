@@ -7,15 +7,8 @@ import dataclasses
 import pytest
 
 from scsnet_bids.errors import UsageError
-from scsnet_bids.settings import (
-    GradientSettings,
-    MotionSettings,
-    Settings,
-    change_settings,
-    list_settings,
-    settings_from_toml,
-    settings_to_toml,
-)
+from scsnet_bids.setting_values import change_settings, settings_from_toml, settings_to_toml
+from scsnet_bids.settings import GradientSettings, MotionSettings, Settings, list_settings
 
 
 def test_settings_come_back_from_their_file():

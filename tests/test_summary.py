@@ -13,7 +13,8 @@ from scsnet_bids.bids import find_runs
 from scsnet_bids.cli import main
 from scsnet_bids.errors import InputDataError, ScsnetError, SkippedSeries
 from scsnet_bids.runs import check_runs
-from scsnet_bids.settings import GradientSettings, Settings, change_settings
+from scsnet_bids.setting_values import change_settings
+from scsnet_bids.settings import GradientSettings, Settings
 from scsnet_bids.summary import WIDTH, describe_plan, describe_result, exit_code
 
 BVALS = [0, 0, *[800] * 6, *[1500] * 6]

@@ -25,7 +25,7 @@ from scsnet_bids.group.people import add_people
 from scsnet_bids.group.tables import GroupAnalysis
 from scsnet_bids.group.text import CITATION, describe_analysis
 from scsnet_bids.group.values import PERSON
-from scsnet_bids.methods import write_citation
+from scsnet_bids.methods_text import write_citation
 from scsnet_bids.regions import REGIONS, Tissue
 from scsnet_bids.report.page import render_template
 from scsnet_bids.report.verdict import Verdict, judge_run, overall_verdict

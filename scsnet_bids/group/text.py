@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scsnet_bids import __version__
 from scsnet_bids.group.tables import GroupAnalysis
-from scsnet_bids.methods import MethodsText, fill_stages
+from scsnet_bids.methods_text import MethodsText, fill_stages
 
 CITATION = "CITATION_group"
 """Name of its files in ``logs``; those of the participant level are other ones."""

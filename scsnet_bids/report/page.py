@@ -23,7 +23,9 @@ from scsnet_bids.errors import BusyError, EmptySelectionError, OutputError, Scsn
 from scsnet_bids.figures import SHOWN_AS
 from scsnet_bids.files import write_text
 from scsnet_bids.locks import alone
-from scsnet_bids.methods import Protocol, describe_methods, write_citation
+from scsnet_bids.methods import describe_methods
+from scsnet_bids.methods_text import write_citation
+from scsnet_bids.protocol import Protocol
 from scsnet_bids.regions import REGIONS, Tissue
 from scsnet_bids.report.content import describe_run
 from scsnet_bids.report.outcomes import (
@@ -40,7 +42,8 @@ from scsnet_bids.report.outcomes import (
 )
 from scsnet_bids.report.record import RunRecord, find_records
 from scsnet_bids.report.verdict import MEANINGS, Verdict
-from scsnet_bids.settings import Settings, settings_to_toml
+from scsnet_bids.setting_values import settings_to_toml
+from scsnet_bids.settings import Settings
 
 
 def report_participants(

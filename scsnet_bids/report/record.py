@@ -14,7 +14,7 @@ import pandas as pd
 
 from scsnet_bids.derivatives import read_table, sidecar_path
 from scsnet_bids.images import read_grid
-from scsnet_bids.methods import Protocol, describe_shells
+from scsnet_bids.protocol import Protocol, describe_shells
 from scsnet_bids.slice_marks import EXCLUDED
 
 TABLES: dict[str, tuple[str, str]] = {

@@ -3,7 +3,7 @@
 The parts are declared as those of the app are (``scsnet_bids.settings``), and go to TOML and back
 by the same functions. The file that is written beside the weights repeats the training.
 
->>> from scsnet_bids.settings import read_toml, settings_to_toml
+>>> from scsnet_bids.setting_values import read_toml, settings_to_toml
 >>> read_toml(settings_to_toml(TrainingSettings()), TrainingSettings()) == TrainingSettings()
 True
 """

@@ -12,7 +12,7 @@ import torch
 
 from scsnet_bids.errors import UsageError
 from scsnet_bids.files import written_whole
-from scsnet_bids.settings import read_toml, settings_to_toml
+from scsnet_bids.setting_values import read_toml, settings_to_toml
 from scsnet_bids.training.settings import TrainingSettings
 
 

@@ -30,7 +30,7 @@ from scsnet_bids.network.weights import (
     save_network,
     shipped_weights,
 )
-from scsnet_bids.settings import settings_to_toml
+from scsnet_bids.setting_values import settings_to_toml
 from scsnet_bids.training.losses import soft_target_loss
 from scsnet_bids.training.manual import share_open_mass
 from scsnet_bids.training.settings import OptimiserSettings, TrainingSettings
