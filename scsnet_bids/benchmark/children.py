@@ -110,9 +110,9 @@ def python_command(module: str, *words: str) -> list[str]:
     return [sys.executable, "-m", f"scsnet_bids.benchmark.{module}", *words]
 
 
-def app_command(*words: str) -> list[str]:
-    """Write the command that runs the app with this interpreter, as its console script does."""
-    start = "import sys; from scsnet_bids.cli import main; sys.exit(main())"
+def app_command(*words: str, room: str = "cli") -> list[str]:
+    """Write the command that runs the app, or another room's, as its console script does."""
+    start = f"import sys; from scsnet_bids.{room} import main; sys.exit(main())"
     return [sys.executable, "-c", start, *words]
 
 

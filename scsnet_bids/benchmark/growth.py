@@ -181,7 +181,7 @@ def _measure_series(wanted: Mapping[str, int], folder: Path) -> Iterator[dict[st
 
 
 def _measure_people(size: int, folder: Path) -> Iterator[dict[str, Any]]:
-    """Plan a dataset of many tiny participants, and gather as many tables."""
+    """Plan a dataset of many tiny participants, write its jobs, gather as many tables."""
     one = folder.parent / "one participant"
     if not one.exists():
         write_dataset(one / "data", TINY, 1, 0)
@@ -189,11 +189,22 @@ def _measure_people(size: int, folder: Path) -> Iterator[dict[str, Any]]:
         run_child(app_command(*words), folder.parent / "log")
     for kind in ("data", "out"):
         repeat_participant(one / kind, folder / kind, size)
-    plan = [str(folder / "data"), str(folder / "plan"), "participant", "--dry-run"]
-    group = [str(folder / "data"), str(folder / "out"), "group"]
-    for step, words in (("plan", plan), ("group", group)):
-        usage = run_child(app_command(*words, "-w", str(folder / "work")), folder / "log")
+    data, work = str(folder / "data"), ["-w", str(folder / "work")]
+    plan = app_command(data, str(folder / "plan"), "participant", "--dry-run", *work)
+    commands = {
+        "plan": plan,
+        "plan of one": [*plan, "--participant-label", _label(size)],
+        "slurm": app_command(data, str(folder / "plan"), room="slurm"),
+        "group": app_command(data, str(folder / "out"), "group", *work),
+    }
+    for step, command in commands.items():
+        usage = run_child(command, folder / "log")
         yield {"step": step, "cpu_s": usage.cpu_s, "peak_mb": usage.peak_mb}
+
+
+def _label(number: int) -> str:
+    """Label of a participant."""
+    return f"{number:04d}"
 
 
 def repeat_participant(one: Path, many: Path, count: int) -> None:
@@ -205,7 +216,7 @@ def repeat_participant(one: Path, many: Path, count: int) -> None:
     many : folder to make
     count : of participants, named by four digits
     """
-    labels = [f"sub-{number:04d}" for number in range(1, count + 1)]
+    labels = [f"sub-{_label(number)}" for number in range(1, count + 1)]
     for path in sorted(one.rglob("*")):
         name = str(path.relative_to(one))
         if not path.is_file() or "derivatives" in name or path.name == "participants.tsv":
