@@ -48,7 +48,7 @@ def error(seen: SlicePatches, true: torch.Tensor, terms: torch.Tensor | None) ->
         match = match_slices(seen, predicted, STILL, RADIUS_MM)
         predicted = predict_slices(seen, STILL, match, terms, RADIUS_MM)
     window = seen.window(STILL[:1].float(), RADIUS_MM)
-    return float((window * (predicted - true) ** 2).sum().sqrt())
+    return float((window * (predicted.intensity - true) ** 2).sum().sqrt())
 
 
 def test_products_of_the_terms_are_the_second_legendre_polynomial(
@@ -89,6 +89,6 @@ def test_a_volume_has_no_say_in_its_own_prediction(rng: np.random.Generator) -> 
     before = predict_slices(seen, STILL, match, tensor_terms(gradients), RADIUS_MM)
     seen.intensity[4] += 0.01 * torch.from_numpy(rng.normal(size=seen.intensity.shape[2:]))
     after = predict_slices(seen, STILL, match, tensor_terms(gradients), RADIUS_MM)
-    change = (after - before).abs().amax(dim=(1, 2, 3))
+    change = (after.intensity - before.intensity).abs().amax(dim=(1, 2, 3))
     assert change[4] < 1e-4
     assert change[[0, 10, 20]].min() > 1e-4

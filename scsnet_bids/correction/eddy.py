@@ -150,7 +150,7 @@ def _measured(
     reference = predict_slices(straight, still, match, contrast, WINDOW_MM)
     match = match_slices(straight, reference, still, WINDOW_MM)
     window = straight.window(still[:1], WINDOW_MM)
-    value, *slopes = sample_moved_with_slopes(reference, still[:1])
+    value, *slopes = sample_moved_with_slopes(reference.intensity, still[:1])
     slopes = [slope / mm for slope, mm in zip(slopes, straight.spacing_mm.tolist(), strict=False)]
     modes = [slopes[phase_axis] * arm for arm in _arms(straight, phase_axis).float()]
     residual = straight.intensity - match.gain[..., None, None] * value

@@ -41,8 +41,8 @@ SETTLED_MM = 0.01
 MARGIN_MM = 2.0
 FIRST_DEVIATION_MM = 0.2
 """Size of each part of the motion, before it is learned."""
-MEASURABLE_MM = 0.5
-"""A slice that knows its displacement worse than this on either axis has no say."""
+TRUSTED_MM = 1.0
+"""A slice that knows its displacement worse than this on either axis is not trusted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,8 @@ class MotionEstimate:
     ----------
     shift_mm : (n, k, 2) float array, what must be added to a position (left, posterior) in the
         original slice to get the position in the reference of its kind
-    trusted : (n, k) bool array, whether the slice itself had a say; if not, its displacement is
-        borrowed from the other slices of its volume, or 0
+    trusted : (n, k) bool array, whether the slice itself tells where it lies; if not, most of its
+        displacement is borrowed from the other slices of its volume, or it is 0
     last_step_mm : (n,) float array, largest change of a slice in the last round
     """
 
@@ -143,7 +143,7 @@ def _first_guess(patches: SlicePatches, settings: MotionSettings) -> Tensor:
     for _ in range(SEARCHES):
         shift_mm = search_displacements(
             patches,
-            predict_slices(patches, shift_mm, None, None, settings.window_radius_mm),
+            predict_slices(patches, shift_mm, None, None, settings.window_radius_mm).intensity,
             settings.window_radius_mm,
             settings.max_shift_mm,
         )
@@ -172,14 +172,15 @@ def _first_prior(shift_mm: Tensor) -> DisplacementPrior:
 
 
 def _measurable(measurement: Measurement, max_shift_mm: float) -> tuple[Measurement, Tensor]:
-    """Silence slices that show too little of the cord, or that landed too far away."""
+    """Silence slices that landed too far away; also tell which know where they lie."""
     ridge = torch.eye(2, dtype=torch.float64) * 1e-6
     covariance = torch.linalg.inv(measurement.information + ridge)
     deviation_mm = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
     measured_mm = (covariance @ measurement.weighted_mm[..., None])[..., 0]
-    trusted = (deviation_mm <= MEASURABLE_MM).all(-1) & (measured_mm.norm(dim=-1) <= max_shift_mm)
-    information = measurement.information * trusted[..., None, None]
-    weighted_mm = measurement.weighted_mm * trusted[..., None]
+    near = measured_mm.norm(dim=-1) <= max_shift_mm
+    information = measurement.information * near[..., None, None]
+    weighted_mm = measurement.weighted_mm * near[..., None]
+    trusted = near & (deviation_mm <= TRUSTED_MM).all(dim=-1)
     return Measurement(information, weighted_mm, measurement.z_mm), trusted
 
 

@@ -4,7 +4,8 @@ Each slice is left as it is, and the reference is moved to it: the noise of a sl
 white, and no position gains by the smoothing that interpolation brings. Gain and offset are free
 in every slice, so a weighted image may lose or gain signal as a whole. The residual of the best
 match says how noisy the slice is, and with the slopes of the reference and the gain this gives the
-information of the slice about its displacement. A slice that lost its signal has no gain, and so
+information of the slice about its displacement. Slopes that are but noise of the reference do not
+count. A slice that lost its signal has no gain, and so
 no information. Where the residual has structure, as when fluid around the cord flashes in one
 volume of b=0, its power at the scale of edges counts as the noise.
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +40,23 @@ SEARCH_DEVIATION_MM = 2.0
 """Farther displacements are a little less likely in the search."""
 NEIGHBOUR_MM = 4.0
 """Neighbours in z have a say in the search over this distance."""
+LEAST_TRUE = 0.1
+"""At least this part of the squares of slopes is taken for edges."""
 TINY = 1e-9
+
+
+class Reference(NamedTuple):
+    """What slices are matched with.
+
+    Attributes
+    ----------
+    intensity : (n, k, p, q) float32 tensor
+    steepness : (n, k) float32 tensor, mean square of the slope per voxel that is noise; 0 where
+        it is not known
+    """
+
+    intensity: Tensor
+    steepness: Tensor
 
 
 @dataclass(frozen=True)
@@ -48,25 +66,27 @@ class Match:
     Attributes
     ----------
     gain, offset : (n, k) float32 tensors, slice = gain * reference + offset
-    noise_variance : (n, k) float32 tensor, of one voxel before smoothing
+    noise_variance : (n, k) float32 tensor, of one voxel before smoothing, at the cord's edges
+    white_variance : (n, k) float32 tensor, the same of white noise in the whole window
     measurement : what the slices say about their displacements
     """
 
     gain: Tensor
     offset: Tensor
     noise_variance: Tensor
+    white_variance: Tensor
     measurement: Measurement
 
 
 def match_slices(
-    patches: SlicePatches, reference: Tensor, shift_mm: Tensor, radius_mm: float
+    patches: SlicePatches, reference: Reference, shift_mm: Tensor, radius_mm: float
 ) -> Match:
     """Match slices with their references near given displacements.
 
     Parameters
     ----------
     patches : of n volumes
-    reference : (n, k, p, q) float32 tensor
+    reference : of each slice
     shift_mm : (n, k, 2) float64 tensor
     radius_mm : radius of the window around the cord
 
@@ -75,7 +95,7 @@ def match_slices(
     Match
     """
     window = patches.window(shift_mm, radius_mm)
-    model, *slopes = sample_moved_with_slopes(reference, patches.in_voxels(shift_mm))
+    model, *slopes = sample_moved_with_slopes(reference.intensity, patches.in_voxels(shift_mm))
     (model, intensity), (model_mean, intensity_mean) = _centred([model, patches.intensity], window)
     slopes = [slope / mm for slope, mm in zip(slopes, patches.spacing_mm.tolist(), strict=False)]
     images = [torch.ones_like(model), model, *slopes, intensity]
@@ -85,7 +105,8 @@ def match_slices(
     apart = without_first(products, 2).float()
     curvature, slope = apart[..., :2, :2], apart[..., :2, 2]
     residual = intensity - gain[..., None, None] * model
-    noise = _noise_variance(window, residual, power, _explained(curvature, slope))
+    white, noise = _noise_variances(window, residual, slopes, power, _explained(curvature, slope))
+    curvature, slope = _without_noise(curvature, slope, _steep_noise(reference, window, patches))
     # The square of a gain is too large by its noise: a slice without signal must have none.
     square_gain = (gain**2 - noise / model_power).clamp(min=0) * (gain > 0) * patches.usable
     information = (curvature * (square_gain / noise)[..., None, None]).double()
@@ -95,6 +116,7 @@ def match_slices(
         gain.clamp(min=0) * patches.usable,
         intensity_mean - gain * model_mean,
         noise,
+        white,
         Measurement(information, weighted_mm, patches.heights_mm()),
     )
 
@@ -210,8 +232,33 @@ def _explained(curvature: Tensor, slope: Tensor) -> Tensor:
     return (step * slope).sum(dim=-1)
 
 
-def _noise_variance(window: Tensor, residual: Tensor, power: Tensor, explained: Tensor) -> Tensor:
-    """(n, k) variance of a voxel before smoothing, from what the best match leaves."""
+def _steep_noise(reference: Reference, window: Tensor, patches: SlicePatches) -> Tensor:
+    """(n, k) sum over a window of what noise adds to the square of a reference's slope, mm^-2."""
+    per_mm2 = (1 / patches.spacing_mm[:2] ** 2).mean().float()
+    return reference.steepness * per_mm2 * window.sum(dim=(-1, -2))
+
+
+def _without_noise(curvature: Tensor, slope: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the slopes that are noise out of squares of slopes and their products with a residual.
+
+    Noise is steep, and would pass for edges: a step would be too short, and taken for too sure.
+    The part of the squares that is true lengthens the step once, and counts twice in what a slice
+    knows (errors in variables).
+    """
+    power, axes = torch.linalg.eigh(curvature)
+    true = (1 - noise[..., None] / power.clamp(min=TINY)).clamp(min=LEAST_TRUE, max=1.0)
+    halfway = axes * true[..., None, :] @ axes.mT
+    return halfway @ curvature @ halfway, (halfway @ slope[..., None])[..., 0]
+
+
+def _noise_variances(
+    window: Tensor, residual: Tensor, slopes: list[Tensor], power: Tensor, explained: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(n, k) variances of a voxel before smoothing, from what the best match leaves.
+
+    First that of white noise, then what stands against the edges of the reference. Magnitudes are
+    noisier in the bright cord than in the dark around it, by as much in all volumes of a slice.
+    """
     pixels = window.sum(dim=(-1, -2)).clamp(min=1)
     left = _product(window, residual, residual)
     independent = pixels * noise_left(SMOOTHING_VOXELS) - FREE_PARAMETERS
@@ -219,8 +266,13 @@ def _noise_variance(window: Tensor, residual: Tensor, power: Tensor, explained: 
     broad = smooth(window * residual, EDGE_VOXELS)
     expected = pixels * noise_left(math.hypot(EDGE_VOXELS, SMOOTHING_VOXELS))
     structured = _product(window, broad, broad) / expected
-    noise = torch.where(structured > STRUCTURED * white, structured, white)
-    return torch.maximum(noise, SMALLEST_NOISE**2 * power / pixels).clamp(min=TINY)
+    steep = window * (slopes[0] ** 2 + slopes[1] ** 2)
+    at_edges = _product(steep, residual, residual) / steep.sum(dim=(-1, -2)).clamp(min=TINY)
+    noisier = (at_edges * pixels / left.clamp(min=TINY)).median(dim=0).values
+    noise = white * noisier
+    noise = torch.where(structured > STRUCTURED * white, torch.maximum(structured, noise), noise)
+    least = (SMALLEST_NOISE**2 * power / pixels).clamp(min=TINY)
+    return torch.maximum(white, least), torch.maximum(noise, least)
 
 
 def _centred(images: Iterable[Tensor], window: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -13,14 +13,15 @@ Leaving a volume out of a ridge regression needs no second fit [allen1974].
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from scsnet_bids.correction.interpolation import sample_moved
-from scsnet_bids.correction.slice_matching import TINY, Match
-from scsnet_bids.correction.slice_patches import SlicePatches, smooth
+from scsnet_bids.correction.interpolation import sample_moved, sample_moved_with_slopes
+from scsnet_bids.correction.slice_matching import TINY, Match, Reference
+from scsnet_bids.correction.slice_patches import SMOOTHING_VOXELS, SlicePatches, smooth
 from scsnet_bids.gradients import Gradients
 
 REFERENCE_SMOOTHING_VOXELS = 0.5
@@ -31,6 +32,8 @@ MEAN_STRENGTH = 100.0
 FEWEST_VOLUMES = 10
 """Fewer volumes tell nothing about the six terms beside their mean."""
 LEAST_GAIN = 0.01
+SHIFTS, POINT_VOXELS = 4, 25
+"""Parts of a voxel and size of the patch by which the effect of moves on noise is found."""
 
 
 class _Fit(NamedTuple):
@@ -74,7 +77,7 @@ def predict_slices(
     match: Match | None,
     terms: Tensor | None,
     radius_mm: float,
-) -> Tensor:
+) -> Reference:
     """Predict every slice at rest from the other volumes, each weighted by its signal.
 
     A slice that lost its signal has no gain and pulls nothing; nor does a noisy one.
@@ -89,7 +92,7 @@ def predict_slices(
 
     Returns
     -------
-    (n, k, p, q) float32 tensor
+    Reference
     """
     gain, offset, precision = _weights(patches, match)
     without_offset = patches.intensity - offset[..., None, None]
@@ -99,20 +102,49 @@ def predict_slices(
     total, total_weight = weighted.sum(dim=0), weight.sum(dim=0)
     others = (total_weight - weight).clamp(min=TINY)
     predicted = (total - weighted) / others[..., None, None]
+    noise = 1 / others
     if match is not None and terms is not None and len(terms) >= FEWEST_VOLUMES:
         mean = total / total_weight.clamp(min=TINY)[..., None, None]
         window = patches.window(torch.zeros(1, shift_mm.shape[1], 2), radius_mm)[0]
         scaled = moved / gain.clamp(min=LEAST_GAIN)[..., None, None] - mean
         seen = (gain > LEAST_GAIN)[..., None, None]
-        predicted = predicted + _contrast(scaled * seen, weight, terms, window)
-    return smooth(predicted, REFERENCE_SMOOTHING_VOXELS)
+        contrast, noise = _contrast(scaled * seen, weight, terms, window)
+        predicted = predicted + contrast
+    steepness = noise * _white_noise(patches, match) * slope_noise()
+    return Reference(smooth(predicted, REFERENCE_SMOOTHING_VOXELS), steepness)
 
 
-def _contrast(images: Tensor, weight: Tensor, terms: Tensor, window: Tensor) -> Tensor:
-    """(n, k, p, q) what the tensor's terms add to the prediction from the others' mean."""
+@cache
+def slope_noise() -> float:
+    """Mean square of a reference's slopes where its volumes have noise of variance 1, per voxel.
+
+    Volumes are smoothed and moved by any part of a voxel, the reference likewise.
+
+    >>> 0.4 < slope_noise() < 0.5
+    True
+    """
+    parts = torch.cartesian_prod(*[torch.linspace(-0.5, 0.5, SHIFTS + 1)[:-1]] * 2).double()
+    point = torch.zeros(len(parts), 1, POINT_VOXELS, POINT_VOXELS)
+    point[..., POINT_VOXELS // 2, POINT_VOXELS // 2] = 1
+    moved = sample_moved(smooth(point, SMOOTHING_VOXELS), parts[:, None])
+    seen = smooth(moved, REFERENCE_SMOOTHING_VOXELS)
+    slopes = [sample_moved_with_slopes(seen, part.expand(len(parts), 1, 2))[1:] for part in parts]
+    return float(
+        torch.stack([s for pair in slopes for s in pair]).square().sum(dim=(-1, -2)).mean()
+    )
+
+
+def _contrast(
+    images: Tensor, weight: Tensor, terms: Tensor, window: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Find what the tensor's terms add to the prediction from the others' mean.
+
+    Also the variance of the sum's noise where a volume of weight 1 has 1: (n, k, p, q) and (n, k).
+    """
     n, k, *size = images.shape
     pixels = images.transpose(0, 1).reshape(k, n, -1)
-    precision = (weight / weight.median(dim=0).values.clamp(min=TINY)).T.clamp(TINY, 1.0).double()
+    usual = weight.median(dim=0).values.clamp(min=TINY)
+    precision = (weight / usual).T.clamp(TINY, 1.0).double()
     design = torch.cat([terms, torch.ones(n, 1, dtype=torch.float64)], dim=1)  # (n, terms)
     weighted = (precision[..., None] * design).mT  # (k, terms, n)
     sums = weighted.float() @ pixels  # (k, terms, pixels), all that a fit of any strength needs
@@ -130,7 +162,8 @@ def _contrast(images: Tensor, weight: Tensor, terms: Tensor, window: Tensor) -> 
     on_sums, plain_on_sums = (f / (1 - o)[..., None] for f, o in ((on_sums, own), plain))
     of_own = (plain.own / (1 - plain.own) - own / (1 - own)).float()
     added = (on_sums - plain_on_sums).float() @ sums + of_own[..., None] * pixels
-    return added.transpose(0, 1).reshape(n, k, *size)
+    noise = (own / ((1 - own) * precision)).T.float() / usual
+    return added.transpose(0, 1).reshape(n, k, *size), noise
 
 
 def _ridge(
@@ -152,6 +185,14 @@ def _error_left_out(fit: _Fit, products: _Products, precision: Tensor) -> Tensor
     square = ((fit.on_sums @ products.among) * fit.on_sums).sum(dim=-1)
     residual = products.of_values - 2 * crossed + square
     return (precision * residual / (1 - fit.own) ** 2).sum(dim=-1)
+
+
+def _white_noise(patches: SlicePatches, match: Match | None) -> Tensor:
+    """(k,) white noise of a typical volume of weight 1; 0 where it is not known yet."""
+    if match is None:
+        return torch.zeros(patches.usable.shape[1])
+    typical = 1 / (1 / match.noise_variance).median()
+    return typical * (match.white_variance / match.noise_variance).median(dim=0).values
 
 
 def _weights(patches: SlicePatches, match: Match | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -35,7 +35,7 @@ from scsnet_bids.correction.displacement import (
     learn_prior,
 )
 from scsnet_bids.correction.motion import MARGIN_MM, estimate_motion
-from scsnet_bids.correction.slice_matching import match_slices
+from scsnet_bids.correction.slice_matching import Reference, match_slices
 from scsnet_bids.correction.slice_patches import SlicePatches, cut_patches
 from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.phantom import PhantomSettings, simulate
@@ -105,9 +105,10 @@ def measure(settings: PhantomSettings, seed: int) -> dict[str, float]:
 def ask_oracle(case: Case, clean: FloatArray) -> Measurement:
     """Match weighted slices with what they look like without noise and motion."""
     seen, known = (cut(case, data) for data in (case.series.data, clean))
+    noiseless = Reference(known.intensity, torch.zeros(known.usable.shape))
     shift_mm = torch.from_numpy(case.truth.shift_mm[~case.series.is_b0])
     for _ in range(STEPS):
-        match = match_slices(seen, known.intensity, shift_mm, SETTINGS.window_radius_mm)
+        match = match_slices(seen, noiseless, shift_mm, SETTINGS.window_radius_mm)
         shift_mm, _ = solve_alone(match.measurement)
     return match.measurement
 
