@@ -5,9 +5,13 @@ import pytest
 import torch
 
 from scsnet_bids.correction.slice_matching import match_slices
-from scsnet_bids.correction.slice_patches import SlicePatches, cut_patches, smooth
-from scsnet_bids.correction.slice_prediction import (
+from scsnet_bids.correction.slice_patches import (
     REFERENCE_SMOOTHING_VOXELS,
+    SlicePatches,
+    cut_patches,
+    smooth,
+)
+from scsnet_bids.correction.slice_prediction import (
     predict_slices,
     tensor_terms,
 )

@@ -26,7 +26,13 @@ from torch.nn import functional
 
 from scsnet_bids.correction.displacement import Measurement
 from scsnet_bids.correction.interpolation import sample_moved_with_slopes
-from scsnet_bids.correction.slice_patches import SMOOTHING_VOXELS, SlicePatches, noise_left, smooth
+from scsnet_bids.correction.slice_patches import (
+    REFERENCE_SMOOTHING_VOXELS,
+    SMOOTHING_VOXELS,
+    SlicePatches,
+    noise_left,
+    smooth,
+)
 
 EDGE_VOXELS = 1.0
 """Scale of an edge: a residual that is alike over this width passes for a displacement."""
@@ -67,14 +73,15 @@ class Match:
     ----------
     gain, offset : (n, k) float32 tensors, slice = gain * reference + offset
     noise_variance : (n, k) float32 tensor, of one voxel before smoothing, at the cord's edges
-    white_variance : (n, k) float32 tensor, the same of white noise in the whole window
+    steepness : (n, k) float32 tensor, mean square of the slope per voxel of what does not match,
+        smoothed as a reference is
     measurement : what the slices say about their displacements
     """
 
     gain: Tensor
     offset: Tensor
     noise_variance: Tensor
-    white_variance: Tensor
+    steepness: Tensor
     measurement: Measurement
 
 
@@ -105,18 +112,20 @@ def match_slices(
     apart = without_first(products, 2).float()
     curvature, slope = apart[..., :2, :2], apart[..., :2, 2]
     residual = intensity - gain[..., None, None] * model
-    white, noise = _noise_variances(window, residual, slopes, power, _explained(curvature, slope))
+    left = residual - _moved_by_best_step(curvature, slope, slopes)
+    steep = window * (slopes[0] ** 2 + slopes[1] ** 2)
+    noise = _noise_variance(window, steep, residual, left, power)
     curvature, slope = _without_noise(curvature, slope, _steep_noise(reference, window, patches))
     # The square of a gain is too large by its noise: a slice without signal must have none.
     square_gain = (gain**2 - noise / model_power).clamp(min=0) * (gain > 0) * patches.usable
     information = (curvature * (square_gain / noise)[..., None, None]).double()
-    step = (slope * (square_gain / (noise * gain.clamp(min=TINY)))[..., None]).double()
-    weighted_mm = (information @ shift_mm[..., None])[..., 0] + step
+    weighted_step = (slope * (square_gain / (noise * gain.clamp(min=TINY)))[..., None]).double()
+    weighted_mm = (information @ shift_mm[..., None])[..., 0] + weighted_step
     return Match(
         gain.clamp(min=0) * patches.usable,
         intensity_mean - gain * model_mean,
         noise,
-        white,
+        _steepness(window, residual),
         Measurement(information, weighted_mm, patches.heights_mm()),
     )
 
@@ -224,12 +233,12 @@ def _voxels_within(length_mm: float, spacing_mm: Tensor) -> Tensor:
     return voxels[(voxels * spacing_mm).norm(dim=-1) <= length_mm]
 
 
-def _explained(curvature: Tensor, slope: Tensor) -> Tensor:
-    """(n, k) power of the residual that the best displacement explains."""
+def _moved_by_best_step(curvature: Tensor, slope: Tensor, slopes: list[Tensor]) -> Tensor:
+    """(n, k, p, q) what the best displacement explains of a residual."""
     strength = curvature.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[..., None, None]
     regular = curvature + torch.eye(2) * (1e-6 * strength + TINY)
-    step: Tensor = torch.linalg.solve(regular, slope[..., None])[..., 0]
-    return (step * slope).sum(dim=-1)
+    step = torch.linalg.solve(regular, slope[..., None])[..., None]
+    return step[..., 0, :, :] * slopes[0] + step[..., 1, :, :] * slopes[1]
 
 
 def _steep_noise(reference: Reference, window: Tensor, patches: SlicePatches) -> Tensor:
@@ -251,28 +260,34 @@ def _without_noise(curvature: Tensor, slope: Tensor, noise: Tensor) -> tuple[Ten
     return halfway @ curvature @ halfway, (halfway @ slope[..., None])[..., 0]
 
 
-def _noise_variances(
-    window: Tensor, residual: Tensor, slopes: list[Tensor], power: Tensor, explained: Tensor
-) -> tuple[Tensor, Tensor]:
-    """(n, k) variances of a voxel before smoothing, from what the best match leaves.
+def _noise_variance(
+    window: Tensor, steep: Tensor, residual: Tensor, left: Tensor, power: Tensor
+) -> Tensor:
+    """(n, k) variance of a voxel before smoothing, as it stands against the edges.
 
-    First that of white noise, then what stands against the edges of the reference. Magnitudes are
-    noisier in the bright cord than in the dark around it, by as much in all volumes of a slice.
+    From a residual and what the best displacement leaves of it. Magnitudes are noisier in the
+    bright cord than in the dark around it, by as much in all volumes of a slice.
     """
     pixels = window.sum(dim=(-1, -2)).clamp(min=1)
-    left = _product(window, residual, residual)
+    whole, apart = (_product(window, part, part) for part in (residual, left))
     independent = pixels * noise_left(SMOOTHING_VOXELS) - FREE_PARAMETERS
-    white = torch.maximum(left - explained, left / 5) / independent.clamp(min=1)
+    white = torch.maximum(apart, whole / 5) / independent.clamp(min=1)
     broad = smooth(window * residual, EDGE_VOXELS)
     expected = pixels * noise_left(math.hypot(EDGE_VOXELS, SMOOTHING_VOXELS))
     structured = _product(window, broad, broad) / expected
-    steep = window * (slopes[0] ** 2 + slopes[1] ** 2)
-    at_edges = _product(steep, residual, residual) / steep.sum(dim=(-1, -2)).clamp(min=TINY)
-    noisier = (at_edges * pixels / left.clamp(min=TINY)).median(dim=0).values
+    at_edges = _product(steep, left, left) / steep.sum(dim=(-1, -2)).clamp(min=TINY)
+    noisier = (at_edges * pixels / apart.clamp(min=TINY)).median(dim=0).values
     noise = white * noisier
     noise = torch.where(structured > STRUCTURED * white, torch.maximum(structured, noise), noise)
-    least = (SMALLEST_NOISE**2 * power / pixels).clamp(min=TINY)
-    return torch.maximum(white, least), torch.maximum(noise, least)
+    return torch.maximum(noise, SMALLEST_NOISE**2 * power / pixels).clamp(min=TINY)
+
+
+def _steepness(window: Tensor, residual: Tensor) -> Tensor:
+    """(n, k) mean square of the slope per voxel of a residual, smoothed as a reference is."""
+    noise = smooth(residual, REFERENCE_SMOOTHING_VOXELS)
+    _, *slopes = sample_moved_with_slopes(noise, torch.zeros(2, dtype=torch.float64))
+    squares = (slopes[0] ** 2 + slopes[1] ** 2) / 2
+    return (window * squares).sum(dim=(-1, -2)) / window.sum(dim=(-1, -2)).clamp(min=TINY)
 
 
 def _centred(images: Iterable[Tensor], window: Tensor) -> tuple[list[Tensor], list[Tensor]]:

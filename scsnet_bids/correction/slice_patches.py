@@ -14,6 +14,8 @@ from scsnet_bids.images import Grid
 
 SMOOTHING_VOXELS = 0.35
 """Width (SD) of the Gaussian: little, since the best estimate from white noise needs none."""
+REFERENCE_SMOOTHING_VOXELS = 0.5
+"""Of a reference, beyond the patches' own; without it, noise draws slices to half a voxel."""
 TAPER_MM = 2.0
 """The window falls from 1 to 0 over this width."""
 

@@ -13,27 +13,22 @@ Leaving a volume out of a ridge regression needs no second fit [allen1974].
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from scsnet_bids.correction.interpolation import sample_moved, sample_moved_with_slopes
+from scsnet_bids.correction.interpolation import sample_moved
 from scsnet_bids.correction.slice_matching import TINY, Match, Reference
-from scsnet_bids.correction.slice_patches import SMOOTHING_VOXELS, SlicePatches, smooth
+from scsnet_bids.correction.slice_patches import REFERENCE_SMOOTHING_VOXELS, SlicePatches, smooth
 from scsnet_bids.gradients import Gradients
 
-REFERENCE_SMOOTHING_VOXELS = 0.5
-"""Beyond the patches' own; without it, noise draws displacements to half a voxel."""
 STRENGTHS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Variances tried for the tensor's terms, relative to that of the noise."""
 MEAN_STRENGTH = 100.0
 FEWEST_VOLUMES = 10
 """Fewer volumes tell nothing about the six terms beside their mean."""
 LEAST_GAIN = 0.01
-SHIFTS, POINT_VOXELS = 4, 25
-"""Parts of a voxel and size of the patch by which the effect of moves on noise is found."""
 
 
 class _Fit(NamedTuple):
@@ -110,28 +105,8 @@ def predict_slices(
         seen = (gain > LEAST_GAIN)[..., None, None]
         contrast, noise = _contrast(scaled * seen, weight, terms, window)
         predicted = predicted + contrast
-    steepness = noise * _white_noise(patches, match) * slope_noise()
+    steepness = noise * _usual_steepness(patches, match)
     return Reference(smooth(predicted, REFERENCE_SMOOTHING_VOXELS), steepness)
-
-
-@cache
-def slope_noise() -> float:
-    """Mean square of a reference's slopes where its volumes have noise of variance 1, per voxel.
-
-    Volumes are smoothed and moved by any part of a voxel, the reference likewise.
-
-    >>> 0.4 < slope_noise() < 0.5
-    True
-    """
-    parts = torch.cartesian_prod(*[torch.linspace(-0.5, 0.5, SHIFTS + 1)[:-1]] * 2).double()
-    point = torch.zeros(len(parts), 1, POINT_VOXELS, POINT_VOXELS)
-    point[..., POINT_VOXELS // 2, POINT_VOXELS // 2] = 1
-    moved = sample_moved(smooth(point, SMOOTHING_VOXELS), parts[:, None])
-    seen = smooth(moved, REFERENCE_SMOOTHING_VOXELS)
-    slopes = [sample_moved_with_slopes(seen, part.expand(len(parts), 1, 2))[1:] for part in parts]
-    return float(
-        torch.stack([s for pair in slopes for s in pair]).square().sum(dim=(-1, -2)).mean()
-    )
 
 
 def _contrast(
@@ -187,12 +162,12 @@ def _error_left_out(fit: _Fit, products: _Products, precision: Tensor) -> Tensor
     return (precision * residual / (1 - fit.own) ** 2).sum(dim=-1)
 
 
-def _white_noise(patches: SlicePatches, match: Match | None) -> Tensor:
-    """(k,) white noise of a typical volume of weight 1; 0 where it is not known yet."""
+def _usual_steepness(patches: SlicePatches, match: Match | None) -> Tensor:
+    """(k,) steepness of the noise of a volume of weight 1; 0 where it is not known yet."""
     if match is None:
         return torch.zeros(patches.usable.shape[1])
-    typical = 1 / (1 / match.noise_variance).median()
-    return typical * (match.white_variance / match.noise_variance).median(dim=0).values
+    usual = 1 / (1 / match.noise_variance).median()
+    return usual * (match.steepness / match.noise_variance).median(dim=0).values
 
 
 def _weights(patches: SlicePatches, match: Match | None) -> tuple[Tensor, Tensor, Tensor]:
