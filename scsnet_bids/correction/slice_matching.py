@@ -237,7 +237,7 @@ def _moved_by_best_step(curvature: Tensor, slope: Tensor, slopes: list[Tensor]) 
     """(n, k, p, q) what the best displacement explains of a residual."""
     strength = curvature.diagonal(dim1=-2, dim2=-1).sum(dim=-1)[..., None, None]
     regular = curvature + torch.eye(2) * (1e-6 * strength + TINY)
-    step = torch.linalg.solve(regular, slope[..., None])[..., None]
+    step: Tensor = torch.linalg.solve(regular, slope[..., None])[..., None]
     return step[..., 0, :, :] * slopes[0] + step[..., 1, :, :] * slopes[1]
 
 
