@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import resource
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -18,6 +19,8 @@ from pathlib import Path
 
 def main(method: str, series: Path, corrected: Path) -> None:
     """Read, correct, write."""
+    # ANTs looks through all that lies beside its temporary files.
+    tempfile.tempdir = tempfile.mkdtemp(dir=series.parent)
     from scsnet_bids.benchmark.motion_methods import prepare
 
     correct = prepare(method)

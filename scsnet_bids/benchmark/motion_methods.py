@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,6 +142,9 @@ def _prepare_ants() -> Method:
         )
         found = ants.registration(fixed, image, type_of_transform="Translation", aff_metric="GC")
         fixed_to_moving_mm = ants.read_transform(found["fwdtransforms"][0]).parameters[-2:]
+        # Each run looks through all that lies beside its own files, which would stay.
+        for path in {*found["fwdtransforms"], *found["invtransforms"]}:
+            Path(path).unlink()
         return -np.asarray(fixed_to_moving_mm) / spacing_mm
 
     return lambda series: _slice_by_slice(series, find_shift)
