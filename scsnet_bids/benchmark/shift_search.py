@@ -52,23 +52,21 @@ def find_shifts(
     return steps_mm[0] + place * STEP_MM, deviation_mm
 
 
-def jitter_mm(volumes: FloatArray, cord: BoolArray, grid: Grid) -> float:
-    """Tell how far the slices of volumes of one kind lie apart.
+def measure_slices(volumes: FloatArray, cord: BoolArray, grid: Grid) -> FloatArray:
+    """Find how far each slice of volumes of one kind lies from the mean of the others.
 
     Parameters
     ----------
-    volumes : (i, j, k, n) float array
+    volumes : (i, j, k, n) float array, at least 3 volumes
     cord : (i, j, k) bool array
     grid : of the volumes
 
     Returns
     -------
-    float, RMS length in mm over the slices that can be measured; nan if none can
+    (n, k, 2) float array, mm, from the median of the volumes; nan where it cannot be measured
     """
     n, spacing_mm = volumes.shape[-1], grid.spacing_mm[:2]
-    if n < 3:
-        return float("nan")
-    lengths = []
+    measured_mm = np.full((n, volumes.shape[2], 2), np.nan)
     for k in np.flatnonzero(cord.any(axis=(0, 1))):
         window, weight = _around(cord[..., k], spacing_mm)
         slices = np.moveaxis(volumes[..., k, :], -1, 0)[(slice(None), *window)]
@@ -78,8 +76,26 @@ def jitter_mm(volumes: FloatArray, cord: BoolArray, grid: Grid) -> float:
         seen = (deviation_mm <= MEASURABLE_MM).all(axis=1)
         seen &= (np.abs(shift_mm) < REACH_MM - STEP_MM / 2).all(axis=1)
         if seen.any():
-            lengths.append(shift_mm[seen] - np.median(shift_mm[seen], axis=0))
-    return rms_length(np.concatenate(lengths)) if lengths else float("nan")
+            measured_mm[seen, k] = shift_mm[seen] - np.median(shift_mm[seen], axis=0)
+    return measured_mm
+
+
+def jitter_mm(volumes: FloatArray, cord: BoolArray, grid: Grid) -> float:
+    """Tell how far the slices of volumes of one kind lie apart.
+
+    Parameters
+    ----------
+    volumes, cord, grid : as for :func:`measure_slices`, any number of volumes
+
+    Returns
+    -------
+    float, RMS length in mm over the slices that can be measured; nan if none can
+    """
+    if volumes.shape[-1] < 3:
+        return float("nan")
+    lengths = measure_slices(volumes, cord, grid)
+    seen = np.isfinite(lengths).all(axis=-1)
+    return rms_length(lengths[seen]) if seen.any() else float("nan")
 
 
 def follow(cord: BoolArray, mean: FloatArray, grid: Grid) -> BoolArray:

@@ -20,15 +20,11 @@ import numpy as np
 import pandas as pd
 
 from scsnet_bids.arrays import FloatArray
-from scsnet_bids.benchmark.motion_cases import Series, find_real, read_real
-from scsnet_bids.benchmark.shift_search import find_shifts
+from scsnet_bids.benchmark.motion_cases import Case, Series, find_real, read_real
+from scsnet_bids.benchmark.shift_search import measure_slices
 from scsnet_bids.correction.motion import estimate_motion
 from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.settings import MotionSettings
-
-RADIUS_MM, REACH_MM, TAPER_MM = 10.0, 13.0, 2.0
-KNOWN_MM = 0.4
-"""Slices that are measured worse than this do not count."""
 
 
 def main() -> None:
@@ -38,14 +34,17 @@ def main() -> None:
     parser.add_argument("masks", type=Path)
     options = parser.parse_args()
     series = find_real(options.dataset, options.masks)
-    rows = {name: compare(read_real(*paths).series) for name, paths in series.items()}
+    rows = {name: compare(read_real(*paths)) for name, paths in series.items()}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("series")
     print(markdown_table(table.map("{:.3f}".format)))
 
 
-def compare(series: Series) -> dict[str, float]:
+def compare(case: Case) -> dict[str, float]:
     """Hold motion of the slices of one half against that of the other, both ways."""
-    measured = measure_slices(series)
+    series = case.series
+    weighted = series.data[..., ~series.is_b0]
+    # What must be added to a position is the opposite of how far it lies away.
+    measured = -measure_slices(weighted, case.cord_mask, series.grid)
     even = np.arange(measured.shape[1]) % 2 == 0
     pairs = list(_halves(series, measured, even))
     found, true = (np.concatenate(part) for part in zip(*pairs, strict=True))
@@ -69,37 +68,9 @@ def _halves(
             series.data, series.is_b0, centre_mm, series.grid, MotionSettings(), series.gradients
         ).shift_mm[weighted]
         usable = seen & np.isfinite(series.centre_mm).all(axis=1)
-        means = found[:, usable].mean(axis=1), np.nanmean(measured[:, ~seen], axis=1)
+        hidden = np.ma.masked_invalid(measured[:, ~seen]).mean(axis=1).filled(np.nan)
+        means = found[:, usable].mean(axis=1), hidden
         yield tuple(mean - np.nanmedian(mean, axis=0) for mean in means)
-
-
-def measure_slices(series: Series) -> FloatArray:
-    """(n, k, 2) what must be added to positions of weighted slices, each measured by itself.
-
-    From the median over the volumes of each slice; nan where the cord cannot be seen.
-    """
-    data = series.data[..., ~series.is_b0]
-    measured = np.full((data.shape[3], data.shape[2], 2), np.nan)
-    for k, centre_mm in enumerate(series.centre_mm):
-        if np.isfinite(centre_mm).all():
-            axes = [
-                np.arange(n) * mm - centre
-                for n, mm, centre in zip(
-                    data.shape[:2], series.grid.spacing_mm[:2], centre_mm, strict=True
-                )
-            ]
-            near = np.ix_(*[np.abs(axis) <= REACH_MM for axis in axes])
-            distance_mm = np.hypot(axes[0][near[0]], axes[1][near[1]])
-            weight = np.clip((RADIUS_MM - distance_mm) / TAPER_MM + 0.5, 0, 1)
-            slices = np.moveaxis(data[:, :, k][near], -1, 0)
-            reference = (slices.sum(axis=0) - slices) / (len(slices) - 1)
-            weights = np.broadcast_to(weight, slices.shape)
-            apart_mm, expected_mm = find_shifts(
-                slices, reference, weights, series.grid.spacing_mm[:2]
-            )
-            apart_mm[(expected_mm > KNOWN_MM).any(axis=1)] = np.nan
-            measured[:, k] = np.nanmedian(apart_mm, axis=0) - apart_mm
-    return measured
 
 
 if __name__ == "__main__":
