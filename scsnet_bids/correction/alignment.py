@@ -39,6 +39,8 @@ LEAST_CORRELATION = 0.6
 """With less, the cord is not seen."""
 COMMON_MM, SMOOTH_MM = 0.7, 0.4
 """Expected size of the displacement: common to the slices, and varying along z."""
+SMOOTH_LENGTH_MM = 15.0
+"""What varies along z is alike over this distance."""
 MODEL_DEVIATION_MM = 0.2
 """Error of a slice beyond noise: the cord of the B0 image is not drawn perfectly."""
 
@@ -251,11 +253,17 @@ def _believed_together(
     """(k, 2) displacement of each slice that all slices agree on, smooth along z."""
     k = len(measured_mm)
     weighted_mm = np.einsum("kab,kb->ka", information, measured_mm)
-    z_mm = torch.arange(k, dtype=torch.float64) * slice_spacing_mm
     measurement = Measurement(
-        torch.from_numpy(information)[None], torch.from_numpy(weighted_mm)[None], z_mm
+        torch.from_numpy(information)[None], torch.from_numpy(weighted_mm)[None]
     )
+    z_mm = torch.arange(k, dtype=torch.float64) * slice_spacing_mm
+    smooth = (-(z_mm[:, None] - z_mm).abs() / SMOOTH_LENGTH_MM).exp()
     size_mm = torch.tensor([COMMON_MM, SMOOTH_MM, 0.0], dtype=torch.float64)
-    variance_mm2 = (size_mm**2)[:, None].expand(3, 2)
-    prior = DisplacementPrior(variance_mm2, torch.ones(1, k, dtype=torch.float64))
+    prior = DisplacementPrior(
+        torch.stack([torch.ones_like(smooth), smooth]),
+        (size_mm**2)[:, None].expand(3, 2),
+        torch.ones(1, 2, dtype=torch.float64),
+        torch.zeros(1, dtype=torch.int64),
+        torch.zeros(1, k, 2, dtype=torch.float64),
+    )
     return np.asarray(believed_displacement(measurement, prior)[0])

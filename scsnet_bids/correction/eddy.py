@@ -162,7 +162,7 @@ def _measured(
     step = -apart[..., :2, 2] * (counts * gain / noise)[..., None]
     total = information.sum(dim=1)
     weighted = (total @ terms[..., None])[..., 0] + step.sum(dim=1)
-    return match, Measurement(total, weighted, torch.zeros(0))
+    return match, Measurement(total, weighted)
 
 
 def _drive(gradients: Gradients) -> Tensor:

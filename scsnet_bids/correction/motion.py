@@ -3,10 +3,11 @@
 Weighted slices are too noisy to be registered one by one, and whole volumes follow the neck, not
 the cord. So every slice measures its displacement around the cord (``slice_matching``) against what
 all other volumes of its kind predict (``slice_prediction``), and all slices are believed together
-(``displacement``). The prediction is then made anew from the corrected volumes, and so on. b=0 and
-weighted volumes are corrected each to their own kind. The reference of a slice is the median
-position of its volumes, so nothing as a whole moves away from where it was. Jumps of whole volumes
-that are longer than a slice is searched for are undone before all that (``jumps``).
+(``displacement``). b=0 and weighted volumes are matched each with their own kind, and believed
+together: it is the same cord that moves. The prediction is then made anew from the corrected
+volumes, and so on. The reference of a slice is the median position of its volumes, so nothing as a
+whole moves away from where it was. Jumps of whole volumes that are longer than a slice is searched
+for are undone before all that (``jumps``).
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scsnet_bids.arrays import BoolArray, FloatArray
+from scsnet_bids.arrays import BoolArray, FloatArray, IntArray
 from scsnet_bids.correction.displacement import (
-    DisplacementPrior,
     Measurement,
     believed_displacement,
     learn_prior,
-    looseness_of,
+    moderate_prior,
 )
 from scsnet_bids.correction.jumps import find_jumps, undo_jumps
 from scsnet_bids.correction.slice_matching import Match, match_slices, search_displacements
@@ -39,8 +39,6 @@ PRIOR_UPDATES = 20
 LARGEST_STEP_MM = 0.8
 SETTLED_MM = 0.01
 MARGIN_MM = 2.0
-FIRST_DEVIATION_MM = 0.2
-"""Size of each part of the motion, before it is learned."""
 TRUSTED_MM = 1.0
 """A slice that knows its displacement worse than this on either axis is not trusted."""
 
@@ -92,13 +90,18 @@ def estimate_motion(
     reach_mm = settings.window_radius_mm + settings.max_shift_mm + MARGIN_MM
     jumps = find_jumps(series, b0_mask, grid)
     patches = cut_patches(undo_jumps(series, jumps), centre_mm, grid, reach_mm)
-    for kind, weighting in ((b0_mask, None), (~b0_mask, gradients)):
-        volumes = np.flatnonzero(kind)
-        if len(volumes):
-            terms = None if weighting is None else tensor_terms(weighting.select(volumes))
-            part = _estimate_kind(patches.of_volumes(volumes), terms, settings)
-            for name, values in vars(part).items():
-                getattr(estimate, name)[volumes] = values
+    weighted_terms = None if gradients is None else tensor_terms(gradients.select(~b0_mask))
+    kinds = []
+    for mask, terms in ((b0_mask, None), (~b0_mask, weighted_terms)):
+        volumes = np.flatnonzero(mask)
+        if len(volumes) > 1:
+            kinds.append(_first_guess(volumes, patches.of_volumes(volumes), terms, settings))
+        else:  # It is its own reference.
+            estimate.trusted[volumes] = patches.usable[volumes].numpy()
+    for kind in _settled(kinds, settings):
+        estimate.shift_mm[kind.volumes] = _bounded(kind.shift_mm, settings.max_shift_mm).numpy()
+        estimate.trusted[kind.volumes] = kind.trusted.numpy()
+        estimate.last_step_mm[kind.volumes] = kind.step_mm.norm(dim=-1).amax(dim=-1).numpy()
     if jumps.any():
         estimate.shift_mm[:] += jumps[:, None] * np.array(grid.spacing_mm[:2])
     return estimate
@@ -109,34 +112,54 @@ def _unmoved(n: int, k: int) -> MotionEstimate:
     return MotionEstimate(np.zeros((n, k, 2)), np.zeros((n, k), bool), np.zeros(n))
 
 
-def _estimate_kind(
-    patches: SlicePatches, terms: Tensor | None, settings: MotionSettings
-) -> MotionEstimate:
-    """Estimate the motion of volumes of one kind."""
-    n, k = patches.usable.shape
-    if n == 1:
-        return replace(_unmoved(n, k), trusted=patches.usable.numpy())  # It is its own reference.
-    shift_mm = _first_guess(patches, settings)
-    prior = _first_prior(shift_mm)
-    match = None
-    step_mm = torch.zeros_like(shift_mm)
+@dataclass(frozen=True, eq=False)
+class _Kind:
+    """Volumes of one contrast, and what is known of their motion so far.
+
+    Attributes
+    ----------
+    volumes : (n,) int array, which of the series
+    patches : of the volumes
+    terms : (n, 6) of the tensor, or None where the volumes have one contrast
+    shift_mm, step_mm : (n, k, 2) displacements, and their last change
+    trusted : (n, k) whether a slice tells where it lies
+    match : of the slices with what the others predict, if any
+    """
+
+    volumes: IntArray
+    patches: SlicePatches
+    terms: Tensor | None
+    shift_mm: Tensor
+    step_mm: Tensor
+    trusted: Tensor
+    match: Match | None = None
+
+
+def _settled(kinds: list[_Kind], settings: MotionSettings) -> list[_Kind]:
+    """Move slices to where they match, all volumes believed together, until nothing changes."""
+    if not kinds:
+        return kinds
+    counts = torch.tensor([len(kind.volumes) for kind in kinds])
+    of_volumes = torch.arange(len(kinds)).repeat_interleave(counts)
+    prior = moderate_prior(of_volumes, kinds[0].shift_mm.shape[1])
     for _ in range(ROUNDS):
-        match = _matched(patches, shift_mm, match, terms, settings)
-        measurement, trusted = _measurable(match.measurement, settings.max_shift_mm)
+        told = [_measured(kind, settings) for kind in kinds]
+        measurement = Measurement(
+            torch.cat([measured.information for _, measured in told]),
+            torch.cat([measured.weighted_mm for _, measured in told]),
+        )
         prior = learn_prior(measurement, prior, PRIOR_UPDATES)
         believed_mm = believed_displacement(measurement, prior)
-        step_mm = _damped(_from_median(believed_mm, trusted) - shift_mm, step_mm)
-        shift_mm = shift_mm + step_mm
-        if step_mm.abs().max() < SETTLED_MM:
+        parts = torch.split(believed_mm, counts.tolist())
+        kinds = [_moved(kind, part) for (kind, _), part in zip(told, parts, strict=True)]
+        if all(kind.step_mm.abs().max() < SETTLED_MM for kind in kinds):
             break
-    return MotionEstimate(
-        _bounded(shift_mm, settings.max_shift_mm).numpy(),
-        trusted.numpy(),
-        step_mm.norm(dim=-1).amax(dim=-1).numpy(),
-    )
+    return kinds
 
 
-def _first_guess(patches: SlicePatches, settings: MotionSettings) -> Tensor:
+def _first_guess(
+    volumes: IntArray, patches: SlicePatches, terms: Tensor | None, settings: MotionSettings
+) -> _Kind:
     """Search displacements by whole voxels, with the means of what was found before."""
     n, k = patches.usable.shape
     shift_mm = torch.zeros(n, k, 2, dtype=torch.float64)
@@ -148,27 +171,24 @@ def _first_guess(patches: SlicePatches, settings: MotionSettings) -> Tensor:
             settings.max_shift_mm,
         )
         shift_mm = _from_median(shift_mm, patches.usable)
-    return shift_mm
+    still = torch.zeros_like(shift_mm)
+    return _Kind(volumes, patches, terms, shift_mm, still, patches.usable)
 
 
-def _matched(
-    patches: SlicePatches,
-    shift_mm: Tensor,
-    before: Match | None,
-    terms: Tensor | None,
-    settings: MotionSettings,
-) -> Match:
-    """Match every slice with what the others of its kind predict."""
+def _measured(kind: _Kind, settings: MotionSettings) -> tuple[_Kind, Measurement]:
+    """Match every slice with what the others of its kind predict, and silence what lands far."""
     radius_mm = settings.window_radius_mm
-    reference = predict_slices(patches, shift_mm, before, terms, radius_mm)
-    return match_slices(patches, reference, shift_mm, radius_mm)
+    reference = predict_slices(kind.patches, kind.shift_mm, kind.match, kind.terms, radius_mm)
+    match = match_slices(kind.patches, reference, kind.shift_mm, radius_mm)
+    measurement, trusted = _measurable(match.measurement, settings.max_shift_mm)
+    return replace(kind, match=match, trusted=trusted), measurement
 
 
-def _first_prior(shift_mm: Tensor) -> DisplacementPrior:
-    """Start from moderate motion, loose where the first guess found a slice far off its volume."""
-    deviation = torch.full((3, 2), FIRST_DEVIATION_MM, dtype=torch.float64)
-    own_part = shift_mm - shift_mm.median(dim=1, keepdim=True).values
-    return DisplacementPrior(deviation**2, looseness_of(own_part, deviation[2]))
+def _moved(kind: _Kind, believed_mm: Tensor) -> _Kind:
+    """Move slices a step toward where they are believed to lie."""
+    step_mm = _from_median(believed_mm, kind.trusted) - kind.shift_mm
+    step_mm = _damped(step_mm, kind.step_mm)
+    return replace(kind, shift_mm=kind.shift_mm + step_mm, step_mm=step_mm)
 
 
 def _measurable(measurement: Measurement, max_shift_mm: float) -> tuple[Measurement, Tensor]:
@@ -181,7 +201,7 @@ def _measurable(measurement: Measurement, max_shift_mm: float) -> tuple[Measurem
     information = measurement.information * near[..., None, None]
     weighted_mm = measurement.weighted_mm * near[..., None]
     trusted = near & (deviation_mm <= TRUSTED_MM).all(dim=-1)
-    return Measurement(information, weighted_mm, measurement.z_mm), trusted
+    return Measurement(information, weighted_mm), trusted
 
 
 def _from_median(shift_mm: Tensor, trusted: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ def match_slices(
         intensity_mean - gain * model_mean,
         noise,
         _steepness(window, residual),
-        Measurement(information, weighted_mm, patches.heights_mm()),
+        Measurement(information, weighted_mm),
     )
 
 

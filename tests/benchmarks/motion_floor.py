@@ -29,10 +29,10 @@ from scsnet_bids.arrays import FloatArray
 from scsnet_bids.benchmark.motion_cases import Case, make_phantom
 from scsnet_bids.benchmark.motion_measures import shift_errors_mm
 from scsnet_bids.correction.displacement import (
-    DisplacementPrior,
     Measurement,
     believed_displacement,
     learn_prior,
+    moderate_prior,
 )
 from scsnet_bids.correction.motion import MARGIN_MM, estimate_motion
 from scsnet_bids.correction.slice_matching import Reference, match_slices
@@ -48,7 +48,6 @@ SETTINGS = MotionSettings()
 STEPS = 6
 RIDGE = 1e-3
 DRAWS = 400
-FIRST_MM2 = 0.04
 UPDATES = 60
 
 
@@ -82,9 +81,7 @@ def measure(settings: PhantomSettings, seed: int) -> dict[str, float]:
     measurement = ask_oracle(case, clean)
     alone, bound = solve_alone(measurement)
     n, k = measurement.weighted_mm.shape[:2]
-    first = DisplacementPrior(
-        torch.full((3, 2), FIRST_MM2, dtype=torch.float64), torch.ones(n, k, dtype=torch.float64)
-    )
+    first = moderate_prior(torch.zeros(n, dtype=torch.int64), k)
     learned = learn_prior(measurement, first, UPDATES)
     errors = {
         "ours": ours.shift_mm[weighted],
