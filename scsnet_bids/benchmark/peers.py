@@ -15,12 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.benchmark.children import python_command
-from scsnet_bids.gradients import gradient_table, read_gradients
+from scsnet_bids.gradients import Gradients, gradient_table, read_gradients
 from scsnet_bids.images import Image, read_image, write_image
 from scsnet_bids.settings import GradientSettings
+from scsnet_bids.tensor import LARGEST_LOG_SIGNAL
 
 MRTRIX = ("dwidenoise", "dwi2tensor", "tensor2metric")
+MRTRIX_WEIGHS = 2
+"""How often ``dwi2tensor`` weighs anew unless it is told otherwise."""
 MOTION, TENSOR = "motion_correction", "TensorModel"
 
 
@@ -50,12 +54,51 @@ def list_peers(series: Path, corrected: Path, folder: Path) -> Iterator[tuple[st
     yield "MRtrix3 tensor2metric", ["tensor2metric", tensor, *maps, *shared]
 
 
+def fit_as_mrtrix(image: Image, gradients: Gradients, inside: BoolArray) -> dict[str, FloatArray]:
+    """Fit tensors with signals weighed as often as ``dwi2tensor`` does.
+
+    It starts with the signals themselves as weights and weighs twice more; where it starts makes
+    no difference then. Our app, as DIPY, weighs once.
+
+    Parameters
+    ----------
+    image : corrected series
+    gradients : of its volumes
+    inside : (i, j, k) bool array, voxels to fit
+
+    Returns
+    -------
+    (voxels,) ``fa`` and ``md``
+    """
+    from dipy.reconst.dti import (
+        design_matrix,
+        fractional_anisotropy,
+        from_lower_triangular,
+        wls_fit_tensor,
+    )
+
+    design = np.asarray(design_matrix(gradient_table(gradients, GradientSettings().b0_max)))
+    signal = np.maximum(image.data[inside].astype(float), 1e-6 * image.data.max())
+    weights = signal**2
+    for _ in range(1 + MRTRIX_WEIGHS):
+        fitted, _ = wls_fit_tensor(design, signal, weights=weights, return_lower_triangular=True)
+        weights = np.exp(2 * np.minimum(fitted @ design.T, LARGEST_LOG_SIGNAL))
+    tensors = from_lower_triangular(fitted[:, :6])
+    eigenvalues = np.clip(np.linalg.eigvalsh(tensors), 0, None)
+    return {"fa": fractional_anisotropy(eigenvalues), "md": eigenvalues.mean(axis=1)}
+
+
 def main(step: str, series: Path, out: Path) -> None:
     """Run a step of DIPY."""
+    image, gradients = read_series(series)
+    DIPY_STEPS[step](image, gradient_table(gradients, GradientSettings().b0_max), out)
+
+
+def read_series(series: Path) -> tuple[Image, Gradients]:
+    """Read a series and the gradients beside it."""
     image = read_image(series)
     bval, bvec = (_beside(series, end) for end in (".bval", ".bvec"))
-    gradients = read_gradients(bval, bvec, image.grid, image.data.shape[3], series)
-    DIPY_STEPS[step](image, gradient_table(gradients, GradientSettings().b0_max), out)
+    return image, read_gradients(bval, bvec, image.grid, image.data.shape[3], series)
 
 
 def _correct_motion(image: Image, table: Any, out: Path) -> None:

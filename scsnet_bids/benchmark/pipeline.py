@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.benchmark.children import MB, app_command, python_command, run_child
 from scsnet_bids.benchmark.cpu_kinds import COUNTED, KINDS, OTHER
 from scsnet_bids.benchmark.figures_of_runs import explain, keep, show, summarise, with_ratio
 from scsnet_bids.benchmark.machine import describe_machine
-from scsnet_bids.benchmark.peers import list_peers
+from scsnet_bids.benchmark.peers import fit_as_mrtrix, list_peers, read_series
 from scsnet_bids.bids import find_runs
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.evaluation.command import carry_out, compare_outputs
@@ -116,21 +117,41 @@ def _judge(data: Path, run: DwiRun, folder: Path) -> Iterator[dict[str, Any]]:
     """Hold the maps against those of the peers and, of a phantom, everything against the truth."""
     out = folder / "one" / "out"
     mask = read_image(_derivative(out, run, "_label-SC_mask.nii.gz")).data > 0
+    ours = {
+        name: read_image(_derivative(out, run, ending)).data[mask] for name, ending in MAPS.items()
+    }
     for peer, pattern in PEER_FILES.items():
-        for name, ending in MAPS.items():
+        for name, values in ours.items():
             path = folder / pattern.format(name)
             if path.exists():
-                ours = read_image(_derivative(out, run, ending)).data[mask]
                 theirs = read_image(path).data[mask]
-                means = np.nanmean(ours) / np.nanmean(theirs)
+                means = np.nanmean(values) / np.nanmean(theirs)
                 yield _figure(f"{name.upper()} in the cord, ours / {peer}, mean", means)
-                off = 100 * np.nanmedian(np.abs(ours / theirs - 1))
-                yield _figure(f"{name.upper()}, voxels apart from {peer}, median %", off)
+                yield _apart(name, peer, values, theirs)
+    yield from _judge_weighed_alike(_derivative(out, run, "_desc-preproc_dwi.nii.gz"), mask, folder)
     if (data / "derivatives" / "phantom").is_dir():
         tasks = [task for task in compare_outputs(data, out) if task[0] == run.prefix]
         scores = carry_out(tasks)[0]
         for name in SCORES:
             yield _figure(name, scores.loc[scores["score"] == name, "value"].mean())
+
+
+def _judge_weighed_alike(
+    corrected: Path, mask: BoolArray, folder: Path
+) -> Iterator[dict[str, Any]]:
+    """Hold MRtrix3's maps against those of a fit that weighs as often."""
+    paths = {name: folder / PEER_FILES["MRtrix3"].format(name) for name in MAPS}
+    if not all(path.exists() for path in paths.values()):
+        return
+    alike = fit_as_mrtrix(*read_series(corrected), mask)
+    for name, path in paths.items():
+        yield _apart(name, "MRtrix3, weighed as often", alike[name], read_image(path).data[mask])
+
+
+def _apart(name: str, peer: str, ours: FloatArray, theirs: FloatArray) -> dict[str, Any]:
+    """Name the median distance of voxels from those of a peer."""
+    off = 100 * np.nanmedian(np.abs(ours / theirs - 1))
+    return _figure(f"{name.upper()}, voxels apart from {peer}, median %", off)
 
 
 def _lay_out(
