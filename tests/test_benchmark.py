@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import cProfile
 import importlib.util
+import shutil
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -25,10 +27,12 @@ from scsnet_bids.benchmark.motion_grid import JUDGED, count_wins, hold_against_b
 from scsnet_bids.benchmark.motion_growth import Size, list_sizes, make_series
 from scsnet_bids.benchmark.motion_measures import judge, outliers_pct, shift_errors_mm
 from scsnet_bids.benchmark.motion_methods import Corrected, leave, prepare
+from scsnet_bids.benchmark.peers import fit_as_mrtrix, list_peers, read_series
 from scsnet_bids.benchmark.sharpness import edge_mm, residual_lag1
 from scsnet_bids.benchmark.shift_search import find_shifts
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.errors import ScsnetError
+from scsnet_bids.images import read_image
 from scsnet_bids.phantom import TINY, simulate, write_dataset
 
 SMALL = replace(TINY, matrix=(48, 48), snr=20.0, b0_to_dwi_mm=0.0, motion_mm=0.8)
@@ -340,6 +344,20 @@ def test_the_app_reads_writes_and_loads_no_more_than_it_must(tmp_path):
 
 
 MOST = {"weights loaded": 1, "images read": 60, "images written": 25}
+
+
+@pytest.mark.skipif(not shutil.which("dwi2tensor"), reason="MRtrix3 is not installed")
+def test_mrtrix_fits_what_a_fit_that_weighs_as_often_does(tmp_path):
+    write_dataset(tmp_path, replace(TINY, snr=20.0), 1, 0)
+    (series,) = tmp_path.glob("sub-*/dwi/*_dwi.nii.gz")
+    for name, command in list_peers(series, series, tmp_path):
+        if name in ("MRtrix3 dwi2tensor", "MRtrix3 tensor2metric"):
+            subprocess.run(command, check=True)
+    image, gradients = read_series(series)
+    inside = image.data.min(axis=-1) > 0
+    for name, ours in fit_as_mrtrix(image, gradients, inside).items():
+        theirs = read_image(tmp_path / f"mrtrix_{name}.nii.gz").data[inside]
+        assert np.median(np.abs(ours / theirs - 1)) < 1e-4
 
 
 def test_the_command_says_what_real_series_need(tmp_path, capsys):
