@@ -253,7 +253,8 @@ def test_medians_spreads_and_ratios_are_of_the_same_run():
 
 
 def test_what_a_command_and_its_children_took_is_told(tmp_path):
-    child = "b = bytearray(60 * 2**20); sum(range(3 * 10**6))"
+    # It stays a while with what it has taken: memory is looked at from time to time only.
+    child = "import time; b = bytearray(60 * 2**20); sum(range(3 * 10**6)); time.sleep(0.3)"
     words = (
         f"import subprocess, sys; [subprocess.run([sys.executable, '-c', {child!r}]) for _ in 'ab']"
     )
