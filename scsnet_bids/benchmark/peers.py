@@ -55,10 +55,10 @@ def list_peers(series: Path, corrected: Path, folder: Path) -> Iterator[tuple[st
 
 
 def fit_as_mrtrix(image: Image, gradients: Gradients, inside: BoolArray) -> dict[str, FloatArray]:
-    """Fit tensors with signals weighed as often as ``dwi2tensor`` does.
+    """Fit tensors with signals weighed as often as ``dwi2tensor`` does, and from the same start.
 
-    It starts with the signals themselves as weights and weighs twice more; where it starts makes
-    no difference then. Our app, as DIPY, weighs once.
+    It starts with the signals themselves as weights and weighs twice more. Our app, as DIPY,
+    starts without weights and weighs once.
 
     Parameters
     ----------

@@ -23,8 +23,9 @@ import pandas as pd
 from dipy.reconst.dti import design_matrix
 
 from scsnet_bids.arrays import FloatArray
+from scsnet_bids.benchmark.peers import read_series
 from scsnet_bids.evaluation.tables import markdown_table
-from scsnet_bids.gradients import gradient_table, read_gradients
+from scsnet_bids.gradients import gradient_table
 from scsnet_bids.images import read_image
 from scsnet_bids.phantom import PhantomSettings
 from scsnet_bids.phantom.simulation import make_gradients
@@ -87,9 +88,8 @@ def _simulated() -> Iterator[dict[str, object]]:
 
 def _beside_mrtrix(series: Path, mask: Path) -> pd.DataFrame:
     """Say how far voxels in a mask lie from MRtrix3's: median, FA / MD in %."""
-    image = read_image(series)
+    image, gradients = read_series(series)
     bval, bvec = (series.with_name(series.name.split(".")[0] + end) for end in (".bval", ".bvec"))
-    gradients = read_gradients(bval, bvec, image.grid, image.data.shape[3], series)
     inside = (read_image(mask).data > 0) & (image.data > 0).all(axis=-1)
     design = np.asarray(design_matrix(gradient_table(gradients, 50.0)))
     fits = list(fit(image.data[inside].astype(float), design))
