@@ -32,6 +32,8 @@ from scsnet_bids.unmixing.region_tensor import MATRIX_FROM_ELEMENTS, N_COEFFICIE
 
 N_COLUMNS = 14
 """fa, md, ad, rd, noise, six tensor elements, three of the direction."""
+SAMPLES_AT_ONCE = 2**18
+"""Of voxels and volumes: memory is used again instead of asked for anew."""
 LARGEST_LOG_SIGNAL = 40.0
 ELEMENTS_FROM_DIPY = [0, 1, 3, 2, 4, 5]
 """DIPY's order is Dxx Dxy Dyy Dxz Dyz Dzz."""
@@ -96,17 +98,21 @@ def fit_tensor(
     chosen = gradients.select(used)
     design = np.asarray(design_matrix(gradient_table(chosen, settings.b0_max)), dtype=float)
     _check_rank(design, settings)
+    is_b0 = b0_volumes(chosen.bvals, settings.b0_max)
     inside = np.ones(series.shape[:3], dtype=bool) if mask is None else np.asarray(mask, bool)
-    signal = np.asarray(series[inside][:, used], dtype=float)
     of_slices = np.ones((inside.shape[2], len(design))) if weight is None else weight[used].T
-    slice_of = np.nonzero(inside)[2]
-    say = np.where(np.isfinite(signal) & (signal > 0), of_slices[slice_of], 0).astype(np.float32)
-    fittable = _enough_samples(design, say > 0, b0_volumes(chosen.bvals, settings.b0_max))
-    fittable &= determined(of_slices, chosen)[slice_of]
-    columns = np.full((len(signal), N_COLUMNS), np.nan)
-    columns[fittable] = _fit_voxels(design, signal[fittable], say[fittable])
+    in_slice = determined(of_slices, chosen)
     volume = np.zeros((*inside.shape, N_COLUMNS))
-    volume[inside] = columns
+    places = np.argwhere(inside)
+    at_once = SAMPLES_AT_ONCE // len(design)
+    for first in range(0, len(places), at_once):
+        i, j, k = places[first : first + at_once].T
+        signal = np.asarray(series[i, j, k][:, used], dtype=float)
+        say = np.where(np.isfinite(signal) & (signal > 0), of_slices[k], 0).astype(np.float32)
+        fittable = _enough_samples(design, say > 0, is_b0) & in_slice[k]
+        columns = np.full((len(signal), N_COLUMNS), np.nan)
+        columns[fittable] = _fit_voxels(design, signal[fittable], say[fittable])
+        volume[i, j, k] = columns
     fa, md, ad, rd, noise = np.moveaxis(volume[..., :5], -1, 0)
     shells = tuple(list_shells(chosen.bvals, settings.b0_max))
     return TensorMaps(fa, md, ad, rd, volume[..., 5:11], volume[..., 11:], noise, shells)

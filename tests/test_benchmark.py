@@ -21,10 +21,11 @@ from scsnet_bids.benchmark.children import map_at_once, python_command, run_chil
 from scsnet_bids.benchmark.command import BENCHMARKS, main
 from scsnet_bids.benchmark.cpu_kinds import KINDS, cpu_by_kind
 from scsnet_bids.benchmark.figures_of_runs import show, summarise, with_ratio
-from scsnet_bids.benchmark.growth import fit_line, grow, repeat_participant, tell_faster
+from scsnet_bids.benchmark.grown_series import Size, grow_series
+from scsnet_bids.benchmark.growth import fit_line, repeat_participant, tell_faster
 from scsnet_bids.benchmark.motion_cases import Case, list_grid, list_phantoms, make_phantom
 from scsnet_bids.benchmark.motion_grid import JUDGED, count_wins, hold_against_best, show_grid
-from scsnet_bids.benchmark.motion_growth import Size, list_sizes, make_series
+from scsnet_bids.benchmark.motion_growth import list_sizes
 from scsnet_bids.benchmark.motion_measures import judge, outliers_pct, shift_errors_mm
 from scsnet_bids.benchmark.motion_methods import Corrected, leave, prepare
 from scsnet_bids.benchmark.peers import fit_as_mrtrix, list_peers, read_series
@@ -222,15 +223,17 @@ def test_lost_slices_are_counted_and_left_out_of_the_fit():
     assert outliers_pct(some, case.truth.lost)[0] == pytest.approx(50, abs=5)
 
 
-def test_series_of_any_size_are_made_for_the_growth_of_motion_correction():
-    series = make_series(Size(70, 9, 45), 0)
+def test_series_of_any_size_differ_in_nothing_but_their_size():
+    series = grow_series(Size(70, 9, 45), 0)
     assert series.data.shape == (70, 70, 9, 45)
     assert len(series.gradients.bvals) == 45
     # Mirrored along z, with noise of its own in volumes and slices that show the same.
     first, repeated = series.data[..., 2, 0], series.data[..., 2, 35]
     assert np.abs(first - repeated).mean() > 20
-    assert np.corrcoef(first.ravel(), repeated.ravel())[0, 1] > 0.9
-    assert np.corrcoef(series.data[..., 4, 0].ravel(), series.data[..., 6, 0].ravel())[0, 1] > 0.9
+    assert np.corrcoef(first.ravel(), repeated.ravel())[0, 1] > 0.8
+    assert np.corrcoef(series.data[..., 4, 0].ravel(), series.data[..., 6, 0].ravel())[0, 1] > 0.8
+    # Tissue up to the edge, so that a large matrix is stored as integers too.
+    assert np.median(series.data[:3, :, :, 0]) > 100
     sizes = list_sizes("full")
     assert {"96 x 96 x 15 x 35", "128 x 128 x 40 x 300"} == set(map(str, sizes["asked for"]))
 
@@ -313,15 +316,6 @@ def test_growth_beyond_a_line_is_named():
     assert lines["mb_per_unit"].tolist() == pytest.approx([3, 3])
     assert tell_faster(lines) == "Faster than the data grow, by exponent: slow with slices (2.00)."
     assert tell_faster(lines[:1]) == "No step grows faster than the data."
-
-
-def test_a_series_grows_to_any_size_and_keeps_its_gradients():
-    phantom = simulate(SMALL, 1)
-    data, gradients = grow(phantom, slices=11, volumes=40, matrix=70)
-    assert data.shape == (70, 70, 11, 40)
-    assert len(gradients.bvals) == 40
-    assert (data > 0).all()
-    np.testing.assert_array_equal(data[11:59, 11:59, 4, 0], phantom.series[:, :, 3, 0])
 
 
 def test_a_participant_is_repeated_under_new_names(tmp_path):

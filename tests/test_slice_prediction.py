@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from scsnet_bids.correction import slice_patches
 from scsnet_bids.correction.slice_matching import match_slices
 from scsnet_bids.correction.slice_patches import (
     REFERENCE_SMOOTHING_VOXELS,
@@ -12,6 +13,7 @@ from scsnet_bids.correction.slice_patches import (
     smooth,
 )
 from scsnet_bids.correction.slice_prediction import (
+    match_with_others,
     predict_slices,
     tensor_terms,
 )
@@ -96,3 +98,20 @@ def test_a_volume_has_no_say_in_its_own_prediction(rng: np.random.Generator) -> 
     change = (after.intensity - before.intensity).abs().amax(dim=(1, 2, 3))
     assert change[4] < 1e-4
     assert change[[0, 10, 20]].min() > 1e-4
+
+
+def test_slices_say_the_same_in_parts_as_together(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients = directions(rng)
+    seen, _ = patches(rng, gradients, 0.3, noise=0.1)
+    said = []
+    for size in (slice_patches.PART_BYTES, 1):
+        monkeypatch.setattr(slice_patches, "PART_BYTES", size)
+        matches = [None] * len(seen.parts())
+        for _ in range(2):  # the second time with what was found before
+            matches = match_with_others(seen, STILL, matches, tensor_terms(gradients), RADIUS_MM)
+        said.append([match.measurement.weighted_mm for match in matches])
+    together, apart = said
+    assert (len(together), len(apart)) == (1, SHAPE[2])
+    torch.testing.assert_close(together[0], torch.cat(apart, dim=1), rtol=1e-3, atol=1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scsnet_bids import tensor as tensor_module
 from scsnet_bids.errors import GradientError
 from scsnet_bids.gradients import Gradients, read_gradients
 from scsnet_bids.images import read_image
@@ -220,3 +221,15 @@ def test_a_slice_with_too_few_volumes_left_has_no_tensor(series, gradients):
     maps = fit_tensor(series, gradients, None, SETTINGS, 1.0 - lost)
     assert np.isnan(maps.fa[..., 0]).all()
     assert np.isfinite(maps.fa[..., 1]).all()
+
+
+def test_voxels_fitted_a_few_at_a_time_are_the_same(series, gradients, monkeypatch):
+    rng, mask = np.random.default_rng(0), np.ones(series.shape[:3], dtype=bool)
+    noisy = series + rng.normal(0, 20, series.shape)
+    mask[0, 1, 1] = False
+    at_once = fit_tensor(noisy, gradients, mask, SETTINGS)
+    monkeypatch.setattr(tensor_module, "SAMPLES_AT_ONCE", 5 * noisy.shape[3])
+    few = fit_tensor(noisy, gradients, mask, SETTINGS)
+    np.testing.assert_allclose(few.tensor, at_once.tensor, rtol=1e-6)
+    np.testing.assert_allclose(few.noise, at_once.noise, rtol=1e-6)
+    assert (few.fa > 0).sum() == mask.sum()

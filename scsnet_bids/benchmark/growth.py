@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scsnet_bids.arrays import FloatArray
 from scsnet_bids.benchmark.children import app_command, python_command, run_child
 from scsnet_bids.benchmark.figures_of_runs import explain, keep, show, summarise
+from scsnet_bids.benchmark.grown_series import Size, grow_series
 from scsnet_bids.benchmark.machine import describe_machine
 from scsnet_bids.derivatives import read_table, write_sidecar
 from scsnet_bids.figures.benchmark import draw_growth
 from scsnet_bids.files import write_text
-from scsnet_bids.gradients import Gradients, write_gradients
+from scsnet_bids.gradients import write_gradients
 from scsnet_bids.images import Image, write_image
-from scsnet_bids.phantom import TINY, Phantom, simulate, write_dataset
+from scsnet_bids.phantom import TINY, write_dataset
 
 SIZES: dict[str, tuple[int, ...]] = {
     "slices": (5, 10, 20, 40, 80),
@@ -31,7 +30,7 @@ SIZES: dict[str, tuple[int, ...]] = {
     "participants": (1, 10, 100, 1000),
 }
 QUICK = slice(0, 3)
-SMALLEST = {"slices": 5, "volumes": 20, "matrix": 64}
+SMALLEST = Size(matrix=64, slices=5, volumes=20)
 """Of a series of which only one thing grows."""
 UNIT = {"slices": 1, "volumes": 1, "matrix": 2, "participants": 1}
 """Power of a size that the data are proportional to."""
@@ -129,48 +128,22 @@ def tell_faster(summary: pd.DataFrame) -> str:
     return f"Faster than the data grow, by exponent: {', '.join(names)}."
 
 
-def grow(phantom: Phantom, slices: int, volumes: int, matrix: int) -> tuple[FloatArray, Gradients]:
-    """Make a series of any size from a small one: mirrored, repeated, and set into noise.
-
-    Parameters
-    ----------
-    phantom : small
-    slices, volumes, matrix : wanted
-
-    Returns
-    -------
-    (matrix, matrix, slices, volumes) float array and its gradients
-    """
-    small = phantom.series
-    chosen = np.arange(volumes) % small.shape[3]
-    around = [matrix - n for n in small.shape[:2]]
-    data = np.pad(
-        small[..., chosen], [(0, 0), (0, 0), (0, slices - small.shape[2]), (0, 0)], mode="symmetric"
-    )
-    data = np.pad(data, [(n // 2, n - n // 2) for n in around] + [(0, 0), (0, 0)])
-    noise = np.random.default_rng(0).rayleigh(50, data.shape)
-    return np.where(data > 0, data, noise), phantom.gradients.select(chosen)
-
-
 def _measure(grows: str, size: int, folder: Path) -> Iterator[dict[str, Any]]:
     """Measure the steps at one size."""
     if grows == "participants":
         return _measure_people(size, folder)
-    return _measure_series({**SMALLEST, grows: size}, folder)
+    return _measure_series(SMALLEST._replace(**{grows: size}), folder)
 
 
-def _measure_series(wanted: Mapping[str, int], folder: Path) -> Iterator[dict[str, Any]]:
+def _measure_series(size: Size, folder: Path) -> Iterator[dict[str, Any]]:
     """Run the whole app on one series, step by step."""
-    small = replace(TINY, slices=SMALLEST["slices"], matrix=(48, 48), directions=15)
-    phantom = simulate(small, 1)
-    data, gradients = grow(phantom, **wanted)
+    series = grow_series(size, 1)
     stem = folder / "data" / "sub-01" / "dwi" / "sub-01_dwi"
-    stored = data.round().astype(np.int16)
-    grid = phantom.grid.resized(
-        (stored.shape[0], stored.shape[1], stored.shape[2]), phantom.grid.affine
+    stored = Image(series.data.round().astype(np.int16), series.grid)
+    write_image(stem.with_suffix(".nii.gz"), stored)
+    write_gradients(
+        stem.with_suffix(".bval"), stem.with_suffix(".bvec"), series.gradients, series.grid
     )
-    write_image(stem.with_suffix(".nii.gz"), Image(stored, grid))
-    write_gradients(stem.with_suffix(".bval"), stem.with_suffix(".bvec"), gradients, grid)
     description = {"Name": "growing", "BIDSVersion": "1.10.0"}
     write_sidecar(folder / "data" / "dataset_description.json", description)
     record = folder / "record.tsv"

@@ -9,49 +9,23 @@ from __future__ import annotations
 import pickle
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from scsnet_bids.arrays import FloatArray
 from scsnet_bids.benchmark.children import python_command, run_child
 from scsnet_bids.benchmark.figures_of_runs import keep, show, summarise
+from scsnet_bids.benchmark.grown_series import Size, grow_series
 from scsnet_bids.benchmark.machine import describe_machine, machine_line
-from scsnet_bids.benchmark.motion_cases import Series
 from scsnet_bids.benchmark.motion_methods import OURS
 from scsnet_bids.figures.benchmark import draw_growth
 from scsnet_bids.files import write_text
-from scsnet_bids.phantom import PhantomSettings, simulate
-from scsnet_bids.phantom.signals import WHITE_SIGNAL
 
 ASKED = "asked for"
 THREADS = {"slices": 1, "volumes": 1, ASKED: 2}
 """What grows is measured on one thread, since threads that wait for each other take time too."""
 KEYS = ("grows", "series")
 DECIMALS = {"threads": 0, "wall_s": 1, "cpu_s": 1, "peak_mb": 0, "cpu_ms_per_slice": 1}
-SMALL = PhantomSettings(
-    slices=6, matrix=(64, 48), directions=30, snr=np.inf, motion_mm=0.6, b0_to_dwi_mm=0.0
-)
-SNR = 12.0
-
-
-class Size(NamedTuple):
-    """Size of a series: voxels along both axes of a slice, slices, volumes."""
-
-    matrix: int
-    slices: int
-    volumes: int
-
-    @property
-    def amount(self) -> int:
-        """Slices of all volumes."""
-        return self.slices * self.volumes
-
-    def __str__(self) -> str:
-        return f"{self.matrix} x {self.matrix} x {self.slices} x {self.volumes}"
-
-
 GROWING = {
     "slices": [Size(96, slices, 35) for slices in (5, 10, 20, 40, 80)],
     "volumes": [Size(96, 5, volumes) for volumes in (20, 50, 100, 200, 300)],
@@ -116,7 +90,7 @@ def measure_size(size: Size, seed: int, threads: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         given, corrected = Path(temporary) / "series", Path(temporary) / "corrected"
         with given.open("wb") as file:
-            pickle.dump(make_series(size, seed), file, protocol=pickle.HIGHEST_PROTOCOL)
+            pickle.dump(grow_series(size, seed), file, protocol=pickle.HIGHEST_PROTOCOL)
         command = python_command("method_job", OURS, str(given), str(corrected))
         usage = run_child(command, Path(temporary) / "log", threads)
         with corrected.open("rb") as file:
@@ -128,37 +102,6 @@ def measure_size(size: Size, seed: int, threads: int) -> dict[str, float]:
         "peak_mb": usage.peak_mb,
         "cpu_ms_per_slice": 1000 * cpu_s / size.amount,
     }
-
-
-def make_series(size: Size, seed: int) -> Series:
-    """Make a series of any size: a small phantom mirrored and repeated, with noise of its own.
-
-    Parameters
-    ----------
-    size : wanted, at least that of the phantom
-    seed : of the noise
-
-    Returns
-    -------
-    Series
-    """
-    phantom, rng = simulate(SMALL, seed), np.random.default_rng(seed)
-    chosen = np.arange(size.volumes) % phantom.series.shape[3]
-    around = [(n // 2, n - n // 2) for n in size.matrix - np.array(phantom.series.shape[:2])]
-    mirrored = np.pad(np.arange(SMALL.slices), (0, size.slices), mode="reflect")[: size.slices]
-    data = np.empty((size.matrix, size.matrix, size.slices, size.volumes), np.float32)
-    for k, source in enumerate(mirrored):
-        clean = np.pad(phantom.series[:, :, source, chosen], [*around, (0, 0)])
-        data[:, :, k] = _noisy(clean, rng)
-    grid = phantom.grid.resized((size.matrix, size.matrix, size.slices), phantom.grid.affine)
-    unknown = np.full((size.slices, 2), np.nan)  # ours looks for the cord by itself
-    return Series(data, phantom.gradients.select(chosen), grid, unknown)
-
-
-def _noisy(clean: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Add noise to a magnitude."""
-    noise = rng.standard_normal((2, *clean.shape), dtype=np.float32) * (WHITE_SIGNAL / SNR)
-    return np.asarray(np.hypot(clean + noise[0], noise[1]))
 
 
 def tell_exponents(runs: pd.DataFrame) -> str:

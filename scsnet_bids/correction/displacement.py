@@ -19,6 +19,7 @@ and the more likely, the less the others hold it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -49,6 +50,12 @@ class Measurement:
 
     information: Tensor
     weighted_mm: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Measurement], dim: int) -> Measurement:
+        """Put measurements of some volumes (0) or some slices (1) together."""
+        information = torch.cat([part.information for part in parts], dim)
+        return cls(information, torch.cat([part.weighted_mm for part in parts], dim))
 
 
 @dataclass(frozen=True)

@@ -108,11 +108,16 @@ def estimate_eddy(
     directions = gradients.select(weighted)
     shift = torch.from_numpy(shift_mm[weighted])
     terms = torch.zeros(len(weighted), 2, dtype=torch.float64)
-    match = None
+    contrast, drive = tensor_terms(directions), _drive(directions)
+    matches: list[Match | None] = [None] * len(patches.parts())
     for _ in range(ROUNDS):
-        straight = _straightened(patches, shift, terms, phase_axis)
-        match, measurement = _measured(straight, terms, match, tensor_terms(directions), phase_axis)
-        found = _believed(measurement, _drive(directions))
+        told = []
+        for part, match in zip(patches.parts(), matches, strict=True):
+            straight = _straightened(patches.of_slices(part), shift[:, part], terms, phase_axis)
+            told.append(_measured(straight, terms, match, contrast, phase_axis))
+        matches = [match for match, _ in told]
+        of_slices = Measurement.joined([measured for _, measured in told], dim=1)
+        found = _believed(of_slices, drive)
         if found is None:
             return None
         step, terms = found - terms, found
@@ -145,7 +150,7 @@ def _arms(patches: SlicePatches, phase_axis: int) -> Tensor:
 def _measured(
     straight: SlicePatches, terms: Tensor, match: Match | None, contrast: Tensor, phase_axis: int
 ) -> tuple[Match, Measurement]:
-    """Measure scale and shear of every volume against what the other volumes predict."""
+    """Measure the terms of every volume in each slice, against what the other volumes predict."""
     still = torch.zeros(*straight.usable.shape, 2, dtype=torch.float64)
     reference = predict_slices(straight, still, match, contrast, WINDOW_MM)
     match = match_slices(straight, reference, still, WINDOW_MM)
@@ -159,10 +164,8 @@ def _measured(
     gain, noise = match.gain.double(), match.noise_variance.double()
     counts = straight.usable & (match.measurement.information.diagonal(dim1=2, dim2=3) > 0).all(-1)
     information = apart[..., :2, :2] * (counts * gain**2 / noise)[..., None, None]
-    step = -apart[..., :2, 2] * (counts * gain / noise)[..., None]
-    total = information.sum(dim=1)
-    weighted = (total @ terms[..., None])[..., 0] + step.sum(dim=1)
-    return match, Measurement(total, weighted)
+    pull = -apart[..., :2, 2] * (counts * gain / noise)[..., None]
+    return match, Measurement(information, (information @ terms[:, None, :, None])[..., 0] + pull)
 
 
 def _drive(gradients: Gradients) -> Tensor:
@@ -173,8 +176,9 @@ def _drive(gradients: Gradients) -> Tensor:
     return apart
 
 
-def _believed(measurement: Measurement, drive: Tensor) -> Tensor | None:
+def _believed(of_slices: Measurement, drive: Tensor) -> Tensor | None:
     """(n, 2) scale and shear that follow the gradient, None where there is no evidence of any."""
+    measurement = Measurement(of_slices.information.sum(dim=1), of_slices.weighted_mm.sum(dim=1))
     driven = _learned(measurement, drive, FIRST_SIZE)
     not_driven = _learned(measurement, drive, 0.0)
     if driven.log_likelihood - not_driven.log_likelihood < EVIDENCE:

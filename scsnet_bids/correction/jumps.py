@@ -102,7 +102,7 @@ def _coarse(series: FloatArray, factors: tuple[int, ...]) -> Tensor:
 
 def _jumps_of_kind(coarse: Tensor, spacing_mm: Tensor) -> tuple[Tensor, Tensor]:
     """(n, 2) jumps of volumes of one kind in coarse voxels, and their mean once undone."""
-    structure = _structure(coarse, spacing_mm)
+    structure = torch.cat([_structure(volume[None], spacing_mm) for volume in coarse])
     flat = structure.flatten(1)
     jumps = torch.zeros(len(coarse), 2, dtype=torch.int64)
     reference = structure[(flat @ flat.sum(dim=0)).argmax()]
@@ -152,6 +152,8 @@ def _likeness(structure: Tensor, reference: Tensor, spacing_mm: Tensor) -> tuple
 
 def _moved(images: Tensor, jumps: Tensor) -> Tensor:
     """Move (n, k, p, q) images by whole voxels; the edge comes in at the other side."""
+    if not jumps.any():
+        return images
     pairs = zip(images, jumps.tolist(), strict=True)
     return torch.stack([torch.roll(image, jump, (-2, -1)) for image, jump in pairs])
 

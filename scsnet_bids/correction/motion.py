@@ -12,6 +12,7 @@ for are undone before all that (``jumps``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,9 +27,13 @@ from scsnet_bids.correction.displacement import (
     moderate_prior,
 )
 from scsnet_bids.correction.jumps import find_jumps, undo_jumps
-from scsnet_bids.correction.slice_matching import Match, match_slices, search_displacements
+from scsnet_bids.correction.slice_matching import Match, search_displacements
 from scsnet_bids.correction.slice_patches import SlicePatches, cut_patches
-from scsnet_bids.correction.slice_prediction import predict_slices, tensor_terms
+from scsnet_bids.correction.slice_prediction import (
+    match_with_others,
+    predict_slices,
+    tensor_terms,
+)
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
 from scsnet_bids.settings import MotionSettings
@@ -123,7 +128,7 @@ class _Kind:
     terms : (n, 6) of the tensor, or None where the volumes have one contrast
     shift_mm, step_mm : (n, k, 2) displacements, and their last change
     trusted : (n, k) whether a slice tells where it lies
-    match : of the slices with what the others predict, if any
+    matches : of each of the patches' parts with what the others predict, if any
     """
 
     volumes: IntArray
@@ -132,7 +137,7 @@ class _Kind:
     shift_mm: Tensor
     step_mm: Tensor
     trusted: Tensor
-    match: Match | None = None
+    matches: Sequence[Match | None]
 
 
 def _settled(kinds: list[_Kind], settings: MotionSettings) -> list[_Kind]:
@@ -144,10 +149,7 @@ def _settled(kinds: list[_Kind], settings: MotionSettings) -> list[_Kind]:
     prior = moderate_prior(of_volumes, kinds[0].shift_mm.shape[1])
     for _ in range(ROUNDS):
         told = [_measured(kind, settings) for kind in kinds]
-        measurement = Measurement(
-            torch.cat([measured.information for _, measured in told]),
-            torch.cat([measured.weighted_mm for _, measured in told]),
-        )
+        measurement = Measurement.joined([measured for _, measured in told], dim=0)
         prior = learn_prior(measurement, prior, PRIOR_UPDATES)
         believed_mm = believed_displacement(measurement, prior)
         parts = torch.split(believed_mm, counts.tolist())
@@ -172,16 +174,17 @@ def _first_guess(
         )
         shift_mm = _from_median(shift_mm, patches.usable)
     still = torch.zeros_like(shift_mm)
-    return _Kind(volumes, patches, terms, shift_mm, still, patches.usable)
+    unmatched = [None] * len(patches.parts())
+    return _Kind(volumes, patches, terms, shift_mm, still, patches.usable, unmatched)
 
 
 def _measured(kind: _Kind, settings: MotionSettings) -> tuple[_Kind, Measurement]:
     """Match every slice with what the others of its kind predict, and silence what lands far."""
     radius_mm = settings.window_radius_mm
-    reference = predict_slices(kind.patches, kind.shift_mm, kind.match, kind.terms, radius_mm)
-    match = match_slices(kind.patches, reference, kind.shift_mm, radius_mm)
-    measurement, trusted = _measurable(match.measurement, settings.max_shift_mm)
-    return replace(kind, match=match, trusted=trusted), measurement
+    matches = match_with_others(kind.patches, kind.shift_mm, kind.matches, kind.terms, radius_mm)
+    measurement = Measurement.joined([match.measurement for match in matches], dim=1)
+    measurement, trusted = _measurable(measurement, settings.max_shift_mm)
+    return replace(kind, matches=matches, trusted=trusted), measurement
 
 
 def _moved(kind: _Kind, believed_mm: Tensor) -> _Kind:

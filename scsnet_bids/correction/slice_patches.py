@@ -18,6 +18,8 @@ REFERENCE_SMOOTHING_VOXELS = 0.5
 """Of a reference, beyond the patches' own; without it, noise draws slices to half a voxel."""
 TAPER_MM = 2.0
 """The window falls from 1 to 0 over this width."""
+PART_BYTES = 4 * 2**20
+"""Of the patches that are worked on at once: memory is used again instead of asked for anew."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,23 @@ class SlicePatches:
     def of_volumes(self, volumes: IntArray) -> SlicePatches:
         """Keep some of the volumes."""
         return replace(self, intensity=self.intensity[volumes], usable=self.usable[volumes])
+
+    def of_slices(self, slices: slice) -> SlicePatches:
+        """Keep some of the slices."""
+        return replace(
+            self,
+            intensity=self.intensity[:, slices],
+            left_mm=self.left_mm[slices],
+            posterior_mm=self.posterior_mm[slices],
+            inside=self.inside[slices],
+            usable=self.usable[:, slices],
+        )
+
+    def parts(self) -> list[slice]:
+        """Divide the slices into parts to be worked on one after the other."""
+        k = self.intensity.shape[1]
+        at_once = max(PART_BYTES * k // self.intensity.nbytes, 1)
+        return [slice(first, first + at_once) for first in range(0, k, at_once)]
 
     def in_voxels(self, shift_mm: Tensor) -> Tensor:
         """Express (..., 2) in-plane displacements in voxels."""

@@ -13,13 +13,14 @@ Leaving a volume out of a ridge regression needs no second fit [allen1974].
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from scsnet_bids.correction.interpolation import sample_moved
-from scsnet_bids.correction.slice_matching import TINY, Match, Reference
+from scsnet_bids.correction.slice_matching import TINY, Match, Reference, match_slices
 from scsnet_bids.correction.slice_patches import REFERENCE_SMOOTHING_VOXELS, SlicePatches, smooth
 from scsnet_bids.gradients import Gradients
 
@@ -107,6 +108,32 @@ def predict_slices(
         predicted = predicted + contrast
     steepness = noise * _usual_steepness(patches, match)
     return Reference(smooth(predicted, REFERENCE_SMOOTHING_VOXELS), steepness)
+
+
+def match_with_others(
+    patches: SlicePatches,
+    shift_mm: Tensor,
+    matches: Sequence[Match | None],
+    terms: Tensor | None,
+    radius_mm: float,
+) -> list[Match]:
+    """Match every slice with what the other volumes predict, part by part of the patches.
+
+    Parameters
+    ----------
+    patches, shift_mm, terms, radius_mm : as of :func:`predict_slices`
+    matches : of each of ``patches.parts()``, found before, if any
+
+    Returns
+    -------
+    matches of each part
+    """
+    found = []
+    for part, match in zip(patches.parts(), matches, strict=True):
+        some, moved_mm = patches.of_slices(part), shift_mm[:, part]
+        reference = predict_slices(some, moved_mm, match, terms, radius_mm)
+        found.append(match_slices(some, reference, moved_mm, radius_mm))
+    return found
 
 
 def _contrast(
