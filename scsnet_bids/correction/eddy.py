@@ -104,7 +104,7 @@ def estimate_eddy(
     weighted = np.flatnonzero(~b0_mask)
     if len(weighted) < FEWEST_VOLUMES or not np.isfinite(centre_mm).all(axis=1).any():
         return None
-    patches = cut_patches(series[..., weighted], centre_mm, grid, WINDOW_MM + MARGIN_MM)
+    patches = cut_patches(series, centre_mm, grid, WINDOW_MM + MARGIN_MM).of_volumes(weighted)
     directions = gradients.select(weighted)
     shift = torch.from_numpy(shift_mm[weighted])
     terms = torch.zeros(len(weighted), 2, dtype=torch.float64)

@@ -51,18 +51,20 @@ def find_jumps(series: FloatArray, b0_mask: BoolArray, grid: Grid) -> IntArray:
     the position in the reference; 0 for all volumes of an ordinary series
     """
     factors = tuple(max(int(COARSE_MM // mm), 1) for mm in grid.spacing_mm[:2])
-    coarse = _coarse(series, factors)
     spacing_mm = torch.tensor(grid.spacing_mm[:2]) * torch.tensor(factors)
-    jumps = torch.zeros(len(coarse), 2, dtype=torch.int64)
-    means = {}
-    for weighted, kind in enumerate((b0_mask, ~b0_mask)):
-        if kind.any():
-            volumes = torch.from_numpy(np.flatnonzero(kind))
-            jumps[volumes], means[weighted] = _jumps_of_kind(coarse[volumes], spacing_mm)
+    jumps = torch.zeros(series.shape[3], 2, dtype=torch.int64)
+    kinds = [kind for kind in (b0_mask, ~b0_mask) if kind.any()]
+    for kind in kinds:
+        structure = _structure(_coarse(series, np.flatnonzero(kind), factors), spacing_mm)
+        jumps[kind] = _jumps_of_kind(structure, spacing_mm)
     if not jumps.any():
-        return np.zeros((len(coarse), 2), dtype=np.intp)
-    if len(means) == 2:
-        jumps[torch.from_numpy(~b0_mask)] += _between_kinds(means, jumps, b0_mask, spacing_mm)
+        return np.zeros((len(jumps), 2), dtype=np.intp)
+    if len(kinds) == 2:
+        means = [
+            _mean_at_rest(_coarse(series, np.flatnonzero(kind), factors), jumps[kind])
+            for kind in kinds
+        ]
+        jumps[~b0_mask] += _between_kinds(means, jumps, b0_mask, spacing_mm)
     jumps = _from_most_common(jumps, b0_mask, spacing_mm)
     return np.asarray((jumps * torch.tensor(factors)).numpy(), dtype=np.intp)
 
@@ -91,36 +93,41 @@ def undo_jumps(series: FloatArray, jumps: IntArray) -> FloatArray:
     return moved
 
 
-def _coarse(series: FloatArray, factors: tuple[int, ...]) -> Tensor:
-    """(n, k, p, q) averages over blocks of voxels."""
-    finite = np.nan_to_num(np.moveaxis(series, (3, 2), (0, 1)), posinf=0, neginf=0)
-    whole = torch.from_numpy(np.ascontiguousarray(finite, dtype=np.float32))
-    if max(factors) == 1:
-        return whole
-    return torch.nn.functional.avg_pool2d(whole, factors, ceil_mode=True)
+def _coarse(series: FloatArray, volumes: IntArray, factors: tuple[int, ...]) -> Tensor:
+    """(n, k, p, q) averages over blocks of voxels of some volumes."""
+    size = [-(-voxels // factor) for voxels, factor in zip(series.shape, factors, strict=False)]
+    coarse = torch.empty(len(volumes), series.shape[2], *size)
+    for place, volume in enumerate(volumes):  # one at a time, which saves memory
+        finite = np.nan_to_num(np.moveaxis(series[..., volume], 2, 0), posinf=0, neginf=0)
+        whole = torch.from_numpy(np.ascontiguousarray(finite, dtype=np.float32))
+        coarse[place] = torch.nn.functional.avg_pool2d(whole, factors, ceil_mode=True)
+    return coarse
 
 
-def _jumps_of_kind(coarse: Tensor, spacing_mm: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, 2) jumps of volumes of one kind in coarse voxels, and their mean once undone."""
-    structure = torch.cat([_structure(volume[None], spacing_mm) for volume in coarse])
+def _jumps_of_kind(structure: Tensor, spacing_mm: Tensor) -> Tensor:
+    """(n, 2) jumps of volumes of one kind in coarse voxels."""
     flat = structure.flatten(1)
-    jumps = torch.zeros(len(coarse), 2, dtype=torch.int64)
+    jumps = torch.zeros(len(structure), 2, dtype=torch.int64)
     reference = structure[(flat @ flat.sum(dim=0)).argmax()]
     for repeated in range(ROUNDS):
         before, jumps = jumps, _jumps_from(structure, reference, spacing_mm)
         if repeated and torch.equal(jumps, before):
             break
-        reference = _moved(structure, jumps).mean(dim=0)
-    return jumps, _moved(coarse, jumps).mean(dim=0)
+        reference = _mean_at_rest(structure, jumps)
+    return jumps
 
 
 def _structure(images: Tensor, spacing_mm: Tensor) -> Tensor:
-    """Take shading off (n, k, p, q) images, and give each volume the norm 1, slices alike."""
-    fine, shading = (smooth(images, mm / float(spacing_mm.mean())) for mm in WIDTHS_MM)
-    fine = fine - shading
-    fine = fine / fine.square().mean(dim=(0, 2, 3), keepdim=True).sqrt().clamp(min=TINY)
-    norm: Tensor = torch.linalg.vector_norm(fine, dim=(1, 2, 3), keepdim=True)
-    return fine / norm.clamp(min=TINY)
+    """Take shading off (n, k, p, q) images, in place, and give each the norm 1, slices alike."""
+    fine_mm, shading_mm = (mm / float(spacing_mm.mean()) for mm in WIDTHS_MM)
+    for image in images:
+        image.copy_(smooth(image, fine_mm) - smooth(image, shading_mm))
+    of_slices = torch.stack([torch.linalg.vector_norm(image, dim=(1, 2)) for image in images])
+    usual = torch.linalg.vector_norm(of_slices, dim=0)[:, None, None].clamp(min=TINY)
+    for image in images:
+        image.div_(usual)
+        image.div_(torch.linalg.vector_norm(image).clamp(min=TINY))
+    return images
 
 
 def _jumps_from(structure: Tensor, reference: Tensor, spacing_mm: Tensor) -> Tensor:
@@ -150,22 +157,22 @@ def _likeness(structure: Tensor, reference: Tensor, spacing_mm: Tensor) -> tuple
     return voxels, at_voxel[:, voxels[:, 0], voxels[:, 1]] / norm
 
 
-def _moved(images: Tensor, jumps: Tensor) -> Tensor:
-    """Move (n, k, p, q) images by whole voxels; the edge comes in at the other side."""
-    if not jumps.any():
-        return images
-    pairs = zip(images, jumps.tolist(), strict=True)
-    return torch.stack([torch.roll(image, jump, (-2, -1)) for image, jump in pairs])
+def _mean_at_rest(images: Tensor, jumps: Tensor) -> Tensor:
+    """(k, p, q) mean of (n, k, p, q) images moved by jumps; the edge comes in at the other side."""
+    total = torch.zeros_like(images[0])
+    for image, jump in zip(images, jumps.tolist(), strict=True):
+        total += torch.roll(image, jump, (-2, -1)) if any(jump) else image
+    return total / len(images)
 
 
 def _between_kinds(
-    means: dict[int, Tensor], jumps: Tensor, b0_mask: BoolArray, spacing_mm: Tensor
+    means: list[Tensor], jumps: Tensor, b0_mask: BoolArray, spacing_mm: Tensor
 ) -> Tensor:
     """(2,) what brings weighted volumes to b=0 volumes: nothing, or one of the jumps found."""
     is_b0 = torch.from_numpy(b0_mask)
     candidates = torch.cat([jumps[is_b0], -jumps[~is_b0], torch.zeros(1, 2, dtype=torch.int64)])
-    b0, weighted = (_structure(_edges(means[kind])[None], spacing_mm)[0] for kind in (0, 1))
-    voxels, likeness = _likeness(weighted[None], b0, spacing_mm)
+    reference, moving = (_structure(_edges(mean)[None], spacing_mm) for mean in means)
+    voxels, likeness = _likeness(moving, reference[0], spacing_mm)
     tried = (voxels[:, None] == torch.unique(candidates, dim=0)).all(dim=-1).any(dim=-1)
     return voxels[likeness[0].where(tried, -2.0).argmax()]
 
