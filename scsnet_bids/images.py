@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -162,7 +162,7 @@ def read_image(path: Path, dtype: npt.DTypeLike = np.float32) -> Image:
         with np.errstate(over="ignore", invalid="ignore"):
             stored = np.asanyarray(image.dataobj).reshape(series_shape(image, path))
             inner = apply_orientation(stored, _storage_to_inner(image.affine))
-            return Image(np.ascontiguousarray(inner, dtype=dtype), grid)
+            return Image(_copied(inner, dtype, "C"), grid)
     except UNREADABLE as error:
         raise not_whole(path, str(error)) from error
 
@@ -209,7 +209,7 @@ def write_series(path: Path, image: Image) -> Path:
 
 def _write(path: Path, values: npt.NDArray[Any], grid: Grid, step: float | None = None) -> Path:
     """Write values as they are; a step is what one of them stands for."""
-    stored = apply_orientation(values, grid.storage)
+    stored = _copied(apply_orientation(values, grid.storage), values.dtype, "F")
     nifti = nib.Nifti1Image(stored, grid.storage_affine, dtype=stored.dtype)
     nifti.set_qform(grid.storage_affine, code=1)
     nifti.set_sform(grid.storage_affine, code=1)
@@ -220,6 +220,19 @@ def _write(path: Path, values: npt.NDArray[Any], grid: Grid, step: float | None 
     with written_whole(path) as partial:
         nib.save(nifti, partial)
     return path
+
+
+def _copied(
+    values: npt.NDArray[Any], dtype: npt.DTypeLike, order: Literal["C", "F"]
+) -> npt.NDArray[Any]:
+    """Copy values to where the last axis (C) or the first (F) lies together in memory.
+
+    Line by line: in one go, each voxel of a long series would be fetched from far away.
+    """
+    copy = np.empty(values.shape, dtype, order)
+    for j, k in np.ndindex(values.shape[1:3]):
+        copy[:, j, k] = values[:, j, k]
+    return copy
 
 
 def _rounded(values: FloatArray) -> FloatArray:

@@ -14,6 +14,7 @@ tensor([[1., 4., 9., 9.]])
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -147,6 +148,7 @@ def _spline_basis(
     return basis
 
 
+@cache
 def _prefilter(n: int) -> Tensor:
     """(n, n) matrix from samples to the coefficients of their mirrored cubic B-spline."""
     coefficients_to_samples = torch.eye(n, dtype=torch.float64) * (4 / 6)

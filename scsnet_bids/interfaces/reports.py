@@ -116,20 +116,25 @@ class DrawMotion(SeriesInterface):
         from scsnet_bids.figures import sheets
 
         share = read_image(Path(self.inputs.region_share))
-        series = {
-            name: read_image(Path(getattr(self.inputs, field))).data
-            for name, field in (("uncorrected", "dwi"), ("corrected", "corrected_dwi"))
-        }
-        weighted = self._weighted_volumes(self._read_gradients().bvals)
-        means = {name: data[..., weighted].mean(axis=-1) for name, data in series.items()}
         about, spacing_mm = (share.data, share.grid.spacing_mm), share.grid.spacing_mm
-        for name, data in series.items():
-            title = f"{self.inputs.run_name}: {name} series"
-            mean = sheets.draw_mean(means[name], means["corrected"], *about, title)
-            write_text(paths[name], mean)
-            lines = sheets.draw_volumes(data, share.data, spacing_mm, title)
+        weighted = self._weighted_volumes(self._read_gradients().bvals)
+        means = {}
+        for name, path in (
+            ("uncorrected", self.inputs.dwi),
+            ("corrected", self.inputs.corrected_dwi),
+        ):
+            series = read_image(Path(path)).data
+            means[name] = series.mean(axis=-1, where=weighted)
+            lines = sheets.draw_volumes(series, share.data, spacing_mm, self._title(name))
             write_text(paths[f"{name}lines"], lines)
+        for name, mean in means.items():
+            picture = sheets.draw_mean(mean, means["corrected"], *about, self._title(name))
+            write_text(paths[name], picture)
         write_text(paths["displacement"], self._plot_displacement())
+
+    def _title(self, name: str) -> str:
+        """Say what a picture shows."""
+        return f"{self.inputs.run_name}: {name} series"
 
     def _plot_displacement(self) -> str:
         """Plot the table of motion."""

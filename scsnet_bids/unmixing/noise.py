@@ -106,8 +106,7 @@ def estimate_noise(
     fallback = _from_residual(residual / residual_gain, series, cord_share)
     if np.nanmin(series, initial=0) < 0:
         return NoiseLevel(fallback, *_source_and_flag(fallback, "signed"))
-    voxels = _unmasked(series[cord_share < CORD])
-    level = _air_level(voxels[:, ~is_b0], voxels[:, is_b0])
+    level = _air_level(_describe_voxels(series, cord_share < CORD, is_b0), (~is_b0).sum())
     if level is None:
         return NoiseLevel(fallback, *_source_and_flag(fallback, "no_background"))
     if not level.agrees:
@@ -173,29 +172,38 @@ def _variance(snr2: FloatArray) -> FloatArray:
     return np.asarray(2 + snr2 - np.pi / 2 * mean**2)
 
 
-def _unmasked(samples: FloatArray) -> FloatArray:
-    """Keep the voxels of (voxels, n) samples that hold something in every volume."""
-    return np.asarray(samples[(np.isfinite(samples) & (samples > 0)).all(axis=1)], dtype=float)
+def _describe_voxels(series: FloatArray, chosen: BoolArray, is_b0: BoolArray) -> FloatArray:
+    """(voxels, 3) means of weighted volumes, of their squares and of b=0 volumes.
+
+    Of the chosen voxels that hold something in every volume; none where a kind has no volumes.
+    """
+    described = [np.empty((0, 3))]
+    for k in range(series.shape[2] if is_b0.any() and not is_b0.all() else 0):
+        samples = series[:, :, k][chosen[:, :, k]]
+        samples = samples[(np.isfinite(samples) & (samples > 0)).all(axis=1)].astype(float)
+        weighted = samples[:, ~is_b0]
+        means = [part.mean(axis=1) for part in (weighted, weighted**2, samples[:, is_b0])]
+        described.append(np.stack(means, axis=1))
+    return np.concatenate(described)
 
 
-def _air_level(weighted: FloatArray, b0: FloatArray) -> _AirLevel | None:
+def _air_level(voxels: FloatArray, n_weighted: int) -> _AirLevel | None:
     """Find the largest set of voxels alike that can be air; None if there is none.
 
     Voxels are alike when their means over volumes lie as close together as the samples' scatter
     allows, around a level that is their own mean. A set without a Rayleigh distribution counts
     after all that have one.
     """
-    if min(weighted.shape[1], b0.shape[1]) == 0 or len(weighted) < LEAST_VOXELS:
+    if len(voxels) < LEAST_VOXELS:
         return None
-    mean = weighted.mean(axis=1)
-    order = np.argsort(mean)
-    columns = np.stack([mean, (weighted**2).mean(axis=1), b0.mean(axis=1)], axis=1)
-    sums = np.cumsum(np.insert(columns[order], 0, 0, axis=0), axis=0)
-    half_width = WINDOW * RAYLEIGH_SD / RAYLEIGH_MEAN / np.sqrt(weighted.shape[1])
-    level = np.geomspace(mean.min(), mean.max(), N_LEVELS)
+    voxels = voxels[np.argsort(voxels[:, 0])]
+    mean = voxels[:, 0]
+    sums = np.cumsum(np.insert(voxels, 0, 0, axis=0), axis=0)
+    half_width = WINDOW * RAYLEIGH_SD / RAYLEIGH_MEAN / np.sqrt(n_weighted)
+    level = np.geomspace(mean[0], mean[-1], N_LEVELS)
     for _ in range(ROUNDS):
-        first = np.searchsorted(mean[order], level * (1 - half_width))
-        end = np.searchsorted(mean[order], level * (1 + half_width))
+        first = np.searchsorted(mean, level * (1 - half_width))
+        end = np.searchsorted(mean, level * (1 + half_width))
         count = end - first
         level, square, bright = ((sums[end] - sums[first]) / np.maximum(count, 1)[:, None]).T
     by_mean = level / RAYLEIGH_MEAN
