@@ -1,10 +1,11 @@
 """How well motion can be found at all at the noise of a series, beside how well ours finds it.
 
-    python tests/benchmarks/motion_floor.py [--people 3] [--snr 4.8] [--b-value 800]
+    python tests/benchmarks/motion_floor.py [--people 3] [--snr 4.8] [--b-value 800] [--slices 15]
+        [--b0-volumes 5] [--directions 30] [--motion 1.06 0]
 
-Phantoms of 15 slices and 5 + 30 volumes. With an SNR of 4.8 at b=0 the cord of weighted volumes has
-2.5, as real series do. All columns are RMS lengths of estimated minus true displacement of weighted
-slices in mm, the median of each slice removed:
+Phantoms. With an SNR of 4.8 at b=0 the cord of weighted volumes has 2.5, as real series do. The
+columns are RMS lengths of estimated minus true displacement of weighted slices in mm, the median of
+each slice removed:
 
 - ours: the estimate of the app
 - slice alone: an oracle that knows what each slice looks like without noise and motion, starts at
@@ -13,6 +14,8 @@ slices in mm, the median of each slice removed:
 - true prior: the same, with the true covariance of the motion, drawn from the phantom's own source.
   On average nothing that looks at the same window can be better: this is the floor
 - bound: what the slices' information promises of slice alone (Cramer and Rao), of a typical slice
+- jitter: how far weighted slices lie from the mean of the others, measured anew, as the benchmark
+  does in real series: of the series as it is, corrected by the true displacements, and by ours
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from torch import Tensor
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.benchmark.motion_cases import Case, make_phantom
 from scsnet_bids.benchmark.motion_measures import shift_errors_mm
+from scsnet_bids.benchmark.shift_search import jitter_mm
 from scsnet_bids.correction.displacement import (
     Measurement,
     believed_displacement,
@@ -35,6 +39,7 @@ from scsnet_bids.correction.displacement import (
     moderate_prior,
 )
 from scsnet_bids.correction.motion import MARGIN_MM, estimate_motion
+from scsnet_bids.correction.resampling import Correction, apply_correction
 from scsnet_bids.correction.slice_matching import Reference, match_slices
 from scsnet_bids.correction.slice_patches import SlicePatches, cut_patches
 from scsnet_bids.evaluation.tables import markdown_table
@@ -57,12 +62,21 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=3)
     parser.add_argument("--snr", type=float, default=4.8)
     parser.add_argument("--b-value", type=float, default=800.0)
+    parser.add_argument("--slices", type=int, default=15)
+    parser.add_argument("--b0-volumes", type=int, default=5)
+    parser.add_argument("--directions", type=int, default=30)
     parser.add_argument("--motion", type=float, nargs="+", default=[1.06, 0.0], metavar="MM")
     options = parser.parse_args()
     rows = []
     for motion_mm in options.motion:
         settings = PhantomSettings(
-            b0_to_dwi_mm=0.0, snr=options.snr, b_value=options.b_value, motion_mm=motion_mm
+            b0_to_dwi_mm=0.0,
+            snr=options.snr,
+            b_value=options.b_value,
+            motion_mm=motion_mm,
+            slices=options.slices,
+            b0_volumes=options.b0_volumes,
+            directions=options.directions,
         )
         people = pd.DataFrame([measure(settings, seed) for seed in range(options.people)])
         rows.append({"applied": motion_mm, **np.sqrt((people**2).mean())})
@@ -96,7 +110,21 @@ def measure(settings: PhantomSettings, seed: int) -> dict[str, float]:
     for name, shift_mm in errors.items():
         whole[weighted] = shift_mm
         lengths[name], _ = shift_errors_mm(whole, case.truth, series.is_b0)
-    return {**lengths, "bound": bound}
+    jitter = {
+        "jitter": measure_jitter(case, np.zeros_like(whole)),
+        "jitter true": measure_jitter(case, case.truth.shift_mm),
+        "jitter ours": measure_jitter(case, ours.shift_mm),
+    }
+    return {**lengths, "bound": bound, **jitter}
+
+
+def measure_jitter(case: Case, shift_mm: FloatArray) -> float:
+    """Measure how far the weighted slices of a series lie apart once it is corrected."""
+    weighted = ~case.series.is_b0
+    corrected = apply_correction(
+        case.series.data[..., weighted], Correction(shift_mm[weighted]), case.series.grid
+    )
+    return jitter_mm(corrected, case.cord_mask, case.series.grid)
 
 
 def ask_oracle(case: Case, clean: FloatArray) -> Measurement:
