@@ -104,6 +104,17 @@ def test_values_stay_where_they_are_when_noise_drowns_single_volumes(phantom, rn
         assert np.abs(change.mean(axis=1)).max() < bound
 
 
+def test_magnitudes_that_were_interpolated_are_not_taken_for_weaker_ones(phantom, rng) -> None:
+    """Interpolation narrows the scatter of magnitudes and leaves their mean: here, of two scans."""
+    sigma = 1000 / 3
+    pairs = [noisy(np.stack([phantom.series] * 2), rng, sigma).mean(axis=0) for _ in range(8)]
+    values = [unmix(phantom, pair, sigma) for pair in pairs]
+    for metric in ("FA", "MD"):
+        mean = np.mean([mean_of_slices(unmixed, metric) for unmixed in values], axis=0)
+        change = mean / mean_of_slices(unmix(phantom, phantom.series, 0.0), metric) - 1
+        assert abs(change.mean()) < 0.02
+
+
 def test_gray_matter_is_not_raised_by_white_matter(phantom, rng) -> None:
     unmixed = unmix(phantom, noisy(phantom.series, rng), SIGMA)
     assert mean_of_slices(unmixed, "FA") == pytest.approx(truth(phantom, "FA"), rel=0.12)

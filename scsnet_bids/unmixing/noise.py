@@ -34,7 +34,7 @@ CORD, WELL_INSIDE = 0.5, 0.9
 """Shares of the cord's voxels; at its edge motion and pulsation add to the residual."""
 N_SHIFTS = 51
 ROUNDS = 20
-LARGE_SNR2 = 400.0
+LARGE_SNR = 20.0
 """Above it magnitudes are Gaussian."""
 
 SOURCES: dict[str, str] = {
@@ -71,6 +71,44 @@ class NoiseLevel:
     def rician_sigma(self) -> float:
         """Sigma of the noise floor to take out; 0 where there is none or it is unknown."""
         return 0.0 if self.flag in ("signed", "unknown") else self.sigma
+
+
+class Moments(NamedTuple):
+    """What is expected of the magnitude of a signal, in units of sigma.
+
+    Attributes
+    ----------
+    mean, variance : of the magnitude
+    slope : change of the mean by that of the signal
+    """
+
+    mean: FloatArray
+    slope: FloatArray
+    variance: FloatArray
+
+
+def magnitude_moments(snr: FloatArray) -> Moments:
+    """Tell what is expected of a magnitude with a Rician distribution (koay2006).
+
+    Parameters
+    ----------
+    snr : float array >= 0, signal by the standard deviation of the noise in either channel
+
+    Returns
+    -------
+    Moments
+
+    Examples
+    --------
+    >>> magnitude_moments(np.array([0.0, 1.0, 10.0])).mean.round(3)
+    array([ 1.253,  1.549, 10.05 ])
+    """
+    quarter = snr**2 / 4
+    zeroth, first = special.i0e(quarter), special.i1e(quarter)
+    mean = RAYLEIGH_MEAN * ((1 + 2 * quarter) * zeroth + 2 * quarter * first)
+    slope = RAYLEIGH_MEAN / 2 * snr * (zeroth + first)
+    variance = np.where(snr < LARGE_SNR, 2 + snr**2 - mean**2, 1.0)
+    return Moments(mean, slope, variance)
 
 
 class _AirLevel(NamedTuple):
@@ -161,15 +199,9 @@ def _sigma_of_deviation(deviation: float, power: FloatArray) -> float:
     """
     sigma = deviation
     for _ in range(ROUNDS):
-        snr2 = np.clip(power / sigma**2 - 2, 0, LARGE_SNR2)
-        sigma = deviation / float(np.sqrt(_variance(snr2).mean()))
+        snr2 = np.clip(power / sigma**2 - 2, 0, LARGE_SNR**2)
+        sigma = deviation / float(np.sqrt(magnitude_moments(np.sqrt(snr2)).variance.mean()))
     return sigma
-
-
-def _variance(snr2: FloatArray) -> FloatArray:
-    """Variance of a magnitude by that of a channel, at a squared signal-to-noise ratio."""
-    mean = (1 + snr2 / 2) * special.i0e(snr2 / 4) + snr2 / 2 * special.i1e(snr2 / 4)
-    return np.asarray(2 + snr2 - np.pi / 2 * mean**2)
 
 
 def _describe_voxels(series: FloatArray, chosen: BoolArray, is_b0: BoolArray) -> FloatArray:
