@@ -244,7 +244,7 @@ def _run_graph(runs: Sequence[DwiRun], options: Options) -> dict[str, ScsnetErro
     refuse_foreign_results(
         options.work_dir, [base.run_folder(options.work_dir, run) for run in runs]
     )
-    needs_gb = {run.prefix: base.estimate_memory_gb(run) for run in runs}
+    needs_gb = {run.prefix: base.estimate_memory_gb(run, options.settings) for run in runs}
     limits = _choose_limits(options, len(runs), max(needs_gb.values()))
     print(_describe_limits(limits, needs_gb, str(next(network.parameters()).device)), flush=True)
     log_dir = options.output_dir / "logs"

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from nipype.interfaces.utility import Function
 from nipype.pipeline import engine as pe
-from scsnet_bids.workflows.base import init_scsnet_wf
+from scsnet_bids.workflows.base import (
+    COPIES,
+    COPIES_OF_PATCH2SELF,
+    STEP_GB,
+    estimate_memory_gb,
+    init_scsnet_wf,
+)
 from scsnet_bids.workflows.graph import check_graph, new_graph
 from scsnet_bids.workflows.segmentation import init_segmentation_wf
 
@@ -14,7 +22,7 @@ from scsnet_bids.errors import WiringError
 from scsnet_bids.figures import PICTURES
 from scsnet_bids.images import Grid, Image, write_image
 from scsnet_bids.runs import DwiRun
-from scsnet_bids.settings import SegmentationSettings, Settings
+from scsnet_bids.settings import DenoisingSettings, SegmentationSettings, Settings
 
 
 def double(number: int) -> int:
@@ -30,6 +38,14 @@ def doubling_graph(name: str = "doubling_wf") -> pe.Workflow:
     graph.connect(graph.get_node("inputnode"), "number", step, "number")
     graph.connect(step, "doubled", graph.get_node("outputnode"), "doubled")
     return graph
+
+
+def make_run(folder: Path) -> DwiRun:
+    """Write the image of a run, and name files that nobody reads."""
+    paths = [folder / f"sub-01_dwi.{kind}" for kind in ("nii.gz", "bval", "bvec")]
+    grid = Grid((4, 4, 2), np.eye(4), np.array([[0, -1], [1, -1], [2, 1]]))
+    write_image(paths[0], Image(np.zeros((4, 4, 2, 3), np.float32), grid))
+    return DwiRun(*paths, sidecars=(), entities=(("sub", "01"),))
 
 
 def test_a_sound_graph_passes():
@@ -81,10 +97,7 @@ SEGMENTATION = "sub_01_wf.segmentation_wf"
 def test_the_graph_of_the_app_is_wired(tmp_path, looks_again):
     sees = SegmentationSettings(input="b0+dwi" if looks_again else "b0")
     settings = Settings(segmentation=sees)
-    paths = [tmp_path / f"sub-01_dwi.{kind}" for kind in ("nii.gz", "bval", "bvec")]
-    grid = Grid((4, 4, 2), np.eye(4), np.array([[0, -1], [1, -1], [2, 1]]))
-    write_image(paths[0], Image(np.zeros((4, 4, 2, 3), np.float32), grid))
-    run = DwiRun(*paths, sidecars=(), entities=(("sub", "01"),))
+    run = make_run(tmp_path)
     graph = init_scsnet_wf([run], tmp_path / "out", settings)
     check_graph(graph)
     assert (graph.get_node(f"{SEGMENTATION}.refine_regions") is not None) == looks_again
@@ -93,6 +106,17 @@ def test_the_graph_of_the_app_is_wired(tmp_path, looks_again):
     savers = [name for name in graph.list_node_names() if ".reports_wf.save_" in name]
     pictures = [d.field for n in savers for d in graph.get_node(n).interface.inputs.derivatives]
     assert sorted(pictures) == sorted(PICTURES)
+
+
+def test_memory_is_planned_by_the_size_of_the_series_and_what_removes_its_noise(tmp_path):
+    run = make_run(tmp_path)
+    copy_gb = 8 * 4 * 4 * 2 * 3 / 2**30
+    usual, most = (
+        estimate_memory_gb(run, Settings(denoising=DenoisingSettings(method=method))) - STEP_GB
+        for method in ("mppca", "patch2self")
+    )
+    assert usual == pytest.approx(COPIES * copy_gb)
+    assert most == pytest.approx(COPIES_OF_PATCH2SELF * copy_gb)
 
 
 def test_a_mask_is_shared_by_the_regions_of_the_last_look(tmp_path):

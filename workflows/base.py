@@ -21,8 +21,10 @@ GRAPH_NAME = "scsnet_" + "".join(c if c.isalnum() else "_" for c in __version__)
 RUN_INPUTS = ("dwi", "bval", "bvec")
 STEP_GB = 0.5
 """A step with its libraries before it has read anything; measured 0.4."""
-COPIES = 7
-"""Double-precision copies of the series that a step holds at most; measured 5.6 (tensor fit)."""
+COPIES = 3
+"""Double-precision copies of the series that a step holds at most; measured 2.3."""
+COPIES_OF_PATCH2SELF = 8
+"""Measured 6.9."""
 
 
 def init_scsnet_wf(runs: Sequence[DwiRun], out_dir: Path, settings: Settings) -> pe.Workflow:
@@ -56,19 +58,22 @@ def run_folder(work_dir: Path, run: DwiRun) -> Path:
     return work_dir / GRAPH_NAME / run_graph_name(run)
 
 
-def estimate_memory_gb(run: DwiRun) -> float:
+def estimate_memory_gb(run: DwiRun, settings: Settings) -> float:
     """Estimate the most memory that a step of a run needs.
 
     Parameters
     ----------
     run : the run, of which the header is read
+    settings : of all runs
 
     Returns
     -------
     float, GB of 2^30 bytes
     """
     grid, n_volumes = read_grid(run.image)
-    return STEP_GB + COPIES * 8 * math.prod(grid.shape) * n_volumes / 2**30
+    method = settings_of_run(run, settings).denoising.method
+    copies = COPIES_OF_PATCH2SELF if method == "patch2self" else COPIES
+    return STEP_GB + copies * 8 * math.prod(grid.shape) * n_volumes / 2**30
 
 
 def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
