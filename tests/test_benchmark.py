@@ -228,10 +228,11 @@ def test_series_of_any_size_differ_in_nothing_but_their_size():
     assert series.data.shape == (70, 70, 9, 45)
     assert len(series.gradients.bvals) == 45
     # Mirrored along z, with noise of its own in volumes and slices that show the same.
-    first, repeated = series.data[..., 2, 0], series.data[..., 2, 35]
+    own = series.data[3:67, 11:59]  # what the edges of the phantom are drawn out around
+    first, repeated = own[..., 2, 0], own[..., 2, 35]
     assert np.abs(first - repeated).mean() > 20
-    assert np.corrcoef(first.ravel(), repeated.ravel())[0, 1] > 0.8
-    assert np.corrcoef(series.data[..., 4, 0].ravel(), series.data[..., 6, 0].ravel())[0, 1] > 0.8
+    assert np.corrcoef(first.ravel(), repeated.ravel())[0, 1] > 0.9
+    assert np.corrcoef(own[..., 4, 0].ravel(), own[..., 6, 0].ravel())[0, 1] > 0.9
     # Tissue up to the edge, so that a large matrix is stored as integers too.
     assert np.median(series.data[:3, :, :, 0]) > 100
     sizes = list_sizes("full")

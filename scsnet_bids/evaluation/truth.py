@@ -87,7 +87,7 @@ def score_run(files: RunFiles) -> Iterator[Score]:
     ------
     Score
     """
-    motion = _score_motion(files)
+    motion = score_displacements(files)
     truth = read_image(files.true(SHARE_ENDING))
     spacing_mm = truth.grid.spacing_mm
     share = shift_slices(np.asarray(truth.data, float), motion["dwi"].offset_mm, spacing_mm)
@@ -179,8 +179,22 @@ def shift_slices(
     return np.concatenate([1 - moved.sum(axis=-1, keepdims=True), moved], axis=-1)
 
 
-def _score_motion(files: RunFiles) -> dict[str, MotionScore]:
-    """Compare the displacements of both kinds of volume."""
+def score_displacements(files: RunFiles) -> dict[str, MotionScore]:
+    """Compare the displacements of both kinds of volume.
+
+    Parameters
+    ----------
+    files : of the run
+
+    Returns
+    -------
+    dict of MotionScore, of ``b0`` and ``dwi``
+
+    Raises
+    ------
+    InputDataError
+        If result and truth have other volumes or slices.
+    """
     estimated, true = (
         shifts_from_table(read_table(name(MOTION_ENDING))) for name in (files.ours, files.true)
     )

@@ -210,7 +210,9 @@ def _describe_voxels(series: FloatArray, chosen: BoolArray, is_b0: BoolArray) ->
     Of the chosen voxels that hold something in every volume; none where a kind has no volumes.
     """
     described = [np.empty((0, 3))]
-    for k in range(series.shape[2] if is_b0.any() and not is_b0.all() else 0):
+    if is_b0.all() or not is_b0.any():
+        return described[0]
+    for k in range(series.shape[2]):
         samples = series[:, :, k][chosen[:, :, k]]
         samples = samples[(np.isfinite(samples) & (samples > 0)).all(axis=1)].astype(float)
         weighted = samples[:, ~is_b0]
