@@ -67,6 +67,15 @@ class PlaneGrid:
         )[0]
         return cls((float(offset[0]), float(offset[1])), other.shape[:2], other.spacing_mm[:2])
 
+    def divided(self, times: int) -> PlaneGrid:
+        """Divide every pixel into smaller ones, as many along both axes."""
+        finer = [mm / times for mm in self.spacing_mm]
+        start = [s - (times - 1) / 2 * mm for s, mm in zip(self.start_mm, finer, strict=True)]
+        columns, rows = self.shape
+        return PlaneGrid(
+            (start[0], start[1]), (columns * times, rows * times), (finer[0], finer[1])
+        )
+
     def positions_mm(self, axis: int) -> FloatArray:
         """Pixel centres along an axis (0 left, 1 posterior)."""
         return self.start_mm[axis] + np.arange(self.shape[axis]) * self.spacing_mm[axis]

@@ -10,7 +10,7 @@ from scsnet_bids.regional import variance_by_borders
 from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.slices import PlaneGrid
 from scsnet_bids.unmixing import borders
-from scsnet_bids.unmixing.borders import alternative_shares
+from scsnet_bids.unmixing.borders import alternative_regions
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
 
 GRID = Grid((24, 20, 2), np.diag([1.0, 1.0, 5.0, 1.0]), np.array([[0, 1], [1, 1], [2, 1]]))
@@ -45,12 +45,12 @@ def regions() -> PlacedRegions:
 
 @pytest.fixture(scope="module")
 def alternatives(regions):
-    return alternative_shares(regions, CERTAIN)
+    return [other.shares() for other in alternative_regions(regions, CERTAIN)]
 
 
 @pytest.fixture(scope="module")
 def first(regions):
-    return regions.shares()
+    return regions.sharpened(CERTAIN).shares()
 
 
 def centre_mm(share: np.ndarray, labels: slice) -> np.ndarray:
@@ -110,7 +110,8 @@ def test_neither_side_is_thought_better_known_than_the_other():
     symmetric = draw_regions((11.5, 9.8), np.zeros((2, 2)))
     first = symmetric.sharpened(CERTAIN).shares()
     signal = 1 - first[..., :1]  # falls toward the fluid
-    shares = np.array([first, *alternative_shares(symmetric, CERTAIN)])
+    others = alternative_regions(symmetric, CERTAIN)
+    shares = np.array([first, *(other.shares() for other in others)])
     mean = (shares * signal).sum(axis=(1, 2, 3)) / shares.sum(axis=(1, 2, 3))
     by_region = variance_by_borders(mean[1:] - mean[0])[1:]
     np.testing.assert_allclose(by_region[::2], by_region[1::2], rtol=1e-6)

@@ -350,6 +350,21 @@ def test_a_tensor_fit_of_pure_voxels_without_noise_returns_the_truth(still):
         np.testing.assert_allclose(fit.md, part.md, rtol=0.02)
 
 
+def test_a_region_shows_the_mean_tensor_of_its_tilted_fibres():
+    tilted = simulate(replace(STILL, tilt_deg=10.0), 1)
+    table = gradient_table(tilted.gradients.bvals, bvecs=tilted.gradients.bvecs)
+    of_seen, of_fibres = [], []
+    for seen, fibre in zip(tilted.region_tensors, tilted.tissue, strict=True):
+        inside = tilted.region_share[..., seen.region.label] > 0.99
+        signal = tilted.series[inside].astype(float).mean(axis=0)
+        fit = TensorModel(table, fit_method="NLLS").fit(signal)
+        assert seen.md == fibre.md
+        of_seen.append(float(fit.fa) / seen.fa)
+        of_fibres.append(float(fit.fa) / fibre.fa)
+    assert np.mean(of_seen) == pytest.approx(1, abs=0.01)
+    assert np.mean(of_fibres) < 0.98
+
+
 def test_fibres_run_along_the_neck_in_scanner_space(still):
     pure = still.region_share[..., LABELS[Tissue.LATERAL_COLUMN, Side.LEFT]] > 0.9999
     table = gradient_table(still.gradients.bvals, bvecs=still.gradients.bvecs)
@@ -491,9 +506,11 @@ def test_written_truth_is_that_of_the_simulation(dataset):
     sidecar = json.loads(truth_path(dataset, "seg-SCSNet_probseg.json").read_text("utf-8"))
     assert sidecar["LabelMap"] == ["background", *(region.name for region in REGIONS)]
     tissue = read_table(truth_path(dataset, "desc-tissue_scalarstats.tsv"))
-    for row, part in zip(tissue.itertuples(), phantom.tissue, strict=True):
-        assert f"{row.side}_{row.region}" == part.region.name
-        np.testing.assert_allclose([row.FA, row.MD], [part.fa, part.md], rtol=1e-5)
+    pairs = zip(phantom.region_tensors, phantom.tissue, strict=True)
+    for row, (seen, fibre) in zip(tissue.itertuples(), pairs, strict=True):
+        assert f"{row.side}_{row.region}" == seen.region.name
+        written = [row.FA, row.MD, row.fibre_FA]
+        np.testing.assert_allclose(written, [seen.fa, seen.md, fibre.fa], rtol=1e-5)
 
 
 def test_displacement_tables_undo_the_motion(dataset):

@@ -64,7 +64,7 @@ def unmix(phantom: Phantom, series: np.ndarray, sigma: float, **changed: object)
 
 
 def truth(phantom: Phantom, metric: str) -> np.ndarray:
-    return np.array([getattr(part, metric.lower()) for part in phantom.tissue])
+    return np.array([getattr(part, metric.lower()) for part in phantom.region_tensors])
 
 
 def mean_of_slices(unmixed: UnmixedValues, metric: str) -> np.ndarray:

@@ -80,7 +80,7 @@ def init_regional_wf(run: DwiRun, settings: Settings, cord_mask: Path | None) ->
     # One resampling to the voxels of the maps; the series says how large the cord is.
     transfer_regions = _init_transfer_regions(settings, cord_mask)
     series = [(name, name.removeprefix("corrected_")) for name in CORRECTED]
-    placed = [(name, name) for name in (*PLACED, "outliers")]
+    placed = [(name, name) for name in (*PLACED, "orig_to_dwi", "outliers")]
     graph.connect([(inputnode, transfer_regions, [*series, *placed])])
     graph.connect([(transfer_regions, outputnode, [(name, name) for name in TRANSFERRED])])
     for node in (measure_regions, unmix_regions, summarise_quality):

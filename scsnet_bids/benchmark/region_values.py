@@ -314,8 +314,8 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tissue(phantom: Phantom) -> FloatArray:
-    """(8, 2) FA and MD of the regions' tissue."""
-    return np.array([[part.fa, part.md] for part in phantom.tissue])
+    """(8, 2) FA and MD of the regions' mean tensors."""
+    return np.array([[part.fa, part.md] for part in phantom.region_tensors])
 
 
 def _mean(values: FloatArray) -> FloatArray:

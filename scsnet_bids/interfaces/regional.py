@@ -23,14 +23,18 @@ from scsnet_bids.interfaces.base import (
     StageInterface,
     read_shifts,
 )
-from scsnet_bids.interfaces.segmentation import AlternativesInputSpec, read_alternatives
+from scsnet_bids.interfaces.segmentation import (
+    BorderedRegionsInputSpec,
+    read_borders,
+    read_placed_regions,
+)
 from scsnet_bids.level_files import read_levels
 from scsnet_bids.outlier_table import outlier_shares, weight_from_table
 from scsnet_bids.settings import RegionalSettings
 from scsnet_bids.shift_table import shifts_from_table
 
 
-class MeasureRegionsInputSpec(AlternativesInputSpec):
+class MeasureRegionsInputSpec(BorderedRegionsInputSpec):
     """Inputs of :class:`MeasureRegions`."""
 
     region_share = File(exists=True, mandatory=True, desc="share of each region in every voxel")
@@ -65,6 +69,7 @@ class MeasureRegions(StageInterface):
     def _write(self, plain_table: Path, shape_table: Path) -> None:  # type: ignore[override]
         from scsnet_bids.levels import measure_shape
         from scsnet_bids.regional import SliceNotes, measure_regions
+        from scsnet_bids.unmixing.borders import alternative_regions
 
         share = read_image(Path(self.inputs.region_share))
         maps = {
@@ -73,7 +78,9 @@ class MeasureRegions(StageInterface):
         }
         confidence = read_table(Path(self.inputs.cord_found))["confidence"].to_numpy(float)
         spacing_mm, settings = share.grid.spacing_mm, self.inputs.regional_settings
-        others = read_alternatives(self.inputs, share.grid)
+        borders = read_borders(Path(self.inputs.border_table))
+        regions = read_placed_regions(self.inputs, share.grid)
+        others = [other.shares() for other in alternative_regions(regions, borders)]
         cord_share = 1 - share.data[..., 0]
         level = self._read_levels(cord_share, share.grid)
         excluded = self.inputs.excluded if isdefined(self.inputs.excluded) else ()
@@ -92,7 +99,7 @@ class MeasureRegions(StageInterface):
         return read_levels(Path(self.inputs.levels), self.inputs.run_name, cord_share, grid)
 
 
-class UnmixRegionsInputSpec(CountedSeriesInputSpec, AlternativesInputSpec):
+class UnmixRegionsInputSpec(CountedSeriesInputSpec, BorderedRegionsInputSpec):
     """Inputs of :class:`UnmixRegions`; the series and its gradients are the corrected ones."""
 
     raw_dwi = File(exists=True, mandatory=True, desc="series as acquired: interpolation bends air")
@@ -121,6 +128,7 @@ class UnmixRegions(SeriesInterface):
     }
 
     def _write(self, region_table: Path, noise_table: Path) -> None:  # type: ignore[override]
+        from scsnet_bids.unmixing.borders import alternative_regions
         from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
         from scsnet_bids.unmixing.table import add_unmixed, tabulate_noise
 
@@ -130,9 +138,13 @@ class UnmixRegions(SeriesInterface):
         settings = (self.inputs.unmixing_settings, self.inputs.gradient_settings)
         weight = weight_from_table(read_table(Path(self.inputs.outliers)))
         sigma = level.rician_sigma
-        unmixed = unmix_regions(series.data, share, gradients, sigma, *settings, weight)
-        others = [share, *read_alternatives(self.inputs, series.grid)]
-        change = change_of_values(series.data, others, gradients, unmixed, *settings)
+        borders = read_borders(Path(self.inputs.border_table))
+        moved_mm = read_shifts(self.inputs.orig_to_dwi)
+        regions = read_placed_regions(self.inputs, series.grid, moved_mm)
+        placed = [regions.sharpened(borders), *alternative_regions(regions, borders)]
+        shares = [one.seen_shares() for one in placed]
+        unmixed = unmix_regions(series.data, shares[0], gradients, sigma, *settings, weight)
+        change = change_of_values(series.data, shares, gradients, unmixed, *settings)
         plain = read_table(Path(self.inputs.plain_table))
         write_table(region_table, add_unmixed(plain, unmixed, change))
         write_table(noise_table, tabulate_noise(level))

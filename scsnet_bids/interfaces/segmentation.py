@@ -168,26 +168,25 @@ class PlacedRegionsInputSpec(NetworkPlaneInputSpec):
     unmixing_settings = traits.Instance(UnmixingSettings, mandatory=True)
 
 
-class AlternativesInputSpec(PlacedRegionsInputSpec):
+class BorderedRegionsInputSpec(PlacedRegionsInputSpec):
     """The same, with the borders that were found."""
 
     border_table = File(exists=True, mandatory=True, desc="borders per slice (table)")
 
 
-def read_placed_regions(inputs: Any, grid: Grid) -> PlacedRegions:
+def read_placed_regions(
+    inputs: Any, grid: Grid, moved_mm: npt.NDArray[np.floating] | None = None
+) -> PlacedRegions:
     """Read the inputs of :class:`PlacedRegionsInputSpec`."""
     probability, plane = _read_probability(Path(inputs.region_probability), grid)
-    shift_mm = read_shifts(inputs.dwiref_to_dwi)
-    return PlacedRegions(probability, plane, grid, shift_mm, inputs.unmixing_settings.sharpness)
+    shift_mm, sharpness = read_shifts(inputs.dwiref_to_dwi), inputs.unmixing_settings.sharpness
+    return PlacedRegions(probability, plane, grid, shift_mm, sharpness, moved_mm)
 
 
-def read_alternatives(inputs: Any, grid: Grid) -> list[npt.NDArray[np.floating]]:
-    """Place the regions of :class:`AlternativesInputSpec` in every other way they may lie."""
-    from scsnet_bids.unmixing.borders import alternative_shares
-
-    table = read_table(Path(inputs.border_table))
-    borders = Borders(**{f.name: table[f.name].to_numpy() for f in fields(Borders)})
-    return alternative_shares(read_placed_regions(inputs, grid), borders)
+def read_borders(path: Path) -> Borders:
+    """Read the borders that :class:`TransferRegions` has found."""
+    table = read_table(path)
+    return Borders(**{f.name: table[f.name].to_numpy() for f in fields(Borders)})
 
 
 class FitRegionsToMaskInputSpec(PlacedRegionsInputSpec):
@@ -216,6 +215,7 @@ class FitRegionsToMask(StageInterface):
 class TransferRegionsInputSpec(CountedSeriesInputSpec, PlacedRegionsInputSpec):
     """Inputs of :class:`TransferRegions`; the series and its gradients are the corrected ones."""
 
+    orig_to_dwi = File(exists=True, mandatory=True, desc="displacement to DTI space (table)")
     outline_given = traits.Bool(False, usedefault=True, desc="whether the outline stays as it is")
 
 
@@ -247,7 +247,7 @@ class TransferRegions(SeriesInterface):
 
         series = read_image(Path(self.inputs.dwi))
         grid = series.grid
-        regions = read_placed_regions(self.inputs, grid)
+        regions = read_placed_regions(self.inputs, grid, read_shifts(self.inputs.orig_to_dwi))
         counted = counted_slices(read_table(Path(self.inputs.outliers)))
         borders = (
             Borders.unmoved(grid.shape[2])

@@ -22,7 +22,6 @@ from scsnet_bids.gradients import write_gradients
 from scsnet_bids.images import Image, write_image
 from scsnet_bids.phantom.drawn import DrawnCord
 from scsnet_bids.phantom.settings import PhantomSettings
-from scsnet_bids.phantom.signals import RegionTensor
 from scsnet_bids.phantom.simulation import REPETITION_TIME_S, Phantom, simulate
 from scsnet_bids.regions import REGIONS, label_shares
 from scsnet_bids.shift_table import SHIFT_COLUMNS, tabulate_shifts
@@ -51,7 +50,8 @@ its position in b.
 - `seg-SCSNet_dseg`: largest region of the voxels that the cord fills at least half.
 - `from-orig_to-dwiref_..._xfm.tsv`: per volume and slice, what undoes its motion.
 - `from-dwiref_to-dwi_..._xfm.tsv`: per slice, from the place of the b=0 volumes to DTI space.
-- `desc-tissue_scalarstats.tsv`: FA and MD of each region's tissue.
+- `desc-tissue_scalarstats.tsv`: FA and MD of each region's mean tensor, and FA of its fibres, which
+  are tilted against each other.
 - `desc-distortion_displacement`, of distorted series: how far back, in mm, what lies at a voxel is
   seen in the series, and how far to the front in `fmap/*_dir-PA_epi`.
 - `from-orig_to-dwiref_..._desc-eddy_xfm.tsv`, of series with eddy currents: what lies at a place is
@@ -78,8 +78,12 @@ COLUMNS: dict[str, dict[str, Any]] = SHIFT_COLUMNS | {
     "shear": {"Description": "Shift toward the back per mm toward the left.", "Units": "1"},
     "region": {"Description": "Region of the cord."},
     "side": {"Description": "Side of the patient."},
-    "FA": {"Description": "True fractional anisotropy of the tissue.", "Units": "1"},
-    "MD": {"Description": "True mean diffusivity of the tissue.", "Units": "mm2/s"},
+    "FA": {"Description": "Fractional anisotropy of the region's mean tensor.", "Units": "1"},
+    "MD": {"Description": "Mean diffusivity of the region.", "Units": "mm2/s"},
+    "fibre_FA": {
+        "Description": "Fractional anisotropy of the fibres, which are tilted against each other.",
+        "Units": "1",
+    },
 }
 
 
@@ -231,7 +235,7 @@ def _write_truth(folder: Path, name: str, phantom: Phantom) -> None:
     tables = {
         "from-orig_to-dwiref_mode-image_desc-slicewise_xfm": tabulate_shifts(-phantom.motion_mm),
         "from-dwiref_to-dwi_mode-image_desc-slicewise_xfm": tabulate_shifts(phantom.b0_to_dwi_mm),
-        "desc-tissue_scalarstats": _tabulate_tissue(phantom.tissue),
+        "desc-tissue_scalarstats": _tabulate_tissue(phantom),
     }
     if phantom.eddy.any():
         eddy = pd.DataFrame(phantom.eddy, columns=["shift_mm", "scale", "shear"])
@@ -246,13 +250,15 @@ def _write_truth(folder: Path, name: str, phantom: Phantom) -> None:
         write_sidecar(folder / f"{name}_{kind}.json", described)
 
 
-def _tabulate_tissue(tissue: tuple[RegionTensor, ...]) -> pd.DataFrame:
+def _tabulate_tissue(phantom: Phantom) -> pd.DataFrame:
     """Write the true tensors as one row per region."""
+    seen = phantom.region_tensors
     return pd.DataFrame(
         {
-            "region": [str(part.region.tissue) for part in tissue],
-            "side": [str(part.region.side) for part in tissue],
-            "FA": [part.fa for part in tissue],
-            "MD": [part.md for part in tissue],
+            "region": [str(part.region.tissue) for part in seen],
+            "side": [str(part.region.side) for part in seen],
+            "FA": [part.fa for part in seen],
+            "MD": [part.md for part in seen],
+            "fibre_FA": [part.fa for part in phantom.tissue],
         }
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,7 +26,7 @@ FLUID_MD, MUSCLE_MD, NERVE_MD = 3.0e-3, 1.5e-3, 1.2e-3
 
 @dataclass(frozen=True)
 class RegionTensor:
-    """True diffusion of one region: a tensor with one long axis.
+    """True diffusion in one region: a tensor with one long axis.
 
     Attributes
     ----------
@@ -89,6 +89,31 @@ def draw_tilts(count: int, rms_deg: float, rng: np.random.Generator) -> FloatArr
     return np.concatenate([slopes, -slopes])
 
 
+def mean_tensors(tissue: tuple[RegionTensor, ...], tilts: FloatArray) -> tuple[RegionTensor, ...]:
+    """Average the tensors of a region's fibres, which are tilted against each other.
+
+    It is what a tensor of the region can show at best: the tilts take from its FA, and leave MD.
+
+    Parameters
+    ----------
+    tissue : tensor of the fibres of each region
+    tilts : (t, 2) slopes of the fibres against the course of the cord, each as frequent
+
+    Returns
+    -------
+    tuple of RegionTensor
+    """
+    fibre = _unit(np.pad(tilts, ((0, 0), (0, 1)), constant_values=1.0))
+    spread = np.linalg.eigvalsh(fibre.T @ fibre / len(fibre))
+    means = []
+    for part in tissue:
+        across, excess = axial_diffusivities(part.fa, part.md)
+        along = across + excess * spread
+        fa = np.sqrt(1.5 * ((along - part.md) ** 2).sum() / (along**2).sum())
+        means.append(replace(part, fa=float(fa)))
+    return tuple(means)
+
+
 def cord_signals(
     tissue: tuple[RegionTensor, ...],
     course: FloatArray,
@@ -110,8 +135,7 @@ def cord_signals(
     -------
     (k, n, 9 * t) float array, in order of label and tilt, 0 for label 0
     """
-    fibre = course[:, None] + np.pad(tilts, ((0, 0), (0, 1)))  # (k, t, 3)
-    fibre = fibre / np.linalg.norm(fibre, axis=-1, keepdims=True)
+    fibre = _unit(course[:, None] + np.pad(tilts, ((0, 0), (0, 1))))  # (k, t, 3)
     inner_bvecs = gradients.bvecs @ (grid.affine[:3, :3] / grid.spacing_mm)
     cosine = np.einsum("ktx,nx->knt", fibre, inner_bvecs)
     signals = np.zeros((*cosine.shape[:2], N_CLASSES, len(tilts)))
@@ -160,3 +184,8 @@ def surrounding_signals(gradients: Gradients) -> FloatArray:
     """
     md = np.array([FLUID_MD, MUSCLE_MD, NERVE_MD])
     return np.asarray(WHITE_SIGNAL * np.exp(-gradients.bvals[:, None] * md))
+
+
+def _unit(vectors: FloatArray) -> FloatArray:
+    """(..., 3) vectors of length 1."""
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))

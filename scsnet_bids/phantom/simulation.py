@@ -42,6 +42,7 @@ from scsnet_bids.phantom.signals import (
     cord_signals,
     draw_tilts,
     draw_tissue,
+    mean_tensors,
     surrounding_signals,
 )
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
@@ -73,7 +74,8 @@ class Phantom:
     b0_to_dwi_mm : (k, 2) float array, (left, posterior)
     lost : (n, k) bool array, slices that lost their signal
     level : (k,) float array, vertebral level, 5.0 in the middle of C5
-    tissue : true tensor of each region
+    tissue : tensor of each region's fibres
+    region_tensors : mean of them over the fibres' tilts, what a tensor of the region can show
     eddy : (n, 3) float array, shift in mm, scale and shear by eddy currents; 0 at b=0, of mean 0
         over the weighted volumes
     field_mm : (i, j, k) float array, distortion: how far back what lies at a voxel is seen
@@ -90,6 +92,7 @@ class Phantom:
     lost: BoolArray
     level: FloatArray
     tissue: tuple[RegionTensor, ...]
+    region_tensors: tuple[RegionTensor, ...]
     eddy: FloatArray
     field_mm: FloatArray
     reversed_b0: npt.NDArray[np.float32]
@@ -157,7 +160,10 @@ def simulate(
     sensitivity = draw_receive_field(share, body)
     gradients = make_gradients(settings)
     is_b0 = gradients.bvals == 0
-    cord, tissue = _draw_cord_signals(settings, neck, gradients, grid, values)
+    tissue = draw_tissue(settings.variation, settings.fa_drop, values)
+    tilts = draw_tilts(N_TILTS, settings.tilt_deg, values)
+    course = neck.direction_at(slice_heights_mm(grid))
+    cord = cord_signals(tissue, course, tilts, gradients, grid)
     around = surrounding_signals(gradients)
     b0_to_dwi_mm = draw_b0_to_dwi(settings.slices, settings.b0_to_dwi_mm, moving)
     motion_mm = draw_motion(is_b0, settings.slices, settings.motion_mm, moving)
@@ -184,6 +190,7 @@ def simulate(
         lost=lost,
         level=neck.level_at(slice_heights_mm(grid)),
         tissue=tissue,
+        region_tensors=mean_tensors(tissue, tilts),
         eddy=eddy,
         field_mm=field.on_grid(grid),
         reversed_b0=add_noise(reverse, sigma, later),
@@ -236,20 +243,6 @@ def _middle_mm(grid: Grid) -> tuple[float, float]:
     """Middle of the image plane, (left, posterior)."""
     plane = PlaneGrid.of_image(grid)
     return float(plane.positions_mm(0).mean()), float(plane.positions_mm(1).mean())
-
-
-def _draw_cord_signals(
-    settings: PhantomSettings,
-    neck: Neck,
-    gradients: Gradients,
-    grid: Grid,
-    rng: np.random.Generator,
-) -> tuple[FloatArray, tuple[RegionTensor, ...]]:
-    """(k, n, compartments) signals of the cord, and the tensors behind them."""
-    tissue = draw_tissue(settings.variation, settings.fa_drop, rng)
-    tilts = draw_tilts(N_TILTS, settings.tilt_deg, rng)
-    course = neck.direction_at(slice_heights_mm(grid))
-    return cord_signals(tissue, course, tilts, gradients, grid), tissue
 
 
 def _draw_field(

@@ -30,7 +30,7 @@ MORE_GRAY = 0.5
 SMALL = 1e-4
 
 
-def alternative_shares(regions: PlacedRegions, borders: Borders) -> list[FloatArray]:
+def alternative_regions(regions: PlacedRegions, borders: Borders) -> list[PlacedRegions]:
     """Place the regions again with each border moved by its typical error, both ways.
 
     Parameters
@@ -40,25 +40,25 @@ def alternative_shares(regions: PlacedRegions, borders: Borders) -> list[FloatAr
 
     Returns
     -------
-    list of (i, j, k, 9) float arrays: every border moved one way, then every border the other way
+    list of PlacedRegions, sharpened: every border moved one way, then every border the other way
     """
     regions = regions.cropped()
     sharp = regions.sharpened(borders)
-    return [share for way in (1.0, -1.0) for share in _moved_shares(regions, sharp, borders, way)]
+    return [moved for way in (1.0, -1.0) for moved in _moved_borders(regions, sharp, borders, way)]
 
 
-def _moved_shares(
+def _moved_borders(
     regions: PlacedRegions, sharp: PlacedRegions, borders: Borders, way: float
-) -> Iterator[FloatArray]:
+) -> Iterator[PlacedRegions]:
     """Move one border after the other, one way (1) or the other (-1)."""
     spacing_mm = sharp.plane.spacing_mm
-    yield sharp.shares((way * LEFT_MM, 0.0))
-    yield sharp.shares((0.0, way * BACK_MM))
-    yield regions.sharpened(borders.moved(way * OUTLINE)).shares()
+    for shift_mm in ((LEFT_MM, 0.0), (0.0, BACK_MM)):
+        yield replace(sharp, b0_to_dwi_mm=sharp.b0_to_dwi_mm + way * np.array(shift_mm))
+    yield regions.sharpened(borders.moved(way * OUTLINE))
     for columns, rows in ((INNER_LEFT_MM / spacing_mm[0], 0), (0, INNER_BACK_MM / spacing_mm[1])):
         moved = _inner_moved(sharp.probability, way * rows, way * columns)
-        yield replace(sharp, probability=moved).shares()
-    yield regions.sharpened(borders.moved(0.0, way * MORE_GRAY)).shares()
+        yield replace(sharp, probability=moved)
+    yield regions.sharpened(borders.moved(0.0, way * MORE_GRAY))
 
 
 def _inner_moved(probability: FloatArray, rows: float, columns: float) -> FloatArray:

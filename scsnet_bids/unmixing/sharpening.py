@@ -3,10 +3,12 @@
 Between two regions the network's probability changes more gently than the share of a voxel does.
 Taken as they are, such shares exaggerate every contrast when signals are unmixed; hard labels
 leave contrast lost where the network draws the cord too wide. So the logits are multiplied by one
-constant, measured on phantoms, and the outline of each slice is moved to where the unmixed signals
-explain the series best. The slices lean on what is best for all of them together. Then gray matter
-grows or shrinks, by the same amount in all slices, to where the series is explained best: its size
-hardly shows in the image that the network sees, but the series has all directions.
+constant, measured on phantoms, and between the network's pixels too: a border runs through pixels,
+and steepened pixels would be steps of half a millimetre. The outline of each slice is moved to
+where the unmixed signals explain the series best. The slices lean on what is best for all of them
+together. Then gray matter grows or shrinks, by the same amount in all slices, to where the series
+is explained best: its size hardly shows in the image that the network sees, but the series has all
+directions.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.images import Grid
 from scsnet_bids.regions import N_CLASSES
-from scsnet_bids.slices import PlaneGrid
+from scsnet_bids.slices import PlaneGrid, interpolate_linearly
 from scsnet_bids.unmixing.transfer import transfer_regions
 
 WITHDRAWALS = np.arange(-6.0, 10.0)
@@ -34,12 +36,15 @@ MORE_GRAY = np.arange(-3.0, 4.0)
 """By how much the border of gray matter may move, in logits of the sharp probability."""
 GRAY_SPREAD = 1.5
 """Expected size of it."""
-GRAY_MODEL_DEVIATION = 12.0
+GRAY_MODEL_DEVIATION = 20.0
 """As ``MODEL_DEVIATION``, and larger: other misplaced borders look like more gray matter."""
 FEWEST_VOXELS = 30
 GRAY = slice(N_CLASSES - 2, None)
 """Labels of gray matter, the last two."""
+FINER = 3
+"""Borders are drawn on pixels this many times smaller than the network's."""
 SMALLEST = 1e-4
+SMALLEST_REGION = 1e-6
 NO_CORD = 1e-3
 
 
@@ -54,6 +59,8 @@ class PlacedRegions:
     grid : of the series
     b0_to_dwi_mm : (k, 2) displacement (left, posterior) from the B0 image to the series
     sharpness : factor of the logits
+    moved_mm : (n, k, 2) displacement by which the slices of the series' n volumes were
+        interpolated; None if they were not
     """
 
     probability: FloatArray
@@ -61,22 +68,39 @@ class PlacedRegions:
     grid: Grid
     b0_to_dwi_mm: FloatArray
     sharpness: float
+    moved_mm: FloatArray | None = None
 
     def cropped(self) -> PlacedRegions:
         """Cut away the rows and columns in which no slice has any cord."""
         probability, plane = _crop_to_cord(self.probability, self.plane)
         return replace(self, probability=probability, plane=plane)
 
-    def sharpened(self, borders: Borders) -> PlacedRegions:
-        """Sharpen, and move outline and gray matter."""
+    def sharpened(self, borders: Borders, finer: int = FINER) -> PlacedRegions:
+        """Sharpen on finer pixels, and move outline and gray matter."""
+        drawn = self.cropped()._refined(finer) if finer > 1 else self
         moved = (x[:, None, None] for x in (borders.withdrawal, borders.more_gray))
-        sharp = sharpen_probability(self.probability, self.sharpness, *moved)
-        return replace(self, probability=sharp)
+        sharp = sharpen_probability(drawn.probability, self.sharpness, *moved)
+        return replace(drawn, probability=sharp)
 
-    def shares(self, shift_mm: tuple[float, float] = (0.0, 0.0)) -> FloatArray:
-        """(i, j, k, 9) shares of the probabilities, as they are, moved by a little more."""
-        place_mm = self.b0_to_dwi_mm + shift_mm
-        return transfer_regions(self.probability, self.plane, self.grid, place_mm)
+    def _refined(self, finer: int) -> PlacedRegions:
+        """Interpolate the logits between the pixels, and divide these."""
+        plane = self.plane.divided(finer)
+        inside = np.clip(1 - self.probability[:, 0], SMALLEST, 1 - SMALLEST)
+        logit = interpolate_linearly(np.log(inside / (1 - inside)), self.plane, plane)
+        logs = np.log(np.clip(self.probability[:, 1:], SMALLEST_REGION, None))
+        regions = np.exp(interpolate_linearly(logs, self.plane, plane))
+        cord = 1 / (1 + np.exp(-logit))[:, None]
+        shared = cord * regions / regions.sum(axis=1, keepdims=True)
+        return replace(self, probability=np.concatenate([1 - cord, shared], axis=1), plane=plane)
+
+    def shares(self) -> FloatArray:
+        """(i, j, k, 9) shares of the probabilities, as they are."""
+        return transfer_regions(self.probability, self.plane, self.grid, self.b0_to_dwi_mm)
+
+    def seen_shares(self) -> FloatArray:
+        """(i, j, k, 9) the same as the series shows them, see ``interpolated``."""
+        placed = (self.probability, self.plane, self.grid, self.b0_to_dwi_mm)
+        return transfer_regions(*placed, self.moved_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +156,8 @@ def fit_borders(
     samples = _judged(series, first, shown)
 
     def residuals(candidates: list[Borders]) -> FloatArray:
-        shares = (regions.sharpened(borders).shares() for borders in candidates)
+        # On the network's own pixels, which are fewer and tell the same.
+        shares = (regions.sharpened(borders, finer=1).seen_shares() for borders in candidates)
         return np.array([_residuals(samples, share) for share in shares])
 
     borders, freedom = Borders.unmoved(series.shape[2]), _freedom(samples)

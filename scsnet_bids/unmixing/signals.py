@@ -189,7 +189,7 @@ def _gather(series: FloatArray, share: FloatArray, cord_share: float, *, signed:
     design, magnitude, present = _gather_voxels(series, share, cord_share)
     if not signed:
         magnitude = np.clip(magnitude, 0, None)
-    design[..., 0] = np.clip(np.where(design.any(axis=-1), 1 - design[..., 1:].sum(-1), 0), 0, 1)
+    design[..., 0] = np.where(design.any(axis=-1), 1 - design[..., 1:].sum(axis=-1), 0)
     inverse, separated = _invert(design.swapaxes(1, 2) @ design)
     variance = np.einsum("krr->kr", inverse)[:, 1:]
     n_effective = np.where(separated[:, 1:], 1 / np.where(variance > 0, variance, np.inf), 0)

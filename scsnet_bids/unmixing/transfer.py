@@ -15,6 +15,7 @@ from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.images import Grid
 from scsnet_bids.regions import REGIONS, SHARE_TIE, Side
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, slices_to_volume
+from scsnet_bids.unmixing.interpolated import average_as_interpolated
 
 CORD_SHARE = 0.5
 """A voxel belongs to the cord from this share on."""
@@ -23,7 +24,11 @@ RIM_MM = 2.0
 
 
 def transfer_regions(
-    probability: FloatArray, plane: PlaneGrid, grid: Grid, shift_mm: FloatArray
+    probability: FloatArray,
+    plane: PlaneGrid,
+    grid: Grid,
+    shift_mm: FloatArray,
+    moved_mm: FloatArray | None = None,
 ) -> FloatArray:
     """Bring region probabilities to the voxels of an image, in one resampling.
 
@@ -36,20 +41,29 @@ def transfer_regions(
     plane : grid of the probabilities
     grid : grid of the image, with k slices
     shift_mm : (k, 2) displacement (left, posterior) of the cord from ``plane`` to the image
+    moved_mm : (n, k, 2) displacement by which the slices of n volumes were interpolated, for the
+        shares that the series shows; None for the areas themselves
 
     Returns
     -------
-    (i, j, k, 9) float array in [0, 1], background first, summing to 1
+    (i, j, k, 9) float array, background first, summing to 1; in [0, 1] if nothing was interpolated
     """
     voxels = PlaneGrid.of_image(grid)
-    moved = [
-        average_over_voxels(regions, plane, voxels, (float(shift[0]), float(shift[1])))
-        for regions, shift in zip(probability[:, 1:], shift_mm, strict=True)
-    ]
-    regions = slices_to_volume(np.asarray(np.stack(moved), dtype=float))
+    if moved_mm is None:
+        moved = np.stack(
+            [
+                average_over_voxels(regions, plane, voxels, (float(shift[0]), float(shift[1])))
+                for regions, shift in zip(probability[:, 1:], shift_mm, strict=True)
+            ]
+        )
+    else:
+        moved = average_as_interpolated(probability[:, 1:], plane, voxels, shift_mm, moved_mm)
+    regions = slices_to_volume(np.asarray(moved, dtype=float))
     near = _near(_largest_pieces(regions.sum(axis=-1) >= CORD_SHARE - SHARE_TIE), grid)
-    regions = np.clip(regions, 0, None) * near[..., None]
-    background = np.clip(1 - regions.sum(axis=-1), 0, None)
+    # Beside edges that were interpolated a series shows less than nothing.
+    lowest = 0.0 if moved_mm is None else None
+    regions = np.clip(regions * near[..., None], lowest, None)
+    background = np.clip(1 - regions.sum(axis=-1), lowest, None)
     return np.concatenate([background[..., None], regions], axis=-1)
 
 

@@ -22,7 +22,9 @@ import numpy as np
 
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.correction.alignment import estimate_b0_to_dwi
+from scsnet_bids.correction.resampling import to_dti_space
 from scsnet_bids.derivatives import read_table
+from scsnet_bids.evaluation.truth import MOTION_ENDING
 from scsnet_bids.evaluation.value_scores import DEVIATIONS_OF_90, METRICS
 from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients
 from scsnet_bids.images import Image, read_image
@@ -30,7 +32,8 @@ from scsnet_bids.network.inference import locate_cord, refine_regions, segment_r
 from scsnet_bids.network.weights import load_network, shipped_weights
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.settings import B0, B0_AND_DWI, Settings
-from scsnet_bids.unmixing.borders import alternative_shares
+from scsnet_bids.shift_table import shifts_from_table
+from scsnet_bids.unmixing.borders import alternative_regions
 from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_borders
 from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
 
@@ -105,6 +108,7 @@ def _read_runs(data: Path, out: Path, sees: str) -> Iterator[Run]:
             series.grid,
             shift.shift_mm,
             SETTINGS.unmixing.sharpness,
+            to_dti_space(_read_shifts(f"{start}{MOTION_ENDING}"), ~weighted, shift.shift_mm),
         )
         sigma = float(read_table(Path(f"{start}_desc-image_qc.tsv"))["noise_sigma"].iloc[0])
         truth = data / "derivatives" / "phantom" / path.parent.relative_to(out)
@@ -117,16 +121,21 @@ def _read_runs(data: Path, out: Path, sees: str) -> Iterator[Run]:
         yield Run(series, gradients, sigma, regions, tissue, fa, share)
 
 
+def _read_shifts(path: str) -> FloatArray:
+    """Read a table of displacements."""
+    return shifts_from_table(read_table(Path(path)))
+
+
 def _measure(run: Run, sharpness: float) -> Values:
     """Unmix a run with some sharpness."""
     regions = replace(run.regions, sharpness=sharpness)
     borders = fit_borders(run.series.data, regions)
-    shares = [regions.sharpened(borders).shares()]
-    shares += alternative_shares(regions, borders)
+    placed = [regions.sharpened(borders), *alternative_regions(regions, borders)]
+    shares = [one.seen_shares() for one in placed]
     settings = (SETTINGS.unmixing, SETTINGS.gradients)
     unmixed = unmix_regions(run.series.data, shares[0], run.gradients, run.sigma, *settings)
     change = change_of_values(run.series.data, shares, run.gradients, unmixed, *settings)
-    plain = np.array([_plain_means(run.fa, share) for share in shares])
+    plain = np.array([_plain_means(run.fa, one.shares()) for one in placed])
     error = unmixed.value[..., :2] - run.truth
     off = plain[0] - _plain_means(run.fa, run.true_share)
     both = np.concatenate([change[..., :2], (plain[1:] - plain[0])[..., None]], axis=-1)

@@ -58,14 +58,14 @@ def measure(person: Phantom, network: ScsNet) -> Iterator[tuple[str, float]]:
     true_mm = person.b0_to_dwi_mm + off_mm[~is_b0].mean(axis=0) - b0_off_mm
     yield "network's cord", rms(to_dwi.shift_mm - true_mm)
     yield "true cord", rms(_with_true_cord(person, mean_dwi, b0_off_mm) - true_mm)
-    regions = PlacedRegions(
-        drawn.probability, drawn.plane, grid, to_dwi.shift_mm, SETTINGS.unmixing.sharpness
-    )
     moved_mm = to_dti_space(found.shift_mm, is_b0, to_dwi.shift_mm)
+    regions = PlacedRegions(
+        drawn.probability, drawn.plane, grid, to_dwi.shift_mm, SETTINGS.unmixing.sharpness, moved_mm
+    )
     moved = apply_correction(series, Correction(moved_mm), grid)
-    share = regions.sharpened(fit_borders(moved, regions)).shares()
+    regions = regions.sharpened(fit_borders(moved, regions))
     for name, corrected in (("left", left), ("moved", moved)):
-        for way, error in _errors(person, corrected, share, weight):
+        for way, error in _errors(person, corrected, regions, weight):
             yield f"{way}, {name}", error
 
 
@@ -85,15 +85,16 @@ def _with_true_cord(person: Phantom, mean_dwi: FloatArray, off_mm: FloatArray) -
 
 
 def _errors(
-    person: Phantom, series: FloatArray, share: FloatArray, weight: FloatArray
+    person: Phantom, series: FloatArray, regions: PlacedRegions, weight: FloatArray
 ) -> Iterator[tuple[str, float]]:
     """Yield the mean size of the error of plain and unmixed FA, percent."""
     gradients, is_b0 = person.gradients, person.gradients.bvals == 0
     maps = fit_tensor(series, gradients, None, SETTINGS.gradients, weight)
+    share = regions.shares()
     noise = estimate_noise(person.series, is_b0, maps.noise, 1 - share[..., 0])
     unmixed = unmix_regions(
         series,
-        share,
+        regions.seen_shares(),
         gradients,
         noise.rician_sigma,
         SETTINGS.unmixing,
