@@ -18,11 +18,11 @@ from scipy import ndimage
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
 
-LEFT_MM, BACK_MM = 0.2, 0.1
+LEFT_MM, BACK_MM = 0.15, 0.1
 """Error of the place of the cord."""
 OUTLINE = 1.5
 """Error of the outline, in logits of the sharpened probability."""
-INNER_LEFT_MM, INNER_BACK_MM = 0.25, 0.15
+INNER_LEFT_MM, INNER_BACK_MM = 0.2, 0.15
 """Error of the place of the inner borders in the cord."""
 MORE_GRAY = 0.5
 """Error of the border of gray matter, in logits of the sharpened probability."""
