@@ -45,12 +45,12 @@ def regions() -> PlacedRegions:
 
 @pytest.fixture(scope="module")
 def alternatives(regions):
-    return [other.shares() for other in alternative_regions(regions, CERTAIN)]
+    return [other.shares() for other in alternative_regions(regions.refined(), CERTAIN)]
 
 
 @pytest.fixture(scope="module")
 def first(regions):
-    return regions.sharpened(CERTAIN).shares()
+    return regions.refined().sharpened(CERTAIN).shares()
 
 
 def centre_mm(share: np.ndarray, labels: slice) -> np.ndarray:
@@ -99,7 +99,7 @@ def test_gray_matter_grows_and_shrinks_in_the_same_cord(first, alternatives):
 
 
 def test_every_border_moves_the_other_way_too(regions, alternatives):
-    first = regions.sharpened(CERTAIN).shares()
+    first = regions.refined().sharpened(CERTAIN).shares()
     for one, other in zip(alternatives[:6], alternatives[6:], strict=True):
         there, back = one - first, other - first
         assert (there * back).sum() < -0.8 * np.sqrt((there**2).sum() * (back**2).sum())
@@ -108,9 +108,9 @@ def test_every_border_moves_the_other_way_too(regions, alternatives):
 def test_neither_side_is_thought_better_known_than_the_other():
     """Moved to the left, a left region meets fluid and a right one meets cord."""
     symmetric = draw_regions((11.5, 9.8), np.zeros((2, 2)))
-    first = symmetric.sharpened(CERTAIN).shares()
+    first = symmetric.refined().sharpened(CERTAIN).shares()
     signal = 1 - first[..., :1]  # falls toward the fluid
-    others = alternative_regions(symmetric, CERTAIN)
+    others = alternative_regions(symmetric.refined(), CERTAIN)
     shares = np.array([first, *(other.shares() for other in others)])
     mean = (shares * signal).sum(axis=(1, 2, 3)) / shares.sum(axis=(1, 2, 3))
     by_region = variance_by_borders(mean[1:] - mean[0])[1:]

@@ -41,7 +41,9 @@ def ellipse(left_mm: float, back_mm: float, a_mm: float, b_mm: float) -> np.ndar
 
 def shares(mask: np.ndarray, regions: PlacedRegions) -> np.ndarray:
     """Return the shares (i, j, k, 9) of regions that fill a mask."""
-    return fit_regions_to_mask(regions, mask).regions.sharpened(Borders.unmoved(3)).shares()
+    return (
+        fit_regions_to_mask(regions, mask).regions.refined().sharpened(Borders.unmoved(3)).shares()
+    )
 
 
 @pytest.mark.parametrize("place", [(20, 21, 5, 4), (17, 23, 6.5, 3.5), (22, 20, 3, 3)])
@@ -69,7 +71,7 @@ def test_regions_keep_their_part_and_their_side_of_a_cord_that_lies_elsewhere():
 def test_a_mask_in_the_weighted_volumes_is_moved_to_the_b0_image():
     regions = replace(network_regions(), b0_to_dwi_mm=np.tile([0.9, -0.9], (3, 1)))
     mask = ellipse(20, 21, 5, 4)
-    placed = fit_regions_to_mask(regions, mask).regions.sharpened(Borders.unmoved(3))
+    placed = fit_regions_to_mask(regions, mask).regions.refined().sharpened(Borders.unmoved(3))
     there = replace(placed, b0_to_dwi_mm=np.zeros((3, 2)))
     weighted, b0 = (
         centre_of_mask(1 - regions.shares()[..., 0], GRID.spacing_mm) for regions in (placed, there)

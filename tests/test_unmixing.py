@@ -429,7 +429,7 @@ def placed(
 def test_every_slice_finds_its_own_outline(phantom, rng) -> None:
     regions = placed(phantom, np.array([-0.8, 0.8, 0.0, 0.8, -0.8])[:, None, None])
     borders = fit_borders(noisy(phantom.series, rng, 1000 / 15), regions)
-    shares = regions.sharpened(borders).shares()
+    shares = regions.refined().sharpened(borders).shares()
     given, found, true = (
         x[..., 1:].sum(axis=(0, 1, 3)) for x in (regions.shares(), shares, phantom.region_share)
     )
@@ -448,13 +448,15 @@ def test_gray_matter_finds_its_size(phantom, rng, more_gray) -> None:
     at_first, found, true = (
         x[..., 7:].sum()
         for x in (
-            regions.sharpened(replace(borders, more_gray=np.zeros(5))).shares(),
-            regions.sharpened(borders).shares(),
+            regions.refined().sharpened(replace(borders, more_gray=np.zeros(5))).shares(),
+            regions.refined().sharpened(borders).shares(),
             phantom.region_share,
         )
     )
     assert abs(found / true - 1) < max(0.06, 0.7 * abs(at_first / true - 1))
-    drawn, moved = (x.shares()[..., 7:].sum() for x in (regions, regions.sharpened(borders)))
+    drawn, moved = (
+        x.shares()[..., 7:].sum() for x in (regions, regions.refined().sharpened(borders))
+    )
     assert np.mean(borders.gray_ratio) == pytest.approx(moved / drawn, abs=0.02)
 
 
@@ -494,7 +496,7 @@ def test_no_cord_has_no_outline(phantom) -> None:
     empty[:, 0] = 1
     regions = replace(regions, probability=empty)
     borders = fit_borders(phantom.series, regions)
-    assert (regions.sharpened(borders).shares()[..., 1:] == 0).all()
+    assert (regions.refined().sharpened(borders).shares()[..., 1:] == 0).all()
     assert np.isnan(borders.area_ratio).all()
     assert not borders.at_limit.any()
 
@@ -514,7 +516,9 @@ def test_shares_lie_where_the_series_does(phantom) -> None:
 
 def test_the_change_of_values_is_that_of_unmixing_again(phantom) -> None:
     regions = placed(phantom, 0.0)
-    first, other = (regions.sharpened(Borders.unmoved(5).moved(w)).shares() for w in (0.0, 0.3))
+    first, other = (
+        regions.refined().sharpened(Borders.unmoved(5).moved(w)).shares() for w in (0.0, 0.3)
+    )
     unmixed, again = (unmix(phantom, phantom.series, 0.0, shares=s) for s in (first, other))
     change = change_of_values(
         phantom.series, [first, other], phantom.gradients, unmixed, SETTINGS, GRADIENTS

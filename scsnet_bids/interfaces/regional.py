@@ -79,7 +79,7 @@ class MeasureRegions(StageInterface):
         confidence = read_table(Path(self.inputs.cord_found))["confidence"].to_numpy(float)
         spacing_mm, settings = share.grid.spacing_mm, self.inputs.regional_settings
         borders = read_borders(Path(self.inputs.border_table))
-        regions = read_placed_regions(self.inputs, share.grid)
+        regions = read_placed_regions(self.inputs, share.grid).refined()
         others = [other.shares() for other in alternative_regions(regions, borders)]
         cord_share = 1 - share.data[..., 0]
         level = self._read_levels(cord_share, share.grid)
@@ -140,9 +140,9 @@ class UnmixRegions(SeriesInterface):
         sigma = level.rician_sigma
         borders = read_borders(Path(self.inputs.border_table))
         moved_mm = read_shifts(self.inputs.orig_to_dwi)
-        regions = read_placed_regions(self.inputs, series.grid, moved_mm)
-        placed = [regions.sharpened(borders), *alternative_regions(regions, borders)]
-        shares = [one.seen_shares() for one in placed]
+        regions = read_placed_regions(self.inputs, series.grid, moved_mm).refined()
+        shares = [regions.sharpened(borders).seen_shares()]
+        shares += [other.seen_shares() for other in alternative_regions(regions, borders)]
         unmixed = unmix_regions(series.data, shares[0], gradients, sigma, *settings, weight)
         change = change_of_values(series.data, shares, gradients, unmixed, *settings)
         plain = read_table(Path(self.inputs.plain_table))

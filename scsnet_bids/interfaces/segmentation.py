@@ -254,7 +254,7 @@ class TransferRegions(SeriesInterface):
             if self.inputs.outline_given
             else fit_borders(series.data, regions, counted)
         )
-        share = regions.sharpened(borders).shares()
+        share = regions.refined().sharpened(borders).shares()
         write_image(paths["region_share"], Image(share.astype(np.float32), grid))
         write_image(paths["region_label"], Image(label_regions(share), grid))
         write_image(paths["cord_mask"], Image(cord_mask(share).astype(np.uint8), grid))

@@ -30,21 +30,21 @@ MORE_GRAY = 0.5
 SMALL = 1e-4
 
 
-def alternative_regions(regions: PlacedRegions, borders: Borders) -> list[PlacedRegions]:
+def alternative_regions(regions: PlacedRegions, borders: Borders) -> Iterator[PlacedRegions]:
     """Place the regions again with each border moved by its typical error, both ways.
 
     Parameters
     ----------
-    regions : as the network gave them
+    regions : refined, not yet sharpened
     borders : of :func:`scsnet_bids.unmixing.sharpening.fit_borders`
 
-    Returns
-    -------
-    list of PlacedRegions, sharpened: every border moved one way, then every border the other way
+    Yields
+    ------
+    PlacedRegions, sharpened: every border moved one way, then every border the other way
     """
-    regions = regions.cropped()
     sharp = regions.sharpened(borders)
-    return [moved for way in (1.0, -1.0) for moved in _moved_borders(regions, sharp, borders, way)]
+    for way in (1.0, -1.0):
+        yield from _moved_borders(regions, sharp, borders, way)
 
 
 def _moved_borders(

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from scsnet_bids.arrays import FloatArray
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.correction.interpolation import sample_moved
 from scsnet_bids.slices import PlaneGrid
 
@@ -53,7 +53,18 @@ def average_as_interpolated(
     columns, rows = (
         _weights(source, target, axis, shift_mm[:, axis], moved_mm[..., axis]) for axis in (0, 1)
     )
-    return np.asarray(rows[:, None] @ slices @ columns[:, None].swapaxes(-1, -2))
+    seen = np.zeros((*slices.shape[:2], *target.shape[::-1]))
+    # Most voxels lie far from the map.
+    near = tuple(_extent(along.any(axis=(0, 2))) for along in (rows, columns))
+    for k, (by_row, by_column) in enumerate(zip(rows, columns, strict=True)):
+        seen[k, :, near[0], near[1]] = by_row[near[0]] @ slices[k] @ by_column[near[1]].T
+    return seen
+
+
+def _extent(chosen: BoolArray) -> slice:
+    """From the first to the last that is chosen."""
+    places = np.flatnonzero(chosen)
+    return slice(places[0], places[-1] + 1) if places.size else slice(0)
 
 
 def _weights(

@@ -41,7 +41,7 @@ GRAY_MODEL_DEVIATION = 20.0
 FEWEST_VOXELS = 30
 GRAY = slice(N_CLASSES - 2, None)
 """Labels of gray matter, the last two."""
-FINER = 3
+FINER = 2
 """Borders are drawn on pixels this many times smaller than the network's."""
 SMALLEST = 1e-4
 SMALLEST_REGION = 1e-6
@@ -75,23 +75,24 @@ class PlacedRegions:
         probability, plane = _crop_to_cord(self.probability, self.plane)
         return replace(self, probability=probability, plane=plane)
 
-    def sharpened(self, borders: Borders, finer: int = FINER) -> PlacedRegions:
-        """Sharpen on finer pixels, and move outline and gray matter."""
-        drawn = self.cropped()._refined(finer) if finer > 1 else self
-        moved = (x[:, None, None] for x in (borders.withdrawal, borders.more_gray))
-        sharp = sharpen_probability(drawn.probability, self.sharpness, *moved)
-        return replace(drawn, probability=sharp)
-
-    def _refined(self, finer: int) -> PlacedRegions:
+    def refined(self) -> PlacedRegions:
         """Interpolate the logits between the pixels, and divide these."""
-        plane = self.plane.divided(finer)
-        inside = np.clip(1 - self.probability[:, 0], SMALLEST, 1 - SMALLEST)
-        logit = interpolate_linearly(np.log(inside / (1 - inside)), self.plane, plane)
-        logs = np.log(np.clip(self.probability[:, 1:], SMALLEST_REGION, None))
-        regions = np.exp(interpolate_linearly(logs, self.plane, plane))
+        regions = self.cropped()
+        plane = regions.plane.divided(FINER)
+        inside = np.clip(1 - regions.probability[:, 0], SMALLEST, 1 - SMALLEST)
+        logit = interpolate_linearly(np.log(inside / (1 - inside)), regions.plane, plane)
+        logs = np.log(np.clip(regions.probability[:, 1:], SMALLEST_REGION, None))
+        shared = np.exp(interpolate_linearly(logs, regions.plane, plane))
         cord = 1 / (1 + np.exp(-logit))[:, None]
-        shared = cord * regions / regions.sum(axis=1, keepdims=True)
-        return replace(self, probability=np.concatenate([1 - cord, shared], axis=1), plane=plane)
+        shared *= cord / shared.sum(axis=1, keepdims=True)
+        probability = np.concatenate([1 - cord, shared], axis=1, dtype=np.float32)
+        return replace(regions, probability=probability, plane=plane)
+
+    def sharpened(self, borders: Borders) -> PlacedRegions:
+        """Sharpen, and move outline and gray matter."""
+        moved = (x[:, None, None] for x in (borders.withdrawal, borders.more_gray))
+        sharp = sharpen_probability(self.probability, self.sharpness, *moved)
+        return replace(self, probability=sharp)
 
     def shares(self) -> FloatArray:
         """(i, j, k, 9) shares of the probabilities, as they are."""
@@ -157,7 +158,7 @@ def fit_borders(
 
     def residuals(candidates: list[Borders]) -> FloatArray:
         # On the network's own pixels, which are fewer and tell the same.
-        shares = (regions.sharpened(borders, finer=1).seen_shares() for borders in candidates)
+        shares = (regions.sharpened(borders).seen_shares() for borders in candidates)
         return np.array([_residuals(samples, share) for share in shares])
 
     borders, freedom = Borders.unmoved(series.shape[2]), _freedom(samples)
@@ -165,7 +166,8 @@ def fit_borders(
     borders = borders.moved(_believed_withdrawal(by_outline, freedom))
     by_gray = residuals([borders.moved(0.0, gray) for gray in MORE_GRAY])
     borders = borders.moved(0.0, _believed_gray(by_gray, freedom))
-    share, at_limit = regions.sharpened(borders).shares(), (WITHDRAWALS[0], WITHDRAWALS[-1])
+    share = regions.refined().sharpened(borders).shares()
+    at_limit = (WITHDRAWALS[0], WITHDRAWALS[-1])
     return replace(
         borders,
         area_ratio=_ratio(share, first, slice(1, None)),

@@ -130,7 +130,8 @@ def _measure(run: Run, sharpness: float) -> Values:
     """Unmix a run with some sharpness."""
     regions = replace(run.regions, sharpness=sharpness)
     borders = fit_borders(run.series.data, regions)
-    placed = [regions.sharpened(borders), *alternative_regions(regions, borders)]
+    fine = regions.refined()
+    placed = [fine.sharpened(borders), *alternative_regions(fine, borders)]
     shares = [one.seen_shares() for one in placed]
     settings = (SETTINGS.unmixing, SETTINGS.gradients)
     unmixed = unmix_regions(run.series.data, shares[0], run.gradients, run.sigma, *settings)

@@ -63,7 +63,7 @@ def measure(person: Phantom, network: ScsNet) -> Iterator[tuple[str, float]]:
         drawn.probability, drawn.plane, grid, to_dwi.shift_mm, SETTINGS.unmixing.sharpness, moved_mm
     )
     moved = apply_correction(series, Correction(moved_mm), grid)
-    regions = regions.sharpened(fit_borders(moved, regions))
+    regions = regions.refined().sharpened(fit_borders(moved, regions))
     for name, corrected in (("left", left), ("moved", moved)):
         for way, error in _errors(person, corrected, regions, weight):
             yield f"{way}, {name}", error
