@@ -36,7 +36,7 @@ MORE_GRAY = np.arange(-3.0, 4.0)
 """By how much the border of gray matter may move, in logits of the sharp probability."""
 GRAY_SPREAD = 1.5
 """Expected size of it."""
-GRAY_MODEL_DEVIATION = 20.0
+GRAY_MODEL_DEVIATION = 16.0
 """As ``MODEL_DEVIATION``, and larger: other misplaced borders look like more gray matter."""
 FEWEST_VOXELS = 30
 GRAY = slice(N_CLASSES - 2, None)
