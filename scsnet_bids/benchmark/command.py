@@ -11,6 +11,8 @@ from scsnet_bids.errors import ScsnetError, UsageError
 from scsnet_bids.files import write_text
 
 REPEATS = {"quick": 1, "default": 1, "full": 3}
+PEOPLE = 4
+"""People whose values are measured, for each repeat; one differs from the next by 1 to 3 %."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,7 +111,7 @@ def _values(options: argparse.Namespace) -> str:
 
     shapes = options.shapes
     drawn = [] if shapes is None else read_drawn_cords(shapes, options.held_out)
-    return compare_values(options.out, options.effort, _repeats(options), drawn)
+    return compare_values(options.out, options.effort, PEOPLE * _repeats(options), drawn)
 
 
 def _repeats(options: argparse.Namespace) -> int:
