@@ -5,7 +5,9 @@ such averages, read between them: edges are a little softer there, with a dark o
 beside them. Explained by areas alone, fluid beside the cord is sought where it is not seen, and
 what lies next to it gets the rest: MD of lateral columns was 2 % too small. So a map that is to
 explain a corrected series is averaged over the voxels of every volume where they lay, and
-interpolated as the series was; here for all volumes and places in one step.
+interpolated as the series was; here for all volumes and places in one step. Displacements that vary
+within a slice, by eddy currents and distortion, are not followed: motion alone spreads volumes over
+all parts of a voxel.
 """
 
 from __future__ import annotations
