@@ -145,7 +145,7 @@ _TABLES: list[tuple[tuple[str, ...], str, Callable[[pd.DataFrame], pd.DataFrame]
     (("region",), "Regions: mean ± SD of runs; the last row averages sizes", _by_region),
     (
         ("value",),
-        "Values: bias of the whole cord against the tissue, mean ± SD of runs (in brackets the "
+        "Values: bias of the whole cord against the truth, mean ± SD of runs (in brackets the "
         "RMS error of single slices), share of slices, and of whole cords, whose interval holds "
         "the truth",
         _values,
