@@ -15,10 +15,9 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import torch
+from scipy import ndimage
 
-from scsnet_bids.arrays import BoolArray, FloatArray
-from scsnet_bids.correction.interpolation import sample_moved
+from scsnet_bids.arrays import FloatArray
 from scsnet_bids.slices import PlaneGrid
 
 REACH = 6
@@ -57,15 +56,15 @@ def average_as_interpolated(
     )
     seen = np.zeros((*slices.shape[:2], *target.shape[::-1]))
     # Most voxels lie far from the map.
-    near = tuple(_extent(along.any(axis=(0, 2))) for along in (rows, columns))
+    down, across = (_reached(weights) for weights in (rows, columns))
     for k, (by_row, by_column) in enumerate(zip(rows, columns, strict=True)):
-        seen[k, :, near[0], near[1]] = by_row[near[0]] @ slices[k] @ by_column[near[1]].T
+        seen[k, :, down, across] = by_row[down] @ slices[k] @ by_column[across].T
     return seen
 
 
-def _extent(chosen: BoolArray) -> slice:
-    """From the first to the last that is chosen."""
-    places = np.flatnonzero(chosen)
+def _reached(weights: FloatArray) -> slice:
+    """From the first to the last voxel that any pixel has a weight in; (k, n_target, n_source)."""
+    places = np.flatnonzero(np.any(weights != 0, axis=(0, 2)))
     return slice(places[0], places[-1] + 1) if places.size else slice(0)
 
 
@@ -105,9 +104,7 @@ def _weights_of_places(moved: FloatArray) -> FloatArray:
 @cache
 def _spline() -> FloatArray:
     """(places,) weight of a sample by its distance, from ``-REACH`` on."""
-    sample = torch.zeros(PLACES, 1, 4 * REACH + 1, dtype=torch.float64)
-    sample[..., 2 * REACH] = 1
-    part = torch.zeros(PLACES, 2, dtype=torch.float64)
-    part[:, 1] = torch.arange(PLACES) / PLACES
-    read = sample_moved(sample, part)[:, 0, REACH : 3 * REACH]
-    return np.asarray(read.T.numpy().ravel())
+    sample = np.eye(1, 4 * REACH + 1, 2 * REACH)[0]
+    parts = np.arange(PLACES) / PLACES
+    read = np.stack([ndimage.shift(sample, -part, order=3, mode="mirror") for part in parts])
+    return np.asarray(read[:, REACH : 3 * REACH].T.ravel())
