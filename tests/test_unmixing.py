@@ -316,6 +316,21 @@ def test_the_mean_effect_of_noise_on_the_metrics_is_told(phantom, rng) -> None:
     assert abs((corrected - true.value).mean(axis=0)[0]) < 0.3 * effect[0]
 
 
+def test_what_strong_noise_adds_to_the_diffusivities_is_told(phantom, rng) -> None:
+    """Signals fall ever more slowly: to be too low moves a tensor farther than to be too high."""
+    gradients, noise = phantom.gradients, 0.2
+    weighting = gradients.bvals * (0.6e-3 + 0.7e-3 * gradients.bvecs[:, 2] ** 2)
+    signal = np.exp(-weighting)[None]
+    noisy_signals = signal + rng.normal(0, noise, (20000, signal.size))
+    true = fit_region_tensors(signal, np.ones_like(signal), gradients)
+    fitted = fit_region_tensors(noisy_signals, np.ones_like(noisy_signals), gradients)
+    effect = (fitted.value - true.value).mean(axis=0)[1]
+    assert effect > 0.005 * true.value[0, 1]
+    assert noise_bias(true, np.array([noise**2]))[0, 1] == pytest.approx(effect, rel=0.3)
+    corrected = fitted.value - noise_bias(fitted, np.full(len(fitted.value), noise**2))
+    assert abs((corrected - true.value).mean(axis=0)[1]) < 0.3 * effect
+
+
 def test_negative_signals_are_fitted(phantom) -> None:
     gradients = phantom.gradients
     signal = np.exp(-gradients.bvals * 2.5e-3 * gradients.bvecs[:, 2] ** 2)[None]

@@ -4,7 +4,7 @@
 
 DATASET is a BIDS dataset whose series have gradient files of their own. The app runs on the series
 as they are. Then noise is added until it is 1.6 times as strong, as often as there are draws, or
-every other weighted volume is left out. Everything is found anew; with noise also with the regions
+one half of the weighted volumes is left out and then the other, every other volume each. Everything is found anew; with noise also with the regions
 and the displacements of the run before kept, so that only the values change. Printed is the change
 of FA and MD of the whole cord in %, mean of the sides: with its sign on average over the draws,
 after ± its standard deviation between them.
@@ -52,7 +52,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=6)
     options = parser.parse_args()
     noisier = [partial(add_noise, draw) for draw in range(options.draws)]
-    changes: dict[str, list[Change]] = {NOISE: noisier, "half of the directions": [keep_half]}
+    halves = [partial(keep_half, first) for first in (0, 1)]
+    changes: dict[str, list[Change]] = {NOISE: noisier, "half of the directions": halves}
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -89,10 +90,12 @@ def add_noise(
     return np.hypot(series + real, imaginary).astype(np.float32), np.ones(series.shape[3], bool)
 
 
-def keep_half(series: FloatArray, _: float, is_b0: BoolArray) -> tuple[FloatArray, BoolArray]:
-    """Choose the b=0 volumes and every other weighted one."""
+def keep_half(
+    first: int, series: FloatArray, _: float, is_b0: BoolArray
+) -> tuple[FloatArray, BoolArray]:
+    """Choose the b=0 volumes and every other weighted one, from the first (0) or second (1) on."""
     kept = is_b0.copy()
-    kept[np.flatnonzero(~is_b0)[::2]] = True
+    kept[np.flatnonzero(~is_b0)[first::2]] = True
     return series, kept
 
 
