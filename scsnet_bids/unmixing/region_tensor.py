@@ -123,8 +123,11 @@ def noise_bias(tensors: RegionTensors, variance: FloatArray) -> FloatArray:
     known = np.isfinite(around).all(axis=(1, 2))
     bias = np.full((len(around), len(METRICS)), np.nan)
     metrics = _metrics(np.linalg.eigvalsh(_matrix(around[known])))
-    straight = tensors.elements[known] - variance[known, None] * tensors.curved[known]
-    bias[known] = metrics.mean(axis=1) - _metrics(np.linalg.eigvalsh(_matrix(straight)))
+    # The expansion holds for shifts that are small beside the noise itself.
+    largest = np.sqrt(variance[:, None] * np.einsum("paa->pa", tensors.spread))
+    shift = np.clip(variance[:, None] * tensors.curved, -largest, largest)
+    straight = _metrics(np.linalg.eigvalsh(_matrix((tensors.elements - shift)[known])))
+    bias[known] = metrics.mean(axis=1) - straight
     return bias
 
 

@@ -4,10 +4,10 @@
 
 DATASET is a BIDS dataset whose series have gradient files of their own. The app runs on the series
 as they are. Then noise is added until it is 1.6 times as strong, as often as there are draws, or
-one half of the weighted volumes is left out and then the other, every other volume each. Everything is found anew; with noise also with the regions
-and the displacements of the run before kept, so that only the values change. Printed is the change
-of FA and MD of the whole cord in %, mean of the sides: with its sign on average over the draws,
-after ± its standard deviation between them.
+one half of the weighted volumes is left out and then the other, every other volume each. Everything
+is found anew; with noise also with the regions and the displacements of the run before kept, so
+that only the values change. Printed is the change of FA and MD of the whole cord in %, mean of the
+sides: with its sign on average over the draws, after ± its standard deviation between them.
 """
 
 from __future__ import annotations
