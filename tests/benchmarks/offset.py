@@ -103,7 +103,7 @@ def _errors(
     )
     inside = share[..., 1:] >= SETTINGS.regional.inside_share  # (i, j, k, 8)
     fa = np.where(inside, maps.fa[..., None], np.nan)
-    true_fa = np.array([tissue.fa for tissue in person.tissue])
+    true_fa = np.array([seen.fa for seen in person.region_tensors])
     for way, value in (("plain", np.nanmean(fa, axis=(0, 1))), ("unmixed", unmixed.value[..., 0])):
         yield way, float(np.nanmean(np.abs(100 * (value / true_fa - 1))))
 
