@@ -267,6 +267,13 @@ def test_impossible_noise_is_refused(phantom, sigma) -> None:
         unmix(phantom, phantom.series, sigma)
 
 
+def test_shares_that_add_up_to_more_than_one_are_refused(phantom) -> None:
+    share = phantom.region_share.astype(float)
+    share[..., 1:] *= 1.1
+    with pytest.raises(ImageError, match=r"must add up to one .* found 1\.\d\d on average"):
+        unmix(phantom, phantom.series, 0.0, shares=share)
+
+
 def test_arrays_that_do_not_fit_are_refused(phantom) -> None:
     with pytest.raises(ImageError, match="needs shares"):
         unmix(phantom, phantom.series[:-1], 0.0)

@@ -42,6 +42,8 @@ PRESENT = 0.5
 SMALLEST_EIGENVALUE = 1e-6
 """Directions that the shares determine worse than this, relative to the best, are not solved."""
 RESOLVED = 1e-6
+LARGEST_MEAN = 1.03
+"""Of the cord's shares of the voxels that it fills; interpolation overshoots at the rim alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +110,8 @@ def unmix_regions(
     series : (i, j, k, n) float array, magnitudes. A slice of a volume that is mostly 0 or not
         finite is left out, and so is a voxel that is not finite in any other volume, or always 0.
         Unless ``sigma`` is 0, negative samples (overshoot of interpolation) count as 0
-    share : (i, j, k, 9) float array in [0, 1], part of each voxel that background and each region
-        fill
+    share : (i, j, k, 9) float array, part of each voxel that background and each region fill, as
+        the series shows it: beside edges that were interpolated a little below 0 or above 1
     gradients : of the n volumes
     sigma : standard deviation of the noise in each channel of a magnitude image, unit of the
         signal; 0 solves by least squares
@@ -125,9 +127,10 @@ def unmix_regions(
     Raises
     ------
     ImageError
-        If the arrays do not fit each other, or sigma is negative or not a number.
+        If the arrays do not fit each other, shares add up to more than one, or sigma is negative or
+        not a number.
     """
-    _check(series, share, gradients, sigma)
+    _check(series, share, gradients, sigma, settings.cord_share)
     used = np.flatnonzero(tensor_volumes(gradients.bvals, gradient_settings))
     series, gradients = series[..., used], gradients.select(used)
     system = _gather(series, share, settings.cord_share, signed=sigma == 0)
@@ -167,13 +170,22 @@ def change_of_values(
     return np.asarray(np.einsum("krmn,pkrn->pkrm", unmixed.influence, change))
 
 
-def _check(series: FloatArray, share: FloatArray, gradients: Gradients, sigma: float) -> None:
-    """Make sure that the arrays belong together."""
+def _check(
+    series: FloatArray, share: FloatArray, gradients: Gradients, sigma: float, cord_share: float
+) -> None:
+    """Make sure that the arrays belong together, and that shares are shares."""
     wanted = (*series.shape[:3], N_CLASSES)
     if share.shape != wanted:
         raise ImageError(
             f"Unmixing a series of {series.shape[:3]} voxels needs shares {wanted}: found "
             f"{share.shape}."
+        )
+    total = share[..., 1:].sum(axis=-1)
+    filled = total[total > cord_share]
+    if filled.size and not filled.mean() <= LARGEST_MEAN:
+        raise ImageError(
+            "The shares of the regions must add up to one in the voxels that the cord fills: found "
+            f"{filled.mean():.2f} on average. Divide them by their sum where it is larger."
         )
     if series.shape[3:] != (gradients.bvals.size,):
         raise ImageError(
