@@ -61,7 +61,7 @@ def transfer_regions(
     regions = slices_to_volume(np.asarray(moved, dtype=float))
     near = _near(_largest_pieces(regions.sum(axis=-1) >= CORD_SHARE - SHARE_TIE), grid)
     # Beside edges that were interpolated a series shows less than nothing.
-    lowest = 0.0 if moved_mm is None else None
+    lowest = 0.0 if moved_mm is None else -np.inf
     regions = np.clip(regions * near[..., None], lowest, None)
     background = np.clip(1 - regions.sum(axis=-1), lowest, None)
     return np.concatenate([background[..., None], regions], axis=-1)
