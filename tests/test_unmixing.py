@@ -311,7 +311,7 @@ def test_influence_is_the_slope_of_the_metrics(phantom, rng) -> None:
 def effect_of_noise(
     gradients: Gradients, noise: float, draws: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Values of a tensor like gray matter's; what noise adds to them, what is told, what is left."""
+    """Values of a tensor like gray matter's, what noise adds to them, what is told, and left."""
     weighting = gradients.bvals * (0.6e-3 + 0.7e-3 * gradients.bvecs[:, 2] ** 2)
     signal = np.exp(-weighting)[None]
     noisy_signals = signal + rng.normal(0, noise, (draws, signal.size))
