@@ -8,14 +8,15 @@ import pytest
 from scsnet_bids.images import Grid
 from scsnet_bids.regional import variance_by_borders
 from scsnet_bids.regions import N_CLASSES
+from scsnet_bids.settings import B0
 from scsnet_bids.slices import PlaneGrid
-from scsnet_bids.unmixing import borders
-from scsnet_bids.unmixing.borders import alternative_regions
+from scsnet_bids.unmixing.borders import TYPICAL_ERRORS, alternative_regions
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
 
 GRID = Grid((24, 20, 2), np.diag([1.0, 1.0, 5.0, 1.0]), np.array([[0, 1], [1, 1], [2, 1]]))
 PLANE = PlaneGrid(start_mm=(1.0, 1.0), shape=(44, 36), spacing_mm=(0.5, 0.5))
 CERTAIN = Borders.unmoved(2)
+ERRORS = TYPICAL_ERRORS[B0]
 
 
 def draw_regions(middle_mm: tuple[float, float], shift_mm: np.ndarray) -> PlacedRegions:
@@ -45,7 +46,7 @@ def regions() -> PlacedRegions:
 
 @pytest.fixture(scope="module")
 def alternatives(regions):
-    return [other.shares() for other in alternative_regions(regions.refined(), CERTAIN)]
+    return [other.shares() for other in alternative_regions(regions.refined(), CERTAIN, ERRORS)]
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,8 @@ def test_shares_of_every_alternative_sum_to_one(alternatives):
 def test_the_cord_moves_to_the_left_and_to_the_back(first, alternatives):
     cord = slice(1, None)
     moved = [centre_mm(share, cord) - centre_mm(first, cord) for share in alternatives[:2]]
-    np.testing.assert_allclose(moved[0], [borders.LEFT_MM, 0], atol=0.06)
-    np.testing.assert_allclose(moved[1], [0, borders.BACK_MM], atol=0.06)
+    np.testing.assert_allclose(moved[0], [ERRORS.place_mm[0], 0], atol=0.06)
+    np.testing.assert_allclose(moved[1], [0, ERRORS.place_mm[1]], atol=0.06)
 
 
 def test_a_narrower_outline_takes_from_the_cord(first, alternatives):
@@ -80,7 +81,7 @@ def test_a_narrower_outline_takes_from_the_cord(first, alternatives):
 
 @pytest.mark.parametrize(
     ("number", "expected"),
-    [(3, (borders.INNER_LEFT_MM, 0.0)), (4, (0.0, borders.INNER_BACK_MM))],
+    [(3, (ERRORS.inner_mm[0], 0.0)), (4, (0.0, ERRORS.inner_mm[1]))],
 )
 def test_inner_borders_move_and_the_cord_stays(first, alternatives, number, expected):
     share, gray = alternatives[number], slice(7, None)
@@ -110,7 +111,7 @@ def test_neither_side_is_thought_better_known_than_the_other():
     symmetric = draw_regions((11.5, 9.8), np.zeros((2, 2)))
     first = symmetric.refined().sharpened(CERTAIN).shares()
     signal = 1 - first[..., :1]  # falls toward the fluid
-    others = alternative_regions(symmetric.refined(), CERTAIN)
+    others = alternative_regions(symmetric.refined(), CERTAIN, ERRORS)
     shares = np.array([first, *(other.shares() for other in others)])
     mean = (shares * signal).sum(axis=(1, 2, 3)) / shares.sum(axis=(1, 2, 3))
     by_region = variance_by_borders(mean[1:] - mean[0])[1:]

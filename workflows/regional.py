@@ -64,6 +64,7 @@ def init_regional_wf(run: DwiRun, settings: Settings, cord_mask: Path | None) ->
             run_name=run.prefix,
             regional_settings=settings.regional,
             unmixing_settings=settings.unmixing,
+            segmented_from=settings.segmentation.input,
         ),
         name="measure_regions",
     )
@@ -73,7 +74,11 @@ def init_regional_wf(run: DwiRun, settings: Settings, cord_mask: Path | None) ->
     if failed := failed_slices(marks, run.prefix, read_grid(run.image)[0].shape[2]):
         measure_regions.inputs.excluded = list(failed)
     unmix_regions = pe.Node(
-        UnmixRegions(gradient_settings=settings.gradients, unmixing_settings=settings.unmixing),
+        UnmixRegions(
+            gradient_settings=settings.gradients,
+            unmixing_settings=settings.unmixing,
+            segmented_from=settings.segmentation.input,
+        ),
         name="unmix_regions",
     )
     summarise_quality = pe.Node(SummariseQuality(), name="summarise_quality")

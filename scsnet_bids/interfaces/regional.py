@@ -69,7 +69,7 @@ class MeasureRegions(StageInterface):
     def _write(self, plain_table: Path, shape_table: Path) -> None:  # type: ignore[override]
         from scsnet_bids.levels import measure_shape
         from scsnet_bids.regional import SliceNotes, measure_regions
-        from scsnet_bids.unmixing.borders import alternative_regions
+        from scsnet_bids.unmixing.borders import TYPICAL_ERRORS, alternative_regions
 
         share = read_image(Path(self.inputs.region_share))
         maps = {
@@ -80,7 +80,8 @@ class MeasureRegions(StageInterface):
         spacing_mm, settings = share.grid.spacing_mm, self.inputs.regional_settings
         borders = read_borders(Path(self.inputs.border_table))
         regions = read_placed_regions(self.inputs, share.grid).refined()
-        others = [other.shares() for other in alternative_regions(regions, borders)]
+        errors = TYPICAL_ERRORS[self.inputs.segmented_from]
+        others = [other.shares() for other in alternative_regions(regions, borders, errors)]
         cord_share = 1 - share.data[..., 0]
         level = self._read_levels(cord_share, share.grid)
         excluded = self.inputs.excluded if isdefined(self.inputs.excluded) else ()
@@ -128,7 +129,7 @@ class UnmixRegions(SeriesInterface):
     }
 
     def _write(self, region_table: Path, noise_table: Path) -> None:  # type: ignore[override]
-        from scsnet_bids.unmixing.borders import alternative_regions
+        from scsnet_bids.unmixing.borders import TYPICAL_ERRORS, alternative_regions
         from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
         from scsnet_bids.unmixing.table import add_unmixed, tabulate_noise
 
@@ -142,7 +143,9 @@ class UnmixRegions(SeriesInterface):
         moved_mm = read_shifts(self.inputs.orig_to_dwi)
         regions = read_placed_regions(self.inputs, series.grid, moved_mm).refined()
         shares = [regions.sharpened(borders).seen_shares()]
-        shares += [other.seen_shares() for other in alternative_regions(regions, borders)]
+        errors = TYPICAL_ERRORS[self.inputs.segmented_from]
+        others = alternative_regions(regions, borders, errors)
+        shares += [other.seen_shares() for other in others]
         unmixed = unmix_regions(series.data, shares[0], gradients, sigma, *settings, weight)
         change = change_of_values(series.data, shares, gradients, unmixed, *settings)
         plain = read_table(Path(self.inputs.plain_table))

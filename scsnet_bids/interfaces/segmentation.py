@@ -23,7 +23,7 @@ from scsnet_bids.interfaces.base import (
 from scsnet_bids.outlier_table import counted_slices
 from scsnet_bids.prior_results import read_cord_mask
 from scsnet_bids.regions import REGIONS
-from scsnet_bids.settings import B0_AND_DWI, AlignmentSettings, UnmixingSettings
+from scsnet_bids.settings import B0_AND_DWI, INPUTS, AlignmentSettings, UnmixingSettings
 from scsnet_bids.shift_table import tabulate_shifts
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
 from scsnet_bids.unmixing.mask_fitting import fit_regions_to_mask
@@ -169,8 +169,9 @@ class PlacedRegionsInputSpec(NetworkPlaneInputSpec):
 
 
 class BorderedRegionsInputSpec(PlacedRegionsInputSpec):
-    """The same, with the borders that were found."""
+    """The same, with the borders that were found, and what they were found on."""
 
+    segmented_from = traits.Enum(*INPUTS, mandatory=True, desc="what the network saw")
     border_table = File(exists=True, mandatory=True, desc="borders per slice (table)")
 
 

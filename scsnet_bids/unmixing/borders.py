@@ -10,33 +10,53 @@ the cord.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
 from scsnet_bids.arrays import FloatArray
+from scsnet_bids.settings import B0, B0_AND_DWI
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
-
-LEFT_MM, BACK_MM = 0.15, 0.1
-"""Error of the place of the cord."""
-OUTLINE = 1.5
-"""Error of the outline, in logits of the sharpened probability."""
-INNER_LEFT_MM, INNER_BACK_MM = 0.2, 0.15
-"""Error of the place of the inner borders in the cord."""
-MORE_GRAY = 0.5
-"""Error of the border of gray matter, in logits of the sharpened probability."""
 
 SMALL = 1e-4
 
 
-def alternative_regions(regions: PlacedRegions, borders: Borders) -> Iterator[PlacedRegions]:
+@dataclass(frozen=True)
+class BorderErrors:
+    """How wrong each border typically is.
+
+    Attributes
+    ----------
+    place_mm : place of the cord (left, posterior)
+    outline : of the cord, in logits of the sharpened probability
+    inner_mm : place of the inner borders in the cord (left, posterior)
+    more_gray : border of gray matter, in logits of the sharpened probability
+    """
+
+    place_mm: tuple[float, float]
+    outline: float
+    inner_mm: tuple[float, float]
+    more_gray: float
+
+
+TYPICAL_ERRORS = {
+    B0: BorderErrors((0.15, 0.1), 1.5, (0.15, 0.25), 1.0),
+    B0_AND_DWI: BorderErrors((0.1, 0.07), 1.5, (0.2, 0.2), 0.5),
+}
+"""By what the network sees; see ``docs/experiments.md``."""
+
+
+def alternative_regions(
+    regions: PlacedRegions, borders: Borders, errors: BorderErrors
+) -> Iterator[PlacedRegions]:
     """Place the regions again with each border moved by its typical error, both ways.
 
     Parameters
     ----------
     regions : refined, not yet sharpened
     borders : of :func:`scsnet_bids.unmixing.sharpening.fit_borders`
+    errors : typical ones
 
     Yields
     ------
@@ -44,30 +64,34 @@ def alternative_regions(regions: PlacedRegions, borders: Borders) -> Iterator[Pl
     """
     sharp = regions.sharpened(borders)
     for way in (1.0, -1.0):
-        yield from _moved_borders(regions, sharp, borders, way)
+        yield from _moved_borders(regions, sharp, borders, errors, way)
 
 
 def _moved_borders(
-    regions: PlacedRegions, sharp: PlacedRegions, borders: Borders, way: float
+    regions: PlacedRegions,
+    sharp: PlacedRegions,
+    borders: Borders,
+    errors: BorderErrors,
+    way: float,
 ) -> Iterator[PlacedRegions]:
     """Move one border after the other, one way (1) or the other (-1)."""
-    spacing_mm = sharp.plane.spacing_mm
-    for shift_mm in ((LEFT_MM, 0.0), (0.0, BACK_MM)):
-        yield replace(sharp, b0_to_dwi_mm=sharp.b0_to_dwi_mm + way * np.array(shift_mm))
-    yield regions.sharpened(borders.moved(way * OUTLINE))
-    for columns, rows in ((INNER_LEFT_MM / spacing_mm[0], 0), (0, INNER_BACK_MM / spacing_mm[1])):
-        moved = _inner_moved(sharp.probability, way * rows, way * columns)
-        yield replace(sharp, probability=moved)
-    yield regions.sharpened(borders.moved(0.0, way * MORE_GRAY))
+    for shift_mm in np.diag(errors.place_mm):
+        yield replace(sharp, b0_to_dwi_mm=sharp.b0_to_dwi_mm + way * shift_mm)
+    yield regions.sharpened(borders.moved(way * errors.outline))
+    for shift_mm in np.diag(errors.inner_mm):
+        yield _inner_moved(sharp, way * shift_mm)
+    yield regions.sharpened(borders.moved(0.0, way * errors.more_gray))
 
 
-def _inner_moved(probability: FloatArray, rows: float, columns: float) -> FloatArray:
-    """Move all borders inside the cord, and leave its outline."""
-    moved = ndimage.shift(probability[:, 1:], (0, 0, rows, columns), order=1)
+def _inner_moved(regions: PlacedRegions, shift_mm: FloatArray) -> PlacedRegions:
+    """Move all borders inside the cord (left, posterior), and leave its outline."""
+    columns, rows = shift_mm / regions.plane.spacing_mm
+    first = regions.probability
+    moved = ndimage.shift(first[:, 1:], (0, 0, rows, columns), order=1)
     total = moved.sum(axis=1, keepdims=True)
     # Where nothing has moved to, at the edge of the cord, the region stays.
-    inside = np.where(total > SMALL, moved, probability[:, 1:])
-    return _in_cord(inside, probability)
+    inside = np.where(total > SMALL, moved, first[:, 1:])
+    return replace(regions, probability=_in_cord(inside, first))
 
 
 def _in_cord(inside: FloatArray, probability: FloatArray) -> FloatArray:

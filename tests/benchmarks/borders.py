@@ -33,7 +33,7 @@ from scsnet_bids.network.weights import load_network, shipped_weights
 from scsnet_bids.regions import REGIONS
 from scsnet_bids.settings import B0, B0_AND_DWI, Settings
 from scsnet_bids.shift_table import shifts_from_table
-from scsnet_bids.unmixing.borders import alternative_regions
+from scsnet_bids.unmixing.borders import TYPICAL_ERRORS, BorderErrors, alternative_regions
 from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_borders
 from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
 
@@ -51,6 +51,7 @@ class Run:
     series: Image
     gradients: Gradients
     sigma: float
+    errors: BorderErrors  # typical ones
     regions: PlacedRegions
     truth: FloatArray  # (8, 2) FA and MD of the tissue
     fa: FloatArray  # (i, j, k) map
@@ -118,7 +119,7 @@ def _read_runs(data: Path, out: Path, sees: str) -> Iterator[Run]:
         rows = table.set_index(["region", "side"])[list(METRICS)]
         order = [(str(region.tissue), str(region.side)) for region in REGIONS]
         tissue = rows.loc[order].to_numpy(float)
-        yield Run(series, gradients, sigma, regions, tissue, fa, share)
+        yield Run(series, gradients, sigma, TYPICAL_ERRORS[sees], regions, tissue, fa, share)
 
 
 def _read_shifts(path: str) -> FloatArray:
@@ -131,7 +132,7 @@ def _measure(run: Run, sharpness: float) -> Values:
     regions = replace(run.regions, sharpness=sharpness)
     borders = fit_borders(run.series.data, regions)
     fine = regions.refined()
-    placed = [fine.sharpened(borders), *alternative_regions(fine, borders)]
+    placed = [fine.sharpened(borders), *alternative_regions(fine, borders, run.errors)]
     shares = [one.seen_shares() for one in placed]
     settings = (SETTINGS.unmixing, SETTINGS.gradients)
     unmixed = unmix_regions(run.series.data, shares[0], run.gradients, run.sigma, *settings)
