@@ -195,6 +195,45 @@ def test_the_interval_of_g_is_that_of_the_noncentral_t_distribution(rng):
         assert stats.nct.cdf(t, 22, noncentral) == pytest.approx(tail, abs=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_only_woman_tells_nothing_of_the_groups(seed):
+    rng = np.random.default_rng(seed)
+    age = list(rng.uniform(30, 70, 20))
+    people = grouped(12, 8, sex=["f"] * 2 + ["m"] * 18, age=age)
+    value = rng.normal(0.7, 0.02, 20)
+    value[0] = np.nan
+    controls = choose_controls("group==control", people)
+    covariates = choose_covariates(people, controls.members)
+    assert covariates.names == ("age", "sex")
+    with_her, without = (
+        compare_groups(one_cell(dict(zip(names, own, strict=True))), controls, model).iloc[0]
+        for names, own, model in (
+            (people["participant_id"], value, covariates),
+            (people["participant_id"][2:], value[2:], Covariates(("age",), covariates.table)),
+        )
+    )
+    assert with_her["n_controls"] == without["n_controls"] + 1
+    for name in ("difference", "difference_low", "p"):
+        assert with_her[name] == pytest.approx(without[name])
+
+
+def test_the_only_woman_among_the_controls_has_no_score(rng):
+    sex = ["f"] * 2 + ["m"] * 10 + ["f", "m"] * 4
+    value = rng.normal(0.7, 0.02, 20)
+    value[1] = np.nan
+    people = grouped(12, 8, sex=sex, age=list(rng.uniform(30, 70, 20)))
+    z = scored(value, people).set_index("participant_id")["z"]
+    assert z.index[z.isna()].tolist() == ["sub-0", "sub-1"]
+    assert z.dropna().between(-6, 6).all()
+
+
+def test_values_that_do_not_differ_are_not_compared():
+    people = grouped(12, 8)
+    values = one_cell(dict.fromkeys(people["participant_id"], 0.5))
+    controls = choose_controls("group==control", people)
+    assert compare_groups(values, controls, choose_covariates(people, controls.members)).empty
+
+
 def test_age_is_taken_into_account(rng):
     age = np.concatenate([rng.uniform(20, 60, 40), rng.uniform(50, 80, 40)])
     people = grouped(40, 40, age=list(age))
@@ -208,7 +247,7 @@ def test_age_is_taken_into_account(rng):
 def test_too_few_people_are_not_compared():
     people = grouped(10, 4)
     controls = choose_controls("group==control", people)
-    values = one_cell({name: 0.5 for name in people["participant_id"]})
+    values = one_cell({name: 0.5 + n / 100 for n, name in enumerate(people["participant_id"])})
     assert compare_groups(values, controls, Covariates((), people)).empty
 
 

@@ -239,15 +239,57 @@ def test_too_few_volumes_have_no_tensor(phantom) -> None:
     assert np.isnan(unmixed.value[2]).all()
 
 
-def test_as_many_volumes_as_unknowns_give_values_without_uncertainty(phantom) -> None:
-    """One b=0 and six directions: nothing is left over that would tell the noise."""
-    weighted = np.flatnonzero(phantom.gradients.bvals > 0)[::5][:6]
-    few = np.r_[np.flatnonzero(phantom.gradients.bvals == 0)[0], weighted]
+def seven_volumes(phantom) -> np.ndarray:
+    """One b=0 and six directions that are spread: nothing is left over that tells the noise."""
+    golden = (1 + 5**0.5) / 2
+    axes = [[0, 1, golden], [0, 1, -golden], [1, golden, 0], [1, -golden, 0]]
+    axes = np.array([*axes, [golden, 0, 1], [-golden, 0, 1]])
+    return np.r_[0, np.abs(axes @ phantom.gradients.bvecs.T).argmax(axis=1)]
+
+
+def test_as_many_volumes_as_unknowns_take_their_noise_from_sigma(phantom, rng) -> None:
+    few = seven_volumes(phantom)
+    uncertainty = [
+        unmix_regions(
+            noisy(phantom.series[..., volumes], rng),
+            phantom.region_share,
+            phantom.gradients.select(volumes),
+            sigma,
+            SETTINGS,
+            GRADIENTS,
+        ).uncertainty
+        for volumes, sigma in ((few, SIGMA), (few, 2 * SIGMA), (np.tile(few, 8), SIGMA))
+    ]
+    once, twice, told = uncertainty
+    assert np.nanmedian(once / told) == pytest.approx(8**0.5, rel=0.2)
+    assert np.nanmedian(twice / once) == pytest.approx(2, rel=0.2)
+
+
+def test_an_unknown_noise_is_no_certainty(phantom, table) -> None:
+    few = seven_volumes(phantom)
     gradients, series = phantom.gradients.select(few), phantom.series[..., few]
-    unmixed = unmix_regions(series, phantom.region_share, gradients, SIGMA, SETTINGS, GRADIENTS)
+    unmixed = unmix_regions(series, phantom.region_share, gradients, 0.0, SETTINGS, GRADIENTS)
     assert unmixed.determined.all()
     assert np.isfinite(unmixed.value[:, 0]).all()
     assert np.isnan(unmixed.uncertainty[:, 0]).all()
+    added = add_unmixed(table, unmixed, CERTAIN)
+    rows = added[(added["scope"] == "cord") & added["unmixed"].notna()]
+    assert len(rows) > 20
+    assert rows["unmixed_uncertainty"].isna().all()
+    assert rows["unmixed_flag"].str.contains("uncertain").all()
+
+
+def test_a_slice_that_tells_no_noise_takes_that_of_the_others(phantom, rng) -> None:
+    often = np.tile(seven_volumes(phantom), 4)
+    gradients, series = phantom.gradients.select(often), noisy(phantom.series[..., often], rng)
+    weight = np.ones((28, series.shape[2]))
+    weight[7:, 0] = 0
+    arguments = (series, phantom.region_share, gradients, SIGMA, SETTINGS, GRADIENTS)
+    whole, part = unmix_regions(*arguments), unmix_regions(*arguments, weight)
+    assert part.determined.all()
+    more = part.uncertainty[0] / whole.uncertainty[0]
+    assert np.nanmedian(more) == pytest.approx(2, rel=0.2)
+    np.testing.assert_array_equal(part.uncertainty[1:], whole.uncertainty[1:])
 
 
 def test_only_the_tensors_shells_are_used(phantom) -> None:

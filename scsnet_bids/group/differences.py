@@ -17,11 +17,13 @@ import pandas as pd
 from scipy import special, stats
 
 from scsnet_bids.arrays import FloatArray
-from scsnet_bids.group.people import Controls, Covariates
+from scsnet_bids.group.people import DECISIVE, Controls, Covariates
 from scsnet_bids.group.values import CELL, first_sessions, spread_cells
 
 FEWEST_OF_A_GROUP = 5
 CONFIDENCE = 0.95
+NO_SPREAD = 1e-9
+"""Values that differ by no more than this part within groups are not measured ones."""
 
 DIFFERENCE_COLUMNS: dict[str, dict[str, Any]] = {
     "group": {"Description": "Value of the column that --controls names; compared with them."},
@@ -88,7 +90,7 @@ def _adjust(p: pd.Series[float]) -> pd.Series[float]:
 
 
 def _compare(value: FloatArray, design: FloatArray) -> Mapping[str, float]:
-    """Compare one cell; empty if too few people have a value."""
+    """Compare one cell; empty if too few people have a value, or if none differ."""
     complete = np.isfinite(value) & np.isfinite(design).all(axis=1)
     y, x = value[complete], design[complete]
     is_group = x[:, 0] > 0
@@ -96,6 +98,8 @@ def _compare(value: FloatArray, design: FloatArray) -> Mapping[str, float]:
     if min(counts) < FEWEST_OF_A_GROUP or np.linalg.matrix_rank(x) < x.shape[1]:
         return {}
     difference, error, spread = _fit(y, x)
+    if spread <= NO_SPREAD * np.abs(y).max():
+        return {}
     freedom = len(y) - x.shape[1]
     half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error
     low, high = _interval_of_t(difference / error, freedom) * error / spread
@@ -121,7 +125,7 @@ def _fit(y: FloatArray, x: FloatArray) -> tuple[float, float, float]:
     inverse = np.linalg.inv(x.T @ x)
     rest = y - x @ (inverse @ x.T @ y)
     leverage = np.einsum("ni,ij,nj->n", x, inverse, x)
-    weight = (rest / (1 - leverage)) ** 2
+    weight = (rest / np.where(leverage < DECISIVE, 1 - leverage, np.inf)) ** 2
     covariance = inverse @ (x.T * weight) @ x @ inverse
     spread = np.sqrt((rest**2).sum() / (len(y) - x.shape[1]))
     return float((inverse @ x.T @ y)[0]), float(np.sqrt(covariance[0, 0])), float(spread)

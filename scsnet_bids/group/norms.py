@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from scsnet_bids.arrays import FloatArray
-from scsnet_bids.group.people import Controls, Covariates
+from scsnet_bids.group.people import DECISIVE, Controls, Covariates
 from scsnet_bids.group.values import CELL, PERSON, first_sessions, spread_cells
 
 FEWEST_FREEDOM = 8
@@ -102,9 +102,10 @@ def _score_cell(
     rest = value - expected
     squares = float((rest[norm] ** 2).sum())
     leverage = np.einsum("ni,ij,nj->n", design, covariance, design)
-    # A new person; and a control against the others, by the formulas of deleted residuals.
+    # A new person; and a control against the others, by the formulas of deleted residuals. The
+    # only one of a sex cannot be compared with others.
     scale = np.sqrt(squares / freedom * (1 + leverage))
-    left = 1 - leverage[norm]
+    left = np.where(leverage[norm] < DECISIVE, 1 - leverage[norm], np.nan)
     others = (squares - rest[norm] ** 2 / left) / (freedom - 1)
     scale[norm] = np.sqrt(others * left)
     freedoms = np.where(norm, freedom - 1, freedom)

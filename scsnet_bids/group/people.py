@@ -20,6 +20,9 @@ SEXES = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0}
 GIVEN = 0.8
 """Share of the controls that must have a covariate for it to be used."""
 FEWEST_OF_A_SEX = 2
+DECISIVE = 1 - 1e-8
+"""Leverage from which somebody is fitted exactly whatever the value, as the only woman is: what is
+left of such a value tells nothing."""
 
 
 @dataclass(frozen=True)

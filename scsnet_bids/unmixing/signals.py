@@ -53,7 +53,8 @@ class UnmixedValues:
     Attributes
     ----------
     value : (k, 8, 4) FA (1), MD, AD, RD (mm2/s) by region label; nan where there is none
-    covariance : (k, 4, 8, 8) of the regions' values in a slice by noise alone, nan likewise
+    covariance : (k, 4, 8, 8) of the regions' values in a slice by noise alone, nan likewise, and
+        where nothing tells the noise
     volume : (k, 8) sum of the region's shares, voxels
     determined : (k,) bool, whether the volumes left determine a tensor
     influence : (k, 8, 4, n) change of a value per unit of the region's signal in each volume that
@@ -285,7 +286,7 @@ def _fit(
         signal = _improve(system, signal, sigma)
         tensors = fit_region_tensors(signal[k, 1 + r], weight[k], gradients)
     unit = np.einsum("krr->kr", system.covariance)
-    noise2 = _mean_of_regions(fittable, free.variance / unit[place])
+    noise2 = _noise_of_slices(fittable, free.variance / unit[place], sigma)
     # Where nothing tells the noise, values stay as they are.
     bias = np.nan_to_num(noise_bias(tensors, (noise2[:, None] * unit)[place]))
     value = np.full((*fittable.shape, 4), np.nan)
@@ -297,10 +298,16 @@ def _fit(
     return UnmixedValues(value, covariance, volume, enough, influence)
 
 
-def _mean_of_regions(fitted: BoolArray, values: FloatArray) -> FloatArray:
-    """(k,) mean of the values of a slice's fitted regions; nan where none is known."""
+def _noise_of_slices(fitted: BoolArray, variance: FloatArray, sigma: float) -> FloatArray:
+    """(k,) variance of a voxel's noise, the mean of what a slice's fitted regions tell.
+
+    A slice with no more volumes than a tensor has unknowns tells nothing; it takes what is usual in
+    the other slices, or else what sigma tells. nan if that is unknown too.
+    """
     whole = np.full(fitted.shape, np.nan)
-    whole[fitted] = values
+    whole[fitted] = variance
     known = np.isfinite(whole)
     count = np.where(known.any(axis=1), known.sum(axis=1), np.nan)
-    return np.asarray(np.where(known, whole, 0).sum(axis=1) / count)
+    mean = np.where(known, whole, 0).sum(axis=1) / count
+    usual = np.nanmedian(mean) if known.any() else sigma**2 or np.nan
+    return np.where(np.isfinite(mean), mean, usual)

@@ -32,7 +32,7 @@ UNMIXED_FLAGS: dict[str, str] = {
     "few_volumes": "the volumes left do not determine a tensor",
     "partial": f"less than {WHOLE:.0%} of the volume has a value",
     "implausible": "the value lies outside what cord tissue can have",
-    "uncertain": "the value is uncertain by more than a quarter",
+    "uncertain": "the value is uncertain by more than a quarter, or nothing tells by how much",
     EXCLUDED: EXCLUDED_MEANS,
 }
 
@@ -169,7 +169,8 @@ def _combine(
     covariance = unmixed.covariance[:, number][slices][:, regions][:, :, regions]
     kept = np.where(np.isfinite(value), volume, 0)
     weight = kept / (kept.sum() or 1.0)
-    by_noise = np.einsum("kr,krs,ks->", weight, np.nan_to_num(covariance), weight)
+    counted = weight[:, :, None] * weight[:, None, :] > 0
+    by_noise = np.einsum("kr,krs,ks->", weight, np.where(counted, covariance, 0), weight)
     moved = change[:, slices][:, :, regions, number]
     by_borders = variance_by_borders(np.einsum("pkr,kr->p", np.nan_to_num(moved), weight))
     deviation = float(np.sqrt(by_noise + by_borders))
@@ -204,7 +205,7 @@ def combine_values(
     raised = {
         "partial": coverage < WHOLE,
         "implausible": not lowest <= mean <= highest,
-        "uncertain": deviation > UNCERTAIN * abs(mean),
+        "uncertain": not deviation <= UNCERTAIN * abs(mean),
     }
     return mean, deviation, join_flags(raised)
 
