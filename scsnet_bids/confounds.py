@@ -35,7 +35,8 @@ CONFOUND_COLUMNS: dict[str, dict[str, Any]] = {
         "Units": "mm",
     },
     "untrusted_fraction": {
-        "Description": "Share of slices whose displacement was borrowed from their neighbours.",
+        "Description": "Share of slices whose displacement was borrowed from their neighbours; "
+        "n/a where none was estimated.",
         "Units": "1",
     },
     "last_step": {

@@ -39,6 +39,8 @@ CARRIED_OVER = (
     "TotalReadoutTime",
 )
 """Metadata of the source that stay true of the corrected series."""
+BY_STORAGE = ("PhaseEncodingDirection", "SliceTiming")
+"""Those that tell axes and slices as the image stores them."""
 
 
 @dataclass(frozen=True)

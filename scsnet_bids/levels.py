@@ -38,7 +38,7 @@ FLAGS: dict[str, str] = {
     "cut_off": "the cord reaches the edge of the image",
     "implausible": "the area is not that of a spinal cord "
     f"({PLAUSIBLE_AREA_MM2[0]:g} to {PLAUSIBLE_AREA_MM2[1]:g} mm2)",
-    "low_confidence": "the network's stated confidence is below the limit (setting low_confidence)",
+    "low_confidence": "the confidence is below the limit (setting low_confidence)",
     EXCLUDED: EXCLUDED_MEANS,
 }
 
@@ -77,7 +77,8 @@ SHAPE_COLUMNS: dict[str, dict[str, Any]] = {
     "confidence": {
         "Description": "Confidence that the network states, from 0 to 1: the Dice overlap with "
         "the true cord that it expects. On synthetic slices it holds, or is a little too low; on "
-        "real ones it has not been tested.",
+        "real ones it has not been tested. Of a mask that was given: its overlap with the cord "
+        "that the network found.",
         "Units": "1",
     },
     "flag": {

@@ -65,7 +65,7 @@ QUALITY_COLUMNS: dict[str, dict[str, Any]] = {
     },
     "outlier_share": {
         "Description": "Share of slices of volumes that show too little of the cord to tell "
-        "their own displacement.",
+        "their own displacement; n/a where none was estimated.",
         "Units": "1",
     },
     "lost_share": {
@@ -157,7 +157,7 @@ def _cord_axis(cord_share: FloatArray, affine: FloatArray) -> FloatArray:
 def summarise_quality(
     measured: Mapping[str, float],
     shift_mm: FloatArray,
-    trusted: BoolArray,
+    trusted: FloatArray,
     b0_to_dwi_mm: FloatArray,
     shape: pd.DataFrame,
     regions: pd.DataFrame,
@@ -168,7 +168,8 @@ def summarise_quality(
     ----------
     measured : snr_b0, non_positive_share, direction_angle_rad, lost_share and lost_share_max
     shift_mm : (n, k, 2) displacement of every slice of every volume, mm
-    trusted : (n, k) bool array, whether the slice itself determined its displacement
+    trusted : (n, k) float array, 1 if the slice itself determined its displacement, 0 if not, nan
+        if none was estimated
     b0_to_dwi_mm : (k, 2) displacement from the B0 reference to DTI space, mm
     shape : shape table, one row per slice
     regions : region table

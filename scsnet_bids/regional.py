@@ -38,7 +38,7 @@ FLAGS: dict[str, str] = {
     "few_voxels": f"fewer than {FEW_VOXELS} voxels enter the mean",
     "partial_coverage": f"less than {FULL_COVERAGE:.0%} of the region has a value in the map",
     "implausible": "the mean lies outside what cord tissue can have",
-    "low_confidence": "the network's stated confidence is below the limit (setting low_confidence)",
+    "low_confidence": "the confidence is below the limit (setting low_confidence)",
     EXCLUDED: EXCLUDED_MEANS,
 }
 
@@ -113,7 +113,8 @@ REGION_TABLE_COLUMNS: dict[str, dict[str, Any]] = {
     "confidence": {
         "Description": "Confidence that the network states, from 0 to 1: the Dice overlap with "
         "the true cord that it expects, averaged over the slices by the region's share. On "
-        "synthetic slices it holds, or is a little too low; on real ones it has not been tested.",
+        "synthetic slices it holds, or is a little too low; on real ones it has not been tested. Of "
+        "a mask that was given: its overlap with the cord that the network found.",
         "Units": "1",
     },
     "coverage": {

@@ -36,7 +36,8 @@ SHIFT_COLUMNS: dict[str, dict[str, Any]] = {
     "trusted": {
         "Description": (
             "1 if the slice itself determined the displacement, 0 if it was borrowed from its "
-            "neighbours because the slice shows too little of the cord."
+            "neighbours because the slice shows too little of the cord; n/a where none was "
+            "estimated."
         ),
         "Levels": {"0": "borrowed", "1": "measured"},
     },

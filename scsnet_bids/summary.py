@@ -17,7 +17,7 @@ from scsnet_bids.gradients import (
 )
 from scsnet_bids.images import read_grid
 from scsnet_bids.level_files import describe_levels
-from scsnet_bids.prior_results import describe_prior, level_source, settings_of_run
+from scsnet_bids.prior_results import describe_prior, find_taken, level_source, settings_of_run
 from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import Settings
 
@@ -48,7 +48,11 @@ def describe_plan(
     plans = {run: plan_distortion(run, settings_of_run(run, settings)) for run in good}
     rows = [_describe_run(run, plan, settings) for run, plan in plans.items()]
     lines += _table(rows) if rows else []
-    unused = {run: plan.reason for run, plan in plans.items() if plan.found and not plan.pair}
+    unused = {
+        run: plan.reason
+        for run, plan in plans.items()
+        if plan.found and not plan.pair and "series" not in find_taken(run, settings)
+    }
     lines += ["Fieldmaps that are not used:"] * bool(unused) + _reasons(unused)
     lines += describe_prior(good, settings)
     lines += ["Left out, because they cannot be used:"] * bool(faulty) + _reasons(faulty)

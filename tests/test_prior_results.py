@@ -12,6 +12,7 @@ import pytest
 
 from scsnet_bids.bids import find_runs
 from scsnet_bids.cli import main
+from scsnet_bids.derivatives import read_table
 from scsnet_bids.errors import ImageError, InputDataError, UsageError
 from scsnet_bids.phantom import TINY, write_dataset
 from scsnet_bids.prior_results import (
@@ -178,6 +179,10 @@ def test_datasets_have_names_of_their_own(tmp_path):
 
 def test_series_and_cord_of_other_tools_go_through_and_are_named_everywhere(root, capsys):
     words = [str(root / "data"), str(root / "out"), "participant", "-w", str(root / "work")]
+    # The other tool has stored the second axis the other way.
+    (root / "data/sub-01/dwi/sub-01_dwi.json").write_text('{"PhaseEncodingDirection": "j-"}')
+    own = root / "qsiprep/sub-01/dwi/sub-01_space-T1w_desc-preproc_dwi.json"
+    own.write_text('{"PhaseEncodingDirection": "j"}')
     others = ["--derivatives", f"pre={root / 'qsiprep'}", str(root / "sct"), "--nprocs", "1"]
     assert main([*words, *others]) == 0
     said = capsys.readouterr().out
@@ -192,6 +197,12 @@ def test_series_and_cord_of_other_tools_go_through_and_are_named_everywhere(root
     mask_uri = "bids:sct:sub-01/dwi/sub-01_dwi_seg.nii.gz"
     assert sources["desc-preproc_dwi"] == [series]
     assert mask_uri in sources["label-SC_mask"]
+    sidecar = json.loads((folder / "sub-01_desc-preproc_dwi.json").read_text())
+    assert sidecar["PhaseEncodingDirection"] == "j"
+    assert "left as another tool" in sidecar["DistortionCorrection"]["Description"]
+    quality = read_table(folder / "sub-01_desc-image_qc.tsv").iloc[0]
+    assert np.isnan(quality["outlier_share"])
+    assert "many_outliers" not in str(quality["flag"])
     links = json.loads((root / "out/dataset_description.json").read_text())["DatasetLinks"]
     assert links == {"raw": "../data", "pre": "../qsiprep", "sct": "../sct"}
     page = (root / "out/sub-01.html").read_text()

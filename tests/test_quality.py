@@ -39,7 +39,7 @@ MEASURED = {
 GOOD = {
     "measured": MEASURED,
     "shift_mm": np.zeros((4, 3, 2)),
-    "trusted": np.ones((4, 3), dtype=bool),
+    "trusted": np.ones((4, 3)),
     "b0_to_dwi_mm": np.zeros((3, 2)),
     "shape": shape_table([80.0, 70.0, 60.0], [None, "low_confidence", None]),
     "regions": region_table(0.7, 0.5),
@@ -94,6 +94,12 @@ def test_displacements_are_lengths():
 def test_each_fault_has_its_flag(change, flag):
     assert summarise_quality(**GOOD | change)["flag"].item() == flag
     assert flag in QUALITY_COLUMNS["flag"]["Levels"]
+
+
+def test_where_no_motion_was_estimated_nothing_is_said_of_it():
+    row = summarise_quality(**GOOD | {"trusted": np.full((4, 3), np.nan)}).iloc[0]
+    assert pd.isna(row["outlier_share"])
+    assert pd.isna(row["flag"])
 
 
 def test_missing_slices_at_the_ends_are_no_gap():

@@ -11,6 +11,7 @@ from nipype.pipeline import engine as pe
 from scsnet_bids.compression import COMPRESSION_COLUMNS
 from scsnet_bids.confounds import CONFOUND_COLUMNS
 from scsnet_bids.derivatives import (
+    BY_STORAGE,
     Derivative,
     carry_over,
     derivative_uri,
@@ -26,7 +27,7 @@ from scsnet_bids.prior_results import find_taken, prior_uri
 from scsnet_bids.quality import QUALITY_COLUMNS
 from scsnet_bids.regional import REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGIONS
-from scsnet_bids.runs import DwiRun, read_metadata
+from scsnet_bids.runs import DwiRun, merge_sidecars, read_metadata
 from scsnet_bids.settings import B0_AND_DWI, Settings
 from scsnet_bids.shift_table import SHIFT_COLUMNS
 from scsnet_bids.unmixing.table import NOISE_COLUMNS, UNMIXED_COLUMNS
@@ -118,7 +119,7 @@ def list_derivatives(
     """
     names, prior = _Names(out_dir, run), _prior_uris(run, settings)
     return [
-        *_series_derivatives(names, read_metadata(run), settings, prior, plan),
+        *_series_derivatives(names, _series_metadata(run, prior), settings, prior, plan),
         *_field_derivatives(names, plan),
         *_region_derivatives(names, settings, prior),
         *_map_derivatives(names, settings),
@@ -130,6 +131,16 @@ def _prior_uris(run: DwiRun, settings: Settings) -> dict[str, str]:
     """Where what is taken from other tools comes from, by kind."""
     folders = settings.derivatives.folders
     return {kind: prior_uri(path, folders) for kind, path in find_taken(run, settings).items()}
+
+
+def _series_metadata(run: DwiRun, prior: Mapping[str, str]) -> dict[str, Any]:
+    """Metadata of the series; another tool may have stored it in another order."""
+    metadata = read_metadata(run)
+    if "series" not in prior:
+        return metadata
+    own = run.image.with_name(f"{run.image.name.split('.')[0]}.json")
+    kept = {name: value for name, value in metadata.items() if name not in BY_STORAGE}
+    return kept | merge_sidecars([own] * own.is_file())
 
 
 class _Names:
@@ -184,13 +195,15 @@ def _series_derivatives(
     plan: DistortionPlan,
 ) -> Iterator[Derivative]:
     """Corrected series, its gradients and the B0 image."""
+    taken = "series" in prior
+    left = "left as another tool has made it" if taken else plan
     series = names.image(
-        _describe_series(settings, taken="series" in prior),
+        _describe_series(settings, taken=taken),
         prior.get("series", names.raw),
         **carry_over(metadata),
         DistortionCorrection={
             "Method": plan.method,
-            "Description": f"Distortion was {plan}.",
+            "Description": f"Distortion was {left}.",
         },
     )
     yield Derivative("corrected_dwi", names.path("dwi", ".nii.gz", desc="preproc"), series)

@@ -107,9 +107,10 @@ class EstimateMotion(SeriesInterface):
         settings = self.inputs.motion_settings
         estimate = estimate_motion(series.data, is_b0, centre_mm, series.grid, settings, gradients)
         shifts = tabulate_shifts(estimate.shift_mm, estimate.trusted)
-        write_table(orig_to_dwiref, shifts)
         by_volume = pd.DataFrame({"last_step": estimate.last_step_mm})
-        if settings.method != "none":
+        if settings.method == "none":
+            shifts["trusted"] = np.nan
+        else:
             found = estimate_eddy(
                 series.data,
                 estimate.shift_mm,
@@ -122,6 +123,7 @@ class EstimateMotion(SeriesInterface):
             by_volume[EDDY_COLUMNS] = 0.0
             if found is not None:
                 by_volume[EDDY_COLUMNS] = np.stack([found.scale, found.shear], axis=1)
+        write_table(orig_to_dwiref, shifts)
         write_table(motion_by_volume, by_volume)
 
 

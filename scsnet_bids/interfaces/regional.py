@@ -210,7 +210,7 @@ class SummariseQuality(StageInterface):
         row = summarise_quality(
             self._measure_images() | outlier_shares(read_table(Path(self.inputs.outliers))),
             shifts_from_table(motion),
-            motion["trusted"].to_numpy(bool),
+            motion["trusted"].to_numpy(float),
             shifts_from_table(b0_to_dwi),
             shape,
             regions,

@@ -142,7 +142,7 @@ class DrawMotion(SeriesInterface):
 
         table = read_table(Path(self.inputs.orig_to_dwiref))
         shift_mm = shifts_from_table(table)
-        trusted = table.sort_values(["volume", "slice"])["trusted"].to_numpy(bool)
+        trusted = table.sort_values(["volume", "slice"])["trusted"].ne(0).to_numpy()
         figure = plot_displacement(shift_mm, trusted.reshape(shift_mm.shape[:2]))
         return figure_to_svg(figure, f"{self.inputs.run_name}: displacement")
 
