@@ -128,19 +128,22 @@ def measure_shape(
 
 
 def _measure_slice(plane: FloatArray, spacing_mm: FloatArray) -> dict[str, float]:
-    """Measure one (i, j) slice that holds a cord."""
+    """Measure one (i, j) slice that holds a cord; a speck has an area alone."""
     centre_mm, covariance_mm2 = _moments(plane, spacing_mm)
     angle = _orientation(covariance_mm2)
     # Four standard deviations are the axis of an ellipse; the window leaves room for other shapes.
     half_width_mm = 4 * float(np.sqrt(np.linalg.eigvalsh(covariance_mm2)[-1]))
     fine = _turned(plane, spacing_mm, centre_mm, angle, half_width_mm)
+    area = {"area_mm2": float(plane.sum() * np.prod(spacing_mm))}
+    inside = fine >= CORD_SHARE
+    if not inside.any():  # The one voxel of cord is lost between the points of the fine grid.
+        return area
     rl_mm, ap_mm = _diameters(fine)
-    return {
-        "area_mm2": float(plane.sum() * np.prod(spacing_mm)),
+    return area | {
         "ap_diameter_mm": ap_mm,
         "rl_diameter_mm": rl_mm,
         "compression_ratio": ap_mm / rl_mm,
-        "solidity": _solidity(fine >= CORD_SHARE),
+        "solidity": _solidity(inside),
         "orientation_rad": angle,
     }
 
@@ -158,7 +161,7 @@ def _moments(plane: FloatArray, spacing_mm: FloatArray) -> tuple[FloatArray, Flo
 def _orientation(covariance_mm2: FloatArray) -> float:
     """Angle in (-pi/4, pi/4] from the left axis to the nearest principal axis; 0 if round."""
     variances, axes = np.linalg.eigh(covariance_mm2)
-    if np.sqrt(variances[0] / variances[1]) > ROUND:
+    if variances[0] >= ROUND**2 * variances[1]:
         return 0.0
     left, back = axes[:, np.argmax(np.abs(axes[0]))]
     return float(np.arctan(back / left))

@@ -116,6 +116,29 @@ def test_a_blob_or_a_cut_off_cord_is_flagged():
     assert at_edge["flag"] == "cut_off"
 
 
+def test_a_speck_has_no_shape_and_stops_nothing(rng):
+    found = []
+    for _ in range(100):
+        centre, width = rng.uniform(9, 11, 2), rng.uniform(0.8, 2.5)
+        away = np.hypot(*(np.indices((20, 20)) - centre[:, None, None])) / width
+        speck = np.exp(-(away**2) / 2)
+        speck *= rng.uniform(0.5, 0.55) / speck.max()
+        found.append(measure_shape(speck[..., None], (0.9, 0.9, 5.0), None, LOW_CONFIDENCE))
+    shapes = pd.concat(found)
+    assert shapes["area_mm2"].notna().all()
+    assert shapes["solidity"].isna().any()
+    assert (shapes["solidity"].isna() == shapes["ap_diameter_mm"].isna()).all()
+    assert shapes["flag"].str.contains("implausible").all()
+
+
+def test_a_single_voxel_is_no_cord_but_no_error():
+    speck = np.zeros((20, 20, 1))
+    speck[10, 10] = 1
+    shape = measure_shape(speck, (0.9, 0.9, 5.0), None, LOW_CONFIDENCE).iloc[0]
+    assert shape["flag"] == "implausible"
+    assert shape["orientation_rad"] == 0
+
+
 def test_every_column_is_described():
     assert list(SHAPE_COLUMNS) == COLUMNS
     assert all(entry["Description"] for entry in SHAPE_COLUMNS.values())

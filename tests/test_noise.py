@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from scsnet_bids.unmixing.noise import estimate_noise, interpolation_gain
 
@@ -73,6 +74,45 @@ def test_signed_series_have_no_floor(clean, residual, cord, rng) -> None:
     level = estimate_noise(series, IS_B0, residual, cord)
     assert (level.source, level.flag) == ("tensor_residual", "signed")
     assert level.rician_sigma == 0
+
+
+def test_a_magnitude_that_was_interpolated_keeps_its_floor(clean, residual, cord, rng) -> None:
+    """Splines overshoot below 0 beside edges and in air."""
+    sharp = magnitude(clean, rng)
+    series = ndimage.shift(sharp, (0.5, 0.4, 0, 0), order=3, mode="nearest")
+    assert (series < 0).any()
+    level = estimate_noise(series, IS_B0, residual, cord)
+    assert level.flag != "signed"
+    assert level.rician_sigma == pytest.approx(1.1 * SIGMA, rel=0.02)
+
+
+def test_what_interpolation_took_from_the_residual_is_given_back(clean, residual, cord, rng) -> None:
+    series = np.where(clean > 0, magnitude(clean, rng), 0)
+    level = estimate_noise(series, IS_B0, 0.8 * residual, cord, 0.8)
+    assert level.sigma == pytest.approx(1.1 * SIGMA, rel=2e-3)
+
+
+@pytest.mark.parametrize("snr", [0.5, 1.0, 2.0])
+def test_a_residual_near_the_floor_is_narrower_than_the_noise(cord, rng, snr) -> None:
+    clean = np.where(cord > 0, snr * SIGMA, 0)[..., None] * np.ones(IS_B0.size)
+    series = np.where(clean > 0, magnitude(clean, rng), 0)
+    scatter = np.where(cord > 0, series[cord > 0].std(), 0)
+    assert scatter.max() < 0.95 * SIGMA
+    assert estimate_noise(series, IS_B0, scatter, cord).sigma == pytest.approx(SIGMA, rel=0.04)
+
+
+def test_volumes_that_the_tensor_leaves_out_say_nothing_of_its_residual(cord, rng) -> None:
+    """Those of a high shell are all floor."""
+    clean = np.where(cord > 0, 4 * SIGMA, 0)[..., None] * np.ones(IS_B0.size)
+    series = np.where(clean > 0, magnitude(clean, rng), 0)
+    floor = np.where(clean > 0, magnitude(0 * clean, rng), 0)
+    scatter = np.where(cord > 0, series[cord > 0].std(), 0)
+    both = np.concatenate([series, floor], axis=-1)
+    is_b0, fitted = np.r_[IS_B0, 0 * IS_B0] > 0, np.arange(2 * IS_B0.size) < IS_B0.size
+    alone = estimate_noise(series, IS_B0, scatter, cord)
+    known = estimate_noise(both, is_b0, scatter, cord, fitted=fitted)
+    assert known.sigma == pytest.approx(alone.sigma)
+    assert estimate_noise(both, is_b0, scatter, cord).sigma > 1.1 * alone.sigma
 
 
 def test_nothing_known_is_said(clean, cord, rng) -> None:

@@ -173,6 +173,21 @@ def test_blank_volumes_do_not_count(clean: Phantom) -> None:
     assert (outliers(found).sum(axis=1) > 0).sum() == 2
 
 
+@pytest.mark.parametrize("nothing", [0.0, np.nan])
+def test_a_slice_that_shows_nothing_but_its_b0_volumes_is_lost(clean: Phantom, nothing) -> None:
+    is_b0 = clean.gradients.bvals == 0
+    series = clean.series.copy()
+    series[:, :, 2, ~is_b0] = nothing
+    found = find(clean, series)
+    assert set(found.kind[~is_b0, 2]) == {"lost"}
+    assert not found.weight[~is_b0, 2].any()
+    assert (found.signal[is_b0, 2] > 0).all()
+    assert found.weight[is_b0, 2].all()
+    others = np.delete(found.kind, 2, axis=1)
+    assert np.mean(others == "kept") > 0.98
+    assert outlier_shares(table_of(found))["lost_share_max"] > 0.5
+
+
 def test_slices_without_a_cord_are_not_judged(phantom: Phantom) -> None:
     centre_mm = centre_of(phantom)
     centre_mm[[0, 3]] = np.nan

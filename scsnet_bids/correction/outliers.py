@@ -106,7 +106,8 @@ def _cord_signals(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """(n, k) mean around the cord, (k,) its variance by that of voxel noise, and (k,) noise floor.
 
-    Voxels weigh by what they show in the weighted volumes, in which the cord is bright and alone.
+    Voxels weigh by what they show in the weighted volumes, in which the cord is bright and alone;
+    alike where these show nothing and others do.
     """
     disc = _disc(centre_mm, grid)
     signal, (spread2, floor) = np.zeros(series.shape[:1:-1]), np.zeros((2, series.shape[2]))
@@ -116,7 +117,9 @@ def _cord_signals(
         bright = np.quantile(samples[:, weighted], BRIGHT, axis=1)
         dark = np.quantile(bright, DARK)
         floor[k] = max(FLOOR_BY_BRIGHT * dark, 0.0)
-        window = disc[inside, k] * np.clip(bright - dark, 0, None)
+        window = disc[inside, k]
+        if bright.any() or not samples.any():
+            window = window * np.clip(bright - dark, 0, None)
         if window.any():
             window /= window.sum()
             signal[:, k], spread2[k] = window @ samples, window @ window
@@ -135,18 +138,19 @@ def _weigh(
 ) -> tuple[FloatArray, npt.NDArray[np.str_]]:
     """(n, k) weights and kinds; without an expectation, or with one below the floor, all counts.
 
-    The floor is not taken for signal that is left.
+    But not what shows nothing where other volumes show something. The floor is not taken for signal
+    that is left.
     """
     judged = expected > floor
     left = _above_floor(signal, floor) / np.where(judged, _above_floor(expected, floor), 1)
     doubtful = judged & (np.abs(deviation) > SIGNIFICANT)
     by_change = np.clip(1 - np.abs(left - 1) / LARGEST_CHANGE, 0, 1)
-    absent = judged & (signal <= 0)
+    absent = (signal <= 0) & (signal > 0).any(axis=0)
     weight = np.where(absent, 0.0, np.where(doubtful, by_change, 1.0))
     lost = absent | (doubtful & (left < 1) & (weight == 0))
     kind = np.select(
-        [~judged, lost, doubtful & (left < 1), doubtful],
-        ["unjudged", "lost", "weak", "bright"],
+        [lost, ~judged, doubtful & (left < 1), doubtful],
+        ["lost", "unjudged", "weak", "bright"],
         "kept",
     )
     return weight, kind

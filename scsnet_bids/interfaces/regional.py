@@ -16,6 +16,7 @@ from nipype.interfaces.base import (
 )
 
 from scsnet_bids.derivatives import read_table, write_table
+from scsnet_bids.gradients import tensor_volumes
 from scsnet_bids.images import Grid, read_image
 from scsnet_bids.interfaces.base import (
     CountedSeriesInputSpec,
@@ -135,7 +136,7 @@ class UnmixRegions(SeriesInterface):
 
         series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
         share = read_image(Path(self.inputs.region_share)).data
-        level = self._estimate_noise(self._b0_volumes(gradients.bvals), 1 - share[..., 0])
+        level = self._estimate_noise(gradients.bvals, 1 - share[..., 0])
         settings = (self.inputs.unmixing_settings, self.inputs.gradient_settings)
         weight = weight_from_table(read_table(Path(self.inputs.outliers)))
         sigma = level.rician_sigma
@@ -152,11 +153,12 @@ class UnmixRegions(SeriesInterface):
         write_table(region_table, add_unmixed(plain, unmixed, change))
         write_table(noise_table, tabulate_noise(level))
 
-    def _estimate_noise(self, is_b0: Any, cord_share: Any) -> Any:
+    def _estimate_noise(self, bvals: Any, cord_share: Any) -> Any:
         """Estimate the noise level from the series as acquired and the tensor's residual."""
         from scsnet_bids.correction.denoising import add_removed
         from scsnet_bids.unmixing.noise import estimate_noise, interpolation_gain
 
+        is_b0, fitted = self._b0_volumes(bvals), tensor_volumes(bvals, self.inputs.gradient_settings)
         raw = read_image(Path(self.inputs.raw_dwi))
         shift_mm = read_shifts(self.inputs.orig_to_dwi)
         gain = interpolation_gain(shift_mm / np.array(raw.grid.spacing_mm[:2]))
@@ -164,7 +166,7 @@ class UnmixRegions(SeriesInterface):
         if isdefined(self.inputs.removed_noise):
             removed = read_image(Path(self.inputs.removed_noise)).data
             residual = add_removed(residual, gain * removed)
-        return estimate_noise(raw.data, is_b0, residual, cord_share, gain)
+        return estimate_noise(raw.data, is_b0, residual, cord_share, gain, fitted)
 
 
 class SummariseQualityInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]

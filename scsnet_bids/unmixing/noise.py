@@ -30,6 +30,8 @@ that are added as squares; fat, which hardly diffuses, lies above."""
 WINDOW = 3.0
 """Air varies between voxels within this many standard errors of the mean over volumes."""
 N_LEVELS = 120
+SIGNED_SHARE = 0.05
+"""With more negative samples it is no magnitude. Splines that overshoot leave up to 1 %."""
 CORD, WELL_INSIDE = 0.5, 0.9
 """Shares of the cord's voxels; at its edge motion and pulsation add to the residual."""
 N_SHIFTS = 51
@@ -47,7 +49,7 @@ FLAGS: dict[str, str] = {
     "may inflate the estimate from the tensor fit",
     "not_rayleigh": "air does not have a Rayleigh distribution, as where channels are added as "
     "squares or the image was filtered; the noise floor is not that of the model",
-    "signed": "the series holds negative values: it is no magnitude and has no noise floor",
+    "signed": "so many values are negative that it is no magnitude, and has no noise floor",
     "unknown": "neither the background nor the tensor fit tells the noise level",
 }
 
@@ -125,6 +127,7 @@ def estimate_noise(
     residual: FloatArray,
     cord_share: FloatArray,
     residual_gain: float = 1.0,
+    fitted: BoolArray | None = None,
 ) -> NoiseLevel:
     """Estimate the noise level of a series.
 
@@ -136,13 +139,15 @@ def estimate_noise(
     cord_share : (i, j, k) float array in [0, 1]
     residual_gain : what interpolation has left of the noise in ``residual``, as
         :func:`interpolation_gain` tells
+    fitted : (n,) bool array, volumes that the tensor was fitted to; None for all
 
     Returns
     -------
     NoiseLevel
     """
-    fallback = _from_residual(residual / residual_gain, series, cord_share)
-    if np.nanmin(series, initial=0) < 0:
+    fallback = _from_residual(residual / residual_gain, series, cord_share, fitted)
+    negative, positive = np.count_nonzero(series < 0), np.count_nonzero(series > 0)
+    if negative > SIGNED_SHARE * (negative + positive):
         return NoiseLevel(fallback, *_source_and_flag(fallback, "signed"))
     level = _air_level(_describe_voxels(series, cord_share < CORD, is_b0), (~is_b0).sum())
     if level is None:
@@ -182,12 +187,15 @@ def _source_and_flag(fallback: float, flag: str) -> tuple[str, str]:
     return ("tensor_residual", flag) if fallback > 0 else ("none", "unknown")
 
 
-def _from_residual(residual: FloatArray, series: FloatArray, cord_share: FloatArray) -> float:
+def _from_residual(
+    residual: FloatArray, series: FloatArray, cord_share: FloatArray, fitted: BoolArray | None
+) -> float:
     """Sigma from the median residual in the cord, well inside if possible; nan if there is none."""
     for limit in (WELL_INSIDE, CORD):
         chosen = (cord_share > limit) & np.isfinite(residual)
         if chosen.sum() >= LEAST_VOXELS and np.median(residual[chosen]) > 0:
-            power = np.nanmean(np.asarray(series[chosen], dtype=float) ** 2, axis=0)
+            samples = series[chosen] if fitted is None else series[chosen][:, fitted]
+            power = np.nanmean(np.asarray(samples, dtype=float) ** 2, axis=0)
             return _sigma_of_deviation(float(np.median(residual[chosen])), power)
     return float("nan")
 
