@@ -7,6 +7,7 @@ told in a sentence, and the run goes on without.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,12 +255,14 @@ def _is_for(path: Path, run: DwiRun, metadata: Mapping[str, Any]) -> bool:
         said = _read_inherited(path)
     except InputDataError:
         return False
-    # Relative to the participant's folder, or to the dataset as in bids::sub-01/dwi/...
-    targets = [str(word).rpartition("::")[2] for word in _listed(said.get("IntendedFor"))]
+    # Relative to the participant's folder, or to the dataset as in bids::sub-01/dwi/... or
+    # bids:raw:sub-01/dwi/...
+    targets = [re.sub("^bids:.*?:", "", str(word)) for word in _listed(said.get("IntendedFor"))]
     if any(run.image.as_posix().endswith(f"/{target.lstrip('/')}") for target in targets):
         return True
-    fields = _listed(said.get("B0FieldIdentifier"))
-    return any(name in fields for name in _listed(metadata.get("B0FieldSource")))
+    # A series that is one of the pair may say no more than which field it helps to estimate.
+    own = _listed(metadata.get("B0FieldSource") or metadata.get("B0FieldIdentifier"))
+    return any(name in own for name in _listed(said.get("B0FieldIdentifier")))
 
 
 def _looks_reversed(path: Path, run: DwiRun, metadata: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
 from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.derivatives import join_flags
@@ -103,23 +104,29 @@ QUALITY_COLUMNS: dict[str, dict[str, Any]] = {
 }
 
 
-def signal_to_noise(b0: FloatArray, noise: FloatArray, cord_mask: BoolArray) -> float:
+def signal_to_noise(
+    b0: FloatArray, noise: FloatArray, cord_mask: BoolArray, b0_to_dwi_voxels: FloatArray
+) -> float:
     """Compare the cord's b=0 signal with the noise of a single volume.
 
     Parameters
     ----------
     b0 : (i, j, k) float array, the B0 reference
     noise : (i, j, k) float array in its unit, standard deviation about the tensor fit
-    cord_mask : (i, j, k) bool array
+    cord_mask : (i, j, k) bool array, where the noise lies
+    b0_to_dwi_voxels : (k, 2) displacement from the B0 reference to there
 
     Returns
     -------
     float, mean signal by median noise; nan where there is no cord or no noise estimate
     """
-    in_cord = noise[cord_mask & np.isfinite(noise) & np.isfinite(b0)]
+    moved = np.array(b0, dtype=float)
+    for k, shift in enumerate(b0_to_dwi_voxels):
+        moved[..., k] = ndimage.shift(moved[..., k], shift, order=1, mode="nearest")
+    in_cord = noise[cord_mask & np.isfinite(noise) & np.isfinite(moved)]
     if not in_cord.size or np.median(in_cord) <= 0:
         return float("nan")
-    return float(np.nanmean(b0[cord_mask]) / np.median(in_cord))
+    return float(np.nanmean(moved[cord_mask]) / np.median(in_cord))
 
 
 def direction_angle(

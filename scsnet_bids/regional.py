@@ -113,8 +113,8 @@ REGION_TABLE_COLUMNS: dict[str, dict[str, Any]] = {
     "confidence": {
         "Description": "Confidence that the network states, from 0 to 1: the Dice overlap with "
         "the true cord that it expects, averaged over the slices by the region's share. On "
-        "synthetic slices it holds, or is a little too low; on real ones it has not been tested. Of "
-        "a mask that was given: its overlap with the cord that the network found.",
+        "synthetic slices it holds, or is a little too low; on real ones it has not been tested. "
+        "Of a mask that was given: its overlap with the cord that the network found.",
         "Units": "1",
     },
     "coverage": {

@@ -80,9 +80,9 @@ REGIONS: tuple[Region, ...] = (
     Region(8, Tissue.GRAY_MATTER, Side.RIGHT, "RGM", "#F0E442"),
 )
 N_CLASSES = len(REGIONS) + 1
-SHARE_TIE = 1e-6
-"""Shares are stored in single precision: two this close are equal, one this close below a limit has
-reached it."""
+SHARE_TIE = 1e-5
+"""Shares are stored with 16 significant bits: two this close are equal, one this close below a
+limit has reached it."""
 
 LABELS: dict[tuple[Tissue, Side], int] = {(r.tissue, r.side): r.label for r in REGIONS}
 """Label of a region, by its tissue and side."""

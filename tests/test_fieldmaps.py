@@ -61,6 +61,7 @@ FOR_RUN = {"IntendedFor": "bids::sub-01/ses-a/dwi/sub-01_dwi.nii.gz"}
         "ses-a/dwi/sub-01_dwi.nii.gz",
         ["ses-a/func/other_bold.nii.gz", "ses-a/dwi/sub-01_dwi.nii.gz"],
         "bids::sub-01/ses-a/dwi/sub-01_dwi.nii.gz",
+        "bids:raw:sub-01/ses-a/dwi/sub-01_dwi.nii.gz",
         ["bids:raw:sub-01/ses-a/dwi/x.nii.gz", "bids::sub-01/ses-a/dwi/sub-01_dwi.nii.gz"],
     ],
 )
@@ -70,10 +71,17 @@ def test_a_fieldmap_that_names_the_series_is_found(intended, tmp_path):
     assert find_fieldmaps(run, DEFAULT) == [fieldmap]
 
 
-def test_a_fieldmap_of_the_same_field_is_found(tmp_path):
-    run = make_run(tmp_path, B0FieldSource="pepolar0")
+@pytest.mark.parametrize("name", ["B0FieldSource", "B0FieldIdentifier"])
+def test_a_fieldmap_of_the_same_field_is_found(name, tmp_path):
+    run = make_run(tmp_path, **{name: "pepolar0"})
     fieldmap = make_fieldmap(tmp_path, B0FieldIdentifier=["other", "pepolar0"])
     assert find_fieldmaps(run, DEFAULT) == [fieldmap]
+
+
+def test_a_field_that_the_series_only_helps_to_estimate_is_not_its_own(tmp_path):
+    run = make_run(tmp_path, B0FieldSource="pepolar1", B0FieldIdentifier="pepolar0")
+    make_fieldmap(tmp_path, B0FieldIdentifier="pepolar0")
+    assert find_fieldmaps(run, DEFAULT) == []
 
 
 def test_what_a_fieldmap_says_may_be_inherited(tmp_path):

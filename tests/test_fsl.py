@@ -62,7 +62,8 @@ def fsl(tmp_path, monkeypatch):
 def gpu(fsl, tmp_path, monkeypatch):
     """Install a GPU and eddy's version for it."""
     text = (fsl / "bin" / "eddy_openmp").read_text()
-    for path in (fsl / "bin" / "eddy_cuda10.2", tmp_path / "nvidia-smi"):
+    programs = ("eddy_cuda9.1", "eddy_cuda10.2")
+    for path in (*(fsl / "bin" / name for name in programs), tmp_path / "nvidia-smi"):
         path.write_text(text)
         path.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")

@@ -75,6 +75,12 @@ def test_every_table_is_gathered_with_its_run_first(out_dir):
     assert tables.gaps.empty
 
 
+def test_sessions_whose_labels_begin_alike_are_told_apart(tmp_path):
+    write_run(tmp_path, "sub-01_ses-1", 0.6)
+    write_run(tmp_path, "sub-01_ses-1+2", 0.7)
+    assert set(collect_group(tmp_path).scalarstats["session"]) == {"ses-1", "ses-1+2"}
+
+
 def test_the_wide_table_has_the_whole_cord_in_one_row_per_run(out_dir):
     wide = widen(collect_group(out_dir).scalarstats)
     assert wide.columns.tolist() == [

@@ -206,6 +206,13 @@ def test_a_tiny_field_is_no_obstacle(rng: np.random.Generator) -> None:
     assert corrected.shape == series.shape
 
 
+def test_a_series_of_one_value_does_not_move() -> None:
+    series = np.full((*SHAPE, N), 100, dtype=np.float32)
+    found = estimate_motion(series, B0, CENTRE_MM, GRID, MotionSettings())
+    assert not found.shift_mm.any()
+    assert not found.trusted.any()
+
+
 def test_correction_that_is_switched_off_moves_and_trusts_nothing(
     rng: np.random.Generator,
 ) -> None:

@@ -86,7 +86,7 @@ def test_a_magnitude_that_was_interpolated_keeps_its_floor(clean, residual, cord
     assert level.rician_sigma == pytest.approx(1.1 * SIGMA, rel=0.02)
 
 
-def test_what_interpolation_took_from_the_residual_is_given_back(clean, residual, cord, rng) -> None:
+def test_what_interpolation_took_is_given_back(clean, residual, cord, rng) -> None:
     series = np.where(clean > 0, magnitude(clean, rng), 0)
     level = estimate_noise(series, IS_B0, 0.8 * residual, cord, 0.8)
     assert level.sigma == pytest.approx(1.1 * SIGMA, rel=2e-3)

@@ -115,12 +115,23 @@ def test_the_signal_to_noise_ratio_is_that_of_the_cord():
     cord[1:3, 1:3] = True
     b0[cord], noise[cord] = 900.0, 150.0
     noise[1, 1, 0] = np.nan
-    assert signal_to_noise(b0, noise, cord) == pytest.approx(6)
+    assert signal_to_noise(b0, noise, cord, np.zeros((2, 2))) == pytest.approx(6)
+
+
+def test_the_cord_of_the_b0_image_is_looked_for_where_it_lies():
+    noise = np.full((8, 8, 2), 150.0)
+    cord = np.zeros((8, 8, 2), dtype=bool)
+    cord[3:5, 2:5] = True
+    b0 = np.where(np.roll(cord, (1, -2), axis=(0, 1)), 900.0, 100.0)
+    b0_to_dwi_voxels = np.tile([-1.0, 2.0], (2, 1))
+    assert signal_to_noise(b0, noise, cord, b0_to_dwi_voxels) == pytest.approx(6)
 
 
 def test_without_a_cord_there_is_no_signal_to_noise_ratio():
     assert np.isnan(
-        signal_to_noise(np.ones((2, 2, 1)), np.ones((2, 2, 1)), np.zeros((2, 2, 1), bool))
+        signal_to_noise(
+            np.ones((2, 2, 1)), np.ones((2, 2, 1)), np.zeros((2, 2, 1), bool), np.zeros((1, 2))
+        )
     )
 
 

@@ -112,7 +112,7 @@ def cut_patches(
     patches = _taken(series, along_i, along_j)
     finite = np.nan_to_num(patches, posinf=0.0, neginf=0.0)
     usable = np.isfinite(patches).all(axis=(2, 3)) & (np.ptp(finite, axis=(2, 3)) > 0) & known
-    in_units_of_spread = finite / max(float(finite.std()), float(np.finfo(np.float32).tiny))
+    in_units_of_spread = finite / (float(finite.std()) or 1.0)
     return SlicePatches(
         smooth(torch.from_numpy(in_units_of_spread), SMOOTHING_VOXELS),
         torch.from_numpy((along_i * spacing_mm[0] - centre_mm[:, :1]).astype(np.float32)),

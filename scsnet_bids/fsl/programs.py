@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,12 @@ def find_programs(pattern: str) -> list[str]:
 
     Returns
     -------
-    list of str in the order of the alphabet; empty if there is none
+    list of str, the newest version last; empty if there is none
     """
     folder = _program_folder()
     found = [] if folder is None else folder.glob(pattern)
-    return sorted(path.name for path in found if os.access(path, os.X_OK))
+    names = [path.name for path in found if os.access(path, os.X_OK)]
+    return sorted(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
 
 
 def run_program(wrapper: str, program: str, folder: Path, **words: Any) -> None:

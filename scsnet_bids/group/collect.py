@@ -238,7 +238,7 @@ def _parse(kind: str, header: str, texts: Sequence[_Text]) -> pd.DataFrame:
 
 def _run_names(table: _Found) -> tuple[str, str, str]:
     """Participant, session (empty if there is none) and run of a table."""
-    session = re.search(r"_(ses-[a-zA-Z0-9]+)", table.run)
+    session = re.search(r"_(ses-[^_]+)", table.run)
     return table.participant, session[1] if session else "", table.run
 
 

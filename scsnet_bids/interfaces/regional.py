@@ -158,7 +158,10 @@ class UnmixRegions(SeriesInterface):
         from scsnet_bids.correction.denoising import add_removed
         from scsnet_bids.unmixing.noise import estimate_noise, interpolation_gain
 
-        is_b0, fitted = self._b0_volumes(bvals), tensor_volumes(bvals, self.inputs.gradient_settings)
+        is_b0, fitted = (
+            self._b0_volumes(bvals),
+            tensor_volumes(bvals, self.inputs.gradient_settings),
+        )
         raw = read_image(Path(self.inputs.raw_dwi))
         shift_mm = read_shifts(self.inputs.orig_to_dwi)
         gain = interpolation_gain(shift_mm / np.array(raw.grid.spacing_mm[:2]))
@@ -234,10 +237,13 @@ class SummariseQuality(StageInterface):
         images = {name: read_image(Path(getattr(self.inputs, name))) for name in names}
         b0, noise, tensor, cord, direction, share = (image.data for image in images.values())
         failed = non_positive_tensors(tensor[cord > 0])
-        affine = images["b0"].grid.affine
+        grid = images["b0"].grid
+        b0_to_dwi = read_shifts(self.inputs.dwiref_to_dwi) / np.array(grid.spacing_mm[:2])
         white = white_matter_share(share)
         return {
-            "snr_b0": signal_to_noise(b0, noise, cord > 0),
+            "snr_b0": signal_to_noise(b0, noise, cord > 0, b0_to_dwi),
             "non_positive_share": float(failed.mean()) if failed.size else np.nan,
-            "direction_angle_rad": direction_angle(direction, white, 1 - share[..., 0], affine),
+            "direction_angle_rad": direction_angle(
+                direction, white, 1 - share[..., 0], grid.affine
+            ),
         }

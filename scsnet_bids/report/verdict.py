@@ -127,8 +127,8 @@ RULES: dict[str, tuple[Verdict, str]] = {
     "signed": (Verdict.PASS, "Such images have no noise floor, and none was taken out."),
     "low_confidence": (
         Verdict.LOOK,
-        "The network itself expects a poor overlap with the true cord in these slices, or a mask that "
-        "was given lies elsewhere than the cord that it found.",
+        "The network itself expects a poor overlap with the true cord in these slices, or a mask "
+        "that was given lies elsewhere than the cord that it found.",
     ),
     "outline_at_limit": (
         Verdict.LOOK,
