@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scsnet_bids.levels import DOUBTFUL_SHAPE
 from scsnet_bids.slice_marks import EXCLUDED
 
 FEWEST_SLICES = 5
@@ -25,7 +26,7 @@ STANDS_OUT = -4.0
 """Robust deviations from which on a slice stands out; healthy phantoms reach -3.1."""
 REFERENCE = ("C2", "C3", "C2-C3", "C2/C3")
 METRICS = ("FA", "MD")
-DOUBTFUL = f"cut_off|implausible|{EXCLUDED}"
+DOUBTFUL = f"{DOUBTFUL_SHAPE}|{EXCLUDED}"
 
 
 def _value_columns() -> dict[str, dict[str, Any]]:

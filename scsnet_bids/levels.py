@@ -21,11 +21,9 @@ from scipy.spatial import ConvexHull
 
 from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.derivatives import join_flags
-from scsnet_bids.regions import SHARE_TIE
+from scsnet_bids.regions import HALF
 from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
 
-CORD_SHARE = 0.5 - SHARE_TIE
-"""A voxel that is cord is so by half."""
 PLAUSIBLE_AREA_MM2 = (15.0, 150.0)
 STEP_MM = 0.1
 BAND = 0.1
@@ -41,6 +39,8 @@ FLAGS: dict[str, str] = {
     "low_confidence": "the confidence is below the limit (setting low_confidence)",
     EXCLUDED: EXCLUDED_MEANS,
 }
+DOUBTFUL_SHAPE = "cut_off|implausible"
+"""Flags of a slice whose shape is not that of a cord, as a pattern."""
 
 SHAPE_COLUMNS: dict[str, dict[str, Any]] = {
     "slice": {"Description": "Slice, from 0 for the lowest (most caudal)."},
@@ -117,7 +117,7 @@ def measure_shape(
     rows = []
     for k in range(n_slices):
         plane = np.asarray(cord_share[..., k], dtype=float)
-        found = bool((plane >= CORD_SHARE).any())
+        found = bool((plane >= HALF).any())
         shape = _measure_slice(plane, np.array(spacing_mm[:2])) if found else {}
         sure = not stated[k] < low_confidence
         flag = _flag(plane, shape["area_mm2"], sure) if found else "no_cord"
@@ -135,7 +135,7 @@ def _measure_slice(plane: FloatArray, spacing_mm: FloatArray) -> dict[str, float
     half_width_mm = 4 * float(np.sqrt(np.linalg.eigvalsh(covariance_mm2)[-1]))
     fine = _turned(plane, spacing_mm, centre_mm, angle, half_width_mm)
     area = {"area_mm2": float(plane.sum() * np.prod(spacing_mm))}
-    inside = fine >= CORD_SHARE
+    inside = fine >= HALF
     if not inside.any():  # The one voxel of cord is lost between the points of the fine grid.
         return area
     rl_mm, ap_mm = _diameters(fine)
@@ -187,7 +187,7 @@ def _turned(
 def _diameters(fine: FloatArray) -> tuple[float, float]:
     """Right-left and anteroposterior chord in mm, averaged over a band around the centre."""
     middle = fine.shape[0] // 2
-    extents = [np.count_nonzero(fine.max(axis=1 - axis) >= CORD_SHARE) for axis in (0, 1)]
+    extents = [np.count_nonzero(fine.max(axis=1 - axis) >= HALF) for axis in (0, 1)]
     half = [round(BAND / 2 * extent) for extent in extents]
     rl_band = fine[:, middle - half[1] : middle + half[1] + 1]
     ap_band = fine[middle - half[0] : middle + half[0] + 1]
@@ -206,7 +206,7 @@ def _solidity(mask: BoolArray) -> float:
 
 def _flag(plane: FloatArray, area_mm2: float, sure: bool) -> str | None:
     """Name the reasons for doubt of a slice with a cord, None if there is none."""
-    cord = plane >= CORD_SHARE
+    cord = plane >= HALF
     lowest, highest = PLAUSIBLE_AREA_MM2
     raised = {
         "cut_off": cord[[0, -1]].any() or cord[:, [0, -1]].any(),

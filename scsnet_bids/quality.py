@@ -11,6 +11,8 @@ from scipy import ndimage
 
 from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.derivatives import join_flags
+from scsnet_bids.levels import DOUBTFUL_SHAPE
+from scsnet_bids.regions import HALF
 from scsnet_bids.slice_marks import EXCLUDED
 from scsnet_bids.vertebrae import fit_centre_line
 
@@ -26,7 +28,6 @@ LARGE_MISALIGNMENT_MM = 1.0
 MANY_NON_POSITIVE = 0.25
 OFF_AXIS_RAD = 0.7
 """Fibres of white matter run along the cord; noise turns the directions of voxels by 0.2 to 0.4."""
-INSIDE = 0.5
 
 FLAGS: dict[str, str] = {
     "no_cord": "no cord was found in any slice",
@@ -144,7 +145,7 @@ def direction_angle(
     -------
     float, median angle in rad over the voxels that white matter fills at least half; nan if none
     """
-    place = np.nonzero(white_share >= INSIDE)
+    place = np.nonzero(white_share >= HALF)
     if not place[0].size:
         return float("nan")
     along = np.abs((direction[place] * _cord_axis(cord_share, affine)[place[2]]).sum(axis=-1))
@@ -214,7 +215,7 @@ def _cord_fa(regions: pd.DataFrame, region: str) -> float:
 def _flag(row: dict[str, Any], found: BoolArray, shape_flag: pd.Series[str]) -> str | None:
     """Name the reasons for doubt, None if there is none."""
     place = np.flatnonzero(found)
-    doubtful_shape = shape_flag.astype(str).str.contains("implausible|cut_off")
+    doubtful_shape = shape_flag.astype(str).str.contains(DOUBTFUL_SHAPE)
     raised = {
         "no_cord": not place.size,
         "cord_gap": place.size > 0 and not found[place[0] : place[-1] + 1].all(),

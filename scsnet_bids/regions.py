@@ -83,6 +83,8 @@ N_CLASSES = len(REGIONS) + 1
 SHARE_TIE = 1e-5
 """Shares are stored with 16 significant bits: two this close are equal, one this close below a
 limit has reached it."""
+HALF = 0.5 - SHARE_TIE
+"""Voxels that the cord fills to this share or more are cord."""
 
 LABELS: dict[tuple[Tissue, Side], int] = {(r.tissue, r.side): r.label for r in REGIONS}
 """Label of a region, by its tissue and side."""
@@ -132,14 +134,14 @@ def label_shares(share: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
 
     Parameters
     ----------
-    share : (..., 9) float array in [0, 1], background first; half counts to single precision
+    share : (..., 9) float array in [0, 1], background first
 
     Returns
     -------
     (...) uint8 array of labels, 0 elsewhere
     """
     largest = 1 + share[..., 1:].argmax(axis=-1)
-    return np.where(share[..., 0] <= 0.5 + SHARE_TIE, largest, 0).astype(np.uint8)
+    return np.where(1 - share[..., 0] >= HALF, largest, 0).astype(np.uint8)
 
 
 def white_matter_share(share: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

@@ -23,6 +23,7 @@ from scsnet_bids.arrays import FloatArray
 from scsnet_bids.compression import COMPRESSION_COLUMNS, tabulate_compression
 from scsnet_bids.derivatives import join_flags
 from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
+from scsnet_bids.levels import DOUBTFUL_SHAPE
 from scsnet_bids.regional import FEW_VOXELS, FULL_COVERAGE, PLAUSIBLE, REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGION_GROUPS, REGIONS
 from scsnet_bids.slice_marks import (
@@ -41,7 +42,6 @@ MEMBERS = {
     (g.region, str(g.side)): [(str(r.tissue), str(r.side)) for r in REGIONS if r.label in g.labels]
     for g in REGION_GROUPS
 }
-DOUBTFUL_SHAPE = "implausible|cut_off"
 
 EXCLUDED_COLUMNS: dict[str, dict[str, Any]] = RUN_COLUMNS | {
     "slice": {"Description": "Slice that a reader failed, from 0 for the lowest."},

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import ndimage, special
 
 from scsnet_bids.arrays import BoolArray, FloatArray
+from scsnet_bids.regions import HALF
 
 RAYLEIGH_MEAN = float(np.sqrt(np.pi / 2))
 RAYLEIGH_SD = float(np.sqrt(2 - np.pi / 2))
@@ -32,8 +33,9 @@ WINDOW = 3.0
 N_LEVELS = 120
 SIGNED_SHARE = 0.05
 """With more negative samples it is no magnitude. Splines that overshoot leave up to 1 %."""
-CORD, WELL_INSIDE = 0.5, 0.9
-"""Shares of the cord's voxels; at its edge motion and pulsation add to the residual."""
+WELL_INSIDE = 0.9
+"""Share of the cord's voxels that are preferred; at its edge motion and pulsation add to the
+residual."""
 N_SHIFTS = 51
 ROUNDS = 20
 LARGE_SNR = 20.0
@@ -149,7 +151,7 @@ def estimate_noise(
     negative, positive = np.count_nonzero(series < 0), np.count_nonzero(series > 0)
     if negative > SIGNED_SHARE * (negative + positive):
         return NoiseLevel(fallback, *_source_and_flag(fallback, "signed"))
-    level = _air_level(_describe_voxels(series, cord_share < CORD, is_b0), (~is_b0).sum())
+    level = _air_level(_describe_voxels(series, cord_share < HALF, is_b0), (~is_b0).sum())
     if level is None:
         return NoiseLevel(fallback, *_source_and_flag(fallback, "no_background"))
     if not level.agrees:
@@ -191,7 +193,7 @@ def _from_residual(
     residual: FloatArray, series: FloatArray, cord_share: FloatArray, fitted: BoolArray | None
 ) -> float:
     """Sigma from the median residual in the cord, well inside if possible; nan if there is none."""
-    for limit in (WELL_INSIDE, CORD):
+    for limit in (WELL_INSIDE, HALF):
         chosen = (cord_share > limit) & np.isfinite(residual)
         if chosen.sum() >= LEAST_VOXELS and np.median(residual[chosen]) > 0:
             samples = series[chosen] if fitted is None else series[chosen][:, fitted]

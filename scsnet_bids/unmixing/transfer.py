@@ -13,12 +13,10 @@ from scipy import ndimage
 
 from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.images import Grid
-from scsnet_bids.regions import REGIONS, SHARE_TIE, Side
+from scsnet_bids.regions import HALF, REGIONS, SHARE_TIE, Side
 from scsnet_bids.slices import PlaneGrid, average_over_voxels, slices_to_volume
 from scsnet_bids.unmixing.interpolated import average_as_interpolated
 
-CORD_SHARE = 0.5
-"""A voxel belongs to the cord from this share on."""
 RIM_MM = 2.0
 """The cord's partial-volume rim ends within this distance; shares farther away are no cord."""
 
@@ -59,7 +57,7 @@ def transfer_regions(
     else:
         moved = average_as_interpolated(probability[:, 1:], plane, voxels, shift_mm, moved_mm)
     regions = slices_to_volume(np.asarray(moved, dtype=float))
-    near = _near(_largest_pieces(regions.sum(axis=-1) >= CORD_SHARE - SHARE_TIE), grid)
+    near = _near(_largest_pieces(regions.sum(axis=-1) >= HALF), grid)
     # Beside edges that were interpolated a series shows less than nothing.
     lowest = 0.0 if moved_mm is None else -np.inf
     regions = np.clip(regions * near[..., None], lowest, None)
@@ -78,7 +76,7 @@ def cord_mask(share: FloatArray) -> BoolArray:
     -------
     (i, j, k) bool array; voxels that touch at a corner are connected
     """
-    return _largest_pieces(1 - share[..., 0] >= CORD_SHARE - SHARE_TIE)
+    return _largest_pieces(1 - share[..., 0] >= HALF)
 
 
 def label_regions(share: FloatArray) -> npt.NDArray[np.uint8]:

@@ -2,7 +2,9 @@
 
     scsnet-bids-phantom DATA --participants 3 --seed 501 --motion-mm 0.9 --snr 12
     scsnet-bids DATA OUT participant
-    python tests/benchmarks/borders.py DATA OUT [b0+dwi]
+    python tests/benchmarks/borders.py b0 DATA OUT [DATA OUT ...]
+
+or ``b0+dwi``, segmented once more from both images.
 
 For every sharpness: how far unmixed FA and MD of slices lie from the tissue's. For the sharpness in
 use: how often the stated 90 % intervals hold the tissue's value, and those of plain FA the mean in
@@ -31,7 +33,7 @@ from scsnet_bids.images import Image, read_image
 from scsnet_bids.network.inference import locate_cord, refine_regions, segment_regions
 from scsnet_bids.network.weights import load_network, shipped_weights
 from scsnet_bids.regions import REGIONS
-from scsnet_bids.settings import B0, B0_AND_DWI, Settings
+from scsnet_bids.settings import B0_AND_DWI, Settings
 from scsnet_bids.shift_table import shifts_from_table
 from scsnet_bids.unmixing.borders import TYPICAL_ERRORS, BorderErrors, alternative_regions
 from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_borders
@@ -66,9 +68,10 @@ class Values:
     parts: FloatArray  # (7, k, 8, 3) by ``NAMES``
 
 
-def main(data: Path, out: Path, sees: str = B0) -> None:
-    """Print the figures for all runs of a phantom dataset."""
-    runs = list(_read_runs(data, out, sees))
+def main(sees: str, *folders: Path) -> None:
+    """Print the figures for all runs of phantom datasets, each followed by its results."""
+    pairs = zip(folders[::2], folders[1::2], strict=True)
+    runs = [run for data, out in pairs for run in _read_runs(data, out, sees)]
     print("sharpness  mean error of slices, % of the tissue's value: FA, MD")
     for sharpness in SHARPNESS:
         error = np.concatenate([_relative(run, sharpness) for run in runs])
@@ -178,4 +181,4 @@ def _distance(error: FloatArray, parts: FloatArray, place: int, factor: float) -
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    main(sys.argv[1], *map(Path, sys.argv[2:]))
