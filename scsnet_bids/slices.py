@@ -85,6 +85,27 @@ class PlaneGrid:
         left, posterior = (self.positions_mm(n)[:, None] - centre_mm[:, n] for n in (0, 1))
         return np.asarray(np.hypot(left[:, None], posterior[None]))
 
+    def centre_and_spread_mm(self, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Centre of mass and standard deviations of what lies on the plane.
+
+        Parameters
+        ----------
+        weight : (..., rows, columns) float array >= 0
+
+        Returns
+        -------
+        two (..., 2) float arrays (left, posterior), mm; nan where there is nothing
+        """
+        mass = weight.sum(axis=(-2, -1), dtype=float)
+        mass = np.where(mass > 0, mass, np.nan)
+        centre, spread = np.empty((2, *mass.shape, 2))
+        for axis, position in enumerate(map(self.positions_mm, (0, 1))):
+            along = weight.sum(axis=axis - 2, dtype=float)
+            centre[..., axis] = along @ position / mass
+            off = position - centre[..., axis, None]
+            spread[..., axis] = np.sqrt((along * off**2).sum(axis=-1) / mass)
+        return centre, spread
+
     def on_image(self, grid: Grid) -> Grid:
         """Describe this plane, with the slices of an image, as an image grid."""
         scale = np.array(self.spacing_mm) / grid.spacing_mm[:2]

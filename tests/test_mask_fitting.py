@@ -9,8 +9,8 @@ import pytest
 
 from scsnet_bids.images import Grid
 from scsnet_bids.regions import REGIONS, Side
-from scsnet_bids.slices import PlaneGrid
-from scsnet_bids.unmixing.mask_fitting import centre_of_mask, fit_regions_to_mask
+from scsnet_bids.slices import PlaneGrid, volume_to_slices
+from scsnet_bids.unmixing.mask_fitting import fit_regions_to_mask
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
 from scsnet_bids.unmixing.transfer import cord_mask
 
@@ -68,16 +68,18 @@ def test_regions_keep_their_part_and_their_side_of_a_cord_that_lies_elsewhere():
         assert (middle > 17) == (region.side is Side.LEFT)
 
 
+def centre_of(mask: np.ndarray) -> np.ndarray:
+    return PlaneGrid.of_image(GRID).centre_and_spread_mm(volume_to_slices(mask))[0]
+
+
 def test_a_mask_in_the_weighted_volumes_is_moved_to_the_b0_image():
     regions = replace(network_regions(), b0_to_dwi_mm=np.tile([0.9, -0.9], (3, 1)))
     mask = ellipse(20, 21, 5, 4)
     placed = fit_regions_to_mask(regions, mask).regions.refined().sharpened(Borders.unmoved(3))
     there = replace(placed, b0_to_dwi_mm=np.zeros((3, 2)))
-    weighted, b0 = (
-        centre_of_mask(1 - regions.shares()[..., 0], GRID.spacing_mm) for regions in (placed, there)
-    )
+    weighted, b0 = (centre_of(1 - regions.shares()[..., 0]) for regions in (placed, there))
     assert weighted - b0 == pytest.approx(np.tile([0.9, -0.9], (3, 1)), abs=0.05)
-    assert weighted == pytest.approx(centre_of_mask(mask, GRID.spacing_mm), abs=0.1)
+    assert weighted == pytest.approx(centre_of(mask), abs=0.1)
 
 
 def test_a_slice_in_which_the_network_is_blind_takes_the_regions_of_its_neighbour():
@@ -105,9 +107,12 @@ def test_the_overlap_says_how_far_the_network_agrees():
     assert elsewhere.max() < 0.6
 
 
-def test_the_centre_of_an_empty_slice_is_unknown():
-    mask = ellipse(18, 20, 4, 4)
+def test_an_empty_slice_has_neither_centre_nor_spread():
+    mask = ellipse(18, 20, 4, 6)
     mask[..., 0] = 0
-    centre = centre_of_mask(mask, GRID.spacing_mm)
+    plane = PlaneGrid.of_image(GRID)
+    centre, spread = plane.centre_and_spread_mm(volume_to_slices(mask))
     assert np.isnan(centre[0]).all()
+    assert np.isnan(spread[0]).all()
     assert centre[1] == pytest.approx([18, 20], abs=0.2)
+    assert spread[1] == pytest.approx([2, 3], rel=0.05)  # half of an ellipse's half axes

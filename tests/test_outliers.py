@@ -26,7 +26,7 @@ from scsnet_bids.outlier_table import (
 )
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 from scsnet_bids.settings import GradientSettings
-from scsnet_bids.slices import PlaneGrid
+from scsnet_bids.slices import PlaneGrid, volume_to_slices
 
 SETTINGS = GradientSettings()
 SMALL = PhantomSettings(
@@ -48,10 +48,8 @@ def clean() -> Phantom:
 
 def centre_of(phantom: Phantom) -> FloatArray:
     """(k, 2) centre of the cord."""
-    cord, plane = 1 - phantom.region_share[..., 0], PlaneGrid.of_image(phantom.grid)
-    left, posterior = plane.positions_mm(0)[:, None, None], plane.positions_mm(1)[:, None]
-    sums = [(cord * place).sum(axis=(0, 1)) for place in (left, posterior)]
-    return np.stack(sums, axis=1) / cord.sum(axis=(0, 1))[:, None]
+    cord = volume_to_slices(1 - phantom.region_share[..., 0])
+    return PlaneGrid.of_image(phantom.grid).centre_and_spread_mm(cord)[0]
 
 
 def find(phantom: Phantom, series: FloatArray | None = None, **changed: object) -> SliceOutliers:

@@ -141,7 +141,8 @@ def _slice_models(
         share = cord_share[k]
         if not share.sum() * np.prod(plane.spacing_mm) >= SMALLEST_CORD_MM2:
             continue
-        centre_mm, width_mm = _extent(share, plane)
+        centre_mm, spread_mm = plane.centre_and_spread_mm(share)
+        width_mm = 2 * spread_mm  # half of it, as of an ellipse
         reach_mm = width_mm + RIM_MM + max_shift_mm
         left, posterior = (
             _indices_within(image_plane.positions_mm(axis), centre_mm[axis], reach_mm[axis])
@@ -154,18 +155,6 @@ def _slice_models(
         seen = _without_background(image[np.ix_(posterior, left)], weight, background)
         if np.isfinite(seen).all() and seen.any():
             yield k, _SliceModel(seen, share, plane, voxels, weight, background)
-
-
-def _extent(share: FloatArray, plane: PlaneGrid) -> tuple[FloatArray, FloatArray]:
-    """Centre and half width of a cord along left and posterior, as of an ellipse."""
-    marginals = share.sum(axis=0), share.sum(axis=1)
-    positions = [plane.positions_mm(axis) for axis in (0, 1)]
-    centre = [np.average(p, weights=m) for p, m in zip(positions, marginals, strict=True)]
-    variance = [
-        np.average((p - c) ** 2, weights=m)
-        for p, c, m in zip(positions, centre, marginals, strict=True)
-    ]
-    return np.array(centre), 2 * np.sqrt(variance)
 
 
 def _indices_within(

@@ -22,7 +22,7 @@ from scsnet_bids.interfaces.base import (
 from scsnet_bids.prior_results import read_cord_mask
 from scsnet_bids.settings import MotionSettings
 from scsnet_bids.shift_table import tabulate_shifts
-from scsnet_bids.unmixing.mask_fitting import centre_of_mask
+from scsnet_bids.slices import PlaneGrid, volume_to_slices
 
 EDDY_COLUMNS = ["eddy_scale", "eddy_shear"]
 
@@ -53,7 +53,8 @@ class LocateCord(SeriesInterface):
         series = read_image(Path(self.inputs.dwi))
         if isdefined(self.inputs.cord_mask):
             mask = read_cord_mask(Path(self.inputs.cord_mask), series.grid)
-            centre_mm = centre_of_mask(mask, series.grid.spacing_mm)
+            plane = PlaneGrid.of_image(series.grid)
+            centre_mm, _ = plane.centre_and_spread_mm(volume_to_slices(mask))
         else:
             centre_mm = self._find_centre(series)
         write_table(cord_centre, tabulate_shifts(centre_mm))

@@ -274,11 +274,8 @@ def _keep_only(predicted: FloatArray, mask: BoolArray) -> FloatArray:
 
 def _measure_centres(segmentation: RegionSegmentation) -> FloatArray:
     """(k, 2) centre of mass of the cord (left, posterior) in mm; nan where none was found."""
-    cord, plane = segmentation.cord, segmentation.plane
-    mass = np.where(segmentation.found, cord.sum(axis=(1, 2)), np.nan)
-    left = (cord.sum(axis=1) * plane.positions_mm(0)).sum(axis=1) / mass
-    posterior = (cord.sum(axis=2) * plane.positions_mm(1)).sum(axis=1) / mass
-    return np.stack([left, posterior], axis=1)
+    centre_mm, _ = segmentation.plane.centre_and_spread_mm(segmentation.cord)
+    return np.where(segmentation.found[:, None], centre_mm, np.nan)
 
 
 def _smooth(path_mm: FloatArray) -> FloatArray:

@@ -75,25 +75,6 @@ def fit_regions_to_mask(regions: PlacedRegions, mask: FloatArray) -> RegionsInMa
     return RegionsInMask(placed, found, np.where(found, overlap, 0.0))
 
 
-def centre_of_mask(mask: FloatArray, spacing_mm: tuple[float, float, float]) -> FloatArray:
-    """Find the centre of a mask in every slice.
-
-    Parameters
-    ----------
-    mask : (i, j, k) float array in [0, 1]
-    spacing_mm : voxel size
-
-    Returns
-    -------
-    (k, 2) centre (left, posterior) in mm from the first voxel; nan where the slice is empty
-    """
-    mass = mask.sum(axis=(0, 1))
-    mass = np.where(mass > 0, mass, np.nan)
-    left = mask.sum(axis=1).T @ np.arange(mask.shape[0]) * spacing_mm[0]
-    posterior = mask.sum(axis=0).T @ np.arange(mask.shape[1]) * spacing_mm[1]
-    return np.stack([left / mass, posterior / mass], axis=1)
-
-
 def _plane_around(mask: FloatArray, regions: PlacedRegions) -> PlaneGrid:
     """Lay a plane of the network's pixels around a mask, wherever the b=0 volumes have it."""
     spacing = regions.grid.spacing_mm
@@ -150,23 +131,23 @@ def _stretched(
 ) -> FloatArray:
     """(8, rows, columns) shares moved and stretched from one outline to another, of sum 1."""
     places = []
+    (from_mm, from_size), (to_mm, to_size) = (
+        _place_and_size(own, source),
+        _place_and_size(cord, plane),
+    )
     for axis in (1, 0):  # rows, then columns
-        from_mm, from_size = _middle_and_size(own, source, axis)
-        to_mm, to_size = _middle_and_size(cord, plane, axis)
-        place_mm = from_mm + (plane.positions_mm(axis) - to_mm) * (from_size / to_size)
+        stretch = from_size[axis] / to_size[axis]
+        place_mm = from_mm[axis] + (plane.positions_mm(axis) - to_mm[axis]) * stretch
         places.append((place_mm - source.start_mm[axis]) / source.spacing_mm[axis])
     grid = np.meshgrid(*places, indexing="ij")
     shares = np.stack([ndimage.map_coordinates(s, grid, order=1, mode="nearest") for s in inner])
     return np.asarray(shares / np.clip(shares.sum(axis=0), 1e-9, None))
 
 
-def _middle_and_size(cord: FloatArray, plane: PlaneGrid, axis: int) -> tuple[float, float]:
-    """Centre and standard deviation of a cord along an axis (0 left, 1 posterior), mm."""
-    along = cord.sum(axis=0 if axis == 0 else 1)
-    position = plane.positions_mm(axis)
-    middle = float(along @ position / along.sum())
-    spread = float(along @ (position - middle) ** 2 / along.sum())
-    return middle, max(spread**0.5, plane.spacing_mm[axis] / 2)
+def _place_and_size(cord: FloatArray, plane: PlaneGrid) -> tuple[FloatArray, FloatArray]:
+    """(2,) centre and (2,) standard deviation of a cord (left, posterior), mm."""
+    centre_mm, spread_mm = plane.centre_and_spread_mm(cord)
+    return centre_mm, np.maximum(spread_mm, np.array(plane.spacing_mm) / 2)
 
 
 def _dice(one: BoolArray, other: BoolArray) -> FloatArray:
