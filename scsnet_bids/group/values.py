@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-import numpy as np
 import pandas as pd
 
 from scsnet_bids.report.verdict import RULES, Verdict
@@ -51,7 +50,8 @@ def tabulate_values(scalarstats: pd.DataFrame, unusable: Collection[str] = ()) -
     Returns
     -------
     DataFrame with ``participant_id``, ``session``, the columns of ``CELL``, ``value`` and
-    ``uncertainty``; session and level are empty if there is none. Implausible values are left out.
+    ``uncertainty``, of several runs as if they had one error; session and level are empty if there
+    is none. Implausible values are left out.
     """
     columns = [*PERSON, *CELL, "value", "uncertainty"]
     if "unmixed" not in scalarstats:
@@ -60,20 +60,17 @@ def tabulate_values(scalarstats: pd.DataFrame, unusable: Collection[str] = ()) -
     rows = rows[rows["unmixed"].notna() & ~rows["run"].isin(list(unusable))]
     doubtful = rows["unmixed_flag"].fillna("").astype(str).str.contains(UNUSABLE)
     rows = rows[~doubtful].rename(columns={"unmixed": "value"})
-    rows = rows.assign(
-        variance=rows["unmixed_uncertainty"] ** 2,
-        **{name: rows[name].fillna("").astype(str) for name in ("session", "level")},
-    )
+    rows = rows.assign(**{name: rows[name].fillna("").astype(str) for name in ("session", "level")})
     grouped = rows.groupby([*PERSON, *CELL], sort=False)
     found = grouped.agg(
         value=("value", "mean"),
-        total=("variance", "sum"),
-        known=("variance", "count"),
+        uncertainty=("unmixed_uncertainty", "mean"),
+        known=("unmixed_uncertainty", "count"),
         n=("run", "size"),
     )
-    # Without the error of one run, that of the mean is not known.
-    known = found["known"] == found["n"]
-    found["uncertainty"] = (np.sqrt(found["total"]) / found["n"]).where(known)
+    # Borders are misplaced alike in all runs of a person, so errors do not average out. Without
+    # that of one run, that of the mean is not known.
+    found["uncertainty"] = found["uncertainty"].where(found["known"] == found["n"])
     return found.reset_index()[columns]
 
 
