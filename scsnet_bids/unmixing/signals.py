@@ -30,6 +30,7 @@ from scsnet_bids.regions import N_CLASSES
 from scsnet_bids.settings import GradientSettings, UnmixingSettings
 from scsnet_bids.unmixing.noise import magnitude_moments
 from scsnet_bids.unmixing.region_tensor import (
+    RegionTensors,
     determined,
     fit_region_tensors,
     noise_bias,
@@ -276,26 +277,34 @@ def _fit(
 ) -> UnmixedValues:
     """Fit the tensors of the regions that are separated, and propagate the noise."""
     enough = determined(weight, gradients)
-    fittable = (system.n_effective >= least_voxels) & enough[:, None]
-    place = k, r = np.nonzero(fittable)
+    fitted = (system.n_effective >= least_voxels) & enough[:, None]
+    tensors, scatter = _fit_tensors(system, sigma, weight, fitted, gradients)
+    unit = np.einsum("krr->kr", system.covariance)
+    noise2 = _noise_of_slices(fitted, scatter / unit[fitted], sigma)
+    # Where nothing tells the noise, values stay as they are.
+    bias = np.nan_to_num(noise_bias(tensors, (noise2[:, None] * unit)[fitted]))
+    value = np.full((*fitted.shape, 4), np.nan)
+    value[fitted] = np.clip(tensors.value - bias, 0, [1, np.inf, np.inf, np.inf])
+    influence = np.full((*value.shape, weight.shape[1]), np.nan)
+    influence[fitted] = tensors.influence
+    by_noise = np.einsum("krmn,ksmn,krs->kmrs", influence, influence, system.covariance)
+    covariance = by_noise * noise2[:, None, None, None]
+    return UnmixedValues(value, covariance, volume, enough, influence)
+
+
+def _fit_tensors(
+    system: _System, sigma: float, weight: FloatArray, fitted: BoolArray, gradients: Gradients
+) -> tuple[RegionTensors, FloatArray]:
+    """Tensors of the regions that are fitted, and how far single volumes scatter about them."""
+    k, r = np.nonzero(fitted)
     signal = _solve_volumes(system, sigma)
-    free = fit_region_tensors(signal[k, 1 + r], weight[k], gradients)
-    tensors = free
+    tensors = fit_region_tensors(signal[k, 1 + r], weight[k], gradients)
+    scatter = tensors.variance
     for _ in range(ROUNDS if sigma > 0 else 0):
         signal[k, 1 + r] = tensors.predicted
         signal = _improve(system, signal, sigma)
         tensors = fit_region_tensors(signal[k, 1 + r], weight[k], gradients)
-    unit = np.einsum("krr->kr", system.covariance)
-    noise2 = _noise_of_slices(fittable, free.variance / unit[place], sigma)
-    # Where nothing tells the noise, values stay as they are.
-    bias = np.nan_to_num(noise_bias(tensors, (noise2[:, None] * unit)[place]))
-    value = np.full((*fittable.shape, 4), np.nan)
-    value[place] = np.clip(tensors.value - bias, 0, [1, np.inf, np.inf, np.inf])
-    influence = np.full((*value.shape, weight.shape[1]), np.nan)
-    influence[place] = tensors.influence
-    by_noise = np.einsum("krmn,ksmn,krs->kmrs", influence, influence, system.covariance)
-    covariance = by_noise * noise2[:, None, None, None]
-    return UnmixedValues(value, covariance, volume, enough, influence)
+    return tensors, scatter
 
 
 def _noise_of_slices(fitted: BoolArray, variance: FloatArray, sigma: float) -> FloatArray:
