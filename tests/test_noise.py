@@ -86,6 +86,15 @@ def test_a_magnitude_that_was_interpolated_keeps_its_floor(clean, residual, cord
     assert level.rician_sigma == pytest.approx(1.1 * SIGMA, rel=0.02)
 
 
+@pytest.mark.parametrize("factor", [0.1, 0.4, 3.0])
+def test_air_that_is_unlike_the_cord_is_not_believed(clean, residual, cord, rng, factor) -> None:
+    noisy = magnitude(clean, rng)
+    series = np.where(clean > 0, noisy, factor * noisy)
+    level = estimate_noise(series, IS_B0, residual, cord)
+    assert (level.source, level.flag) == ("tensor_residual", "uneven")
+    assert level.rician_sigma == pytest.approx(1.1 * SIGMA, rel=0.02)
+
+
 def test_what_interpolation_took_is_given_back(clean, residual, cord, rng) -> None:
     series = np.where(clean > 0, magnitude(clean, rng), 0)
     level = estimate_noise(series, IS_B0, 0.8 * residual, cord, 0.8)

@@ -119,6 +119,11 @@ RULES: dict[str, tuple[Verdict, str]] = {
         Verdict.LOOK,
         "The noise floor that was taken out of the unmixed values is not that of these images.",
     ),
+    "uneven": (
+        Verdict.LOOK,
+        "The noise level then comes from the tensor fit. What made air unlike the cord may have "
+        "changed the noise floor too.",
+    ),
     "no_background": (
         Verdict.PASS,
         "The noise level then comes from the tensor fit, as in most scans of the cord; it may be "

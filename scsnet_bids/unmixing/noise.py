@@ -24,6 +24,10 @@ RAYLEIGH_MEAN = float(np.sqrt(np.pi / 2))
 RAYLEIGH_SD = float(np.sqrt(2 - np.pi / 2))
 AGREEMENT = 0.1
 """Mean and standard deviation, b=0 and weighted volumes, must give the same within this."""
+UNLIKE = 2.0
+"""Air and the tensor's residual must give the same within this factor. Motion and pulsation add to
+the residual; what splines leave beside a row of zeros looks like air with a hundredth of the noise.
+"""
 LEAST_VOXELS = 100
 BRIGHTEST = 5.0
 """Above this ratio of mean to standard deviation it is no air: 1.9 for one channel, 4.9 for six
@@ -51,6 +55,8 @@ FLAGS: dict[str, str] = {
     "may inflate the estimate from the tensor fit",
     "not_rayleigh": "air does not have a Rayleigh distribution, as where channels are added as "
     "squares or the image was filtered; the noise floor is not that of the model",
+    "uneven": "air is far less or far more noisy than the cord, as where the image was filtered, or "
+    "interpolated beside masked air",
     "signed": "so many values are negative that it is no magnitude, and has no noise floor",
     "unknown": "neither the background nor the tensor fit tells the noise level",
 }
@@ -156,6 +162,8 @@ def estimate_noise(
         return NoiseLevel(fallback, *_source_and_flag(fallback, "no_background"))
     if not level.agrees:
         return NoiseLevel(fallback, *_source_and_flag(fallback, "not_rayleigh"))
+    if fallback > 0 and not 1 / UNLIKE <= level.by_sd / fallback <= UNLIKE:
+        return NoiseLevel(fallback, "tensor_residual", "uneven")
     return NoiseLevel(level.by_sd, "background", None)
 
 
