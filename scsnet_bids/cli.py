@@ -13,12 +13,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-from scsnet_bids import __version__
 from scsnet_bids.errors import (
     BusyError,
     EmptySelectionError,
@@ -27,12 +23,11 @@ from scsnet_bids.errors import (
     UsageError,
     listed,
 )
-from scsnet_bids.files import write_text
 from scsnet_bids.options import Options, parse_options
-from scsnet_bids.setting_values import settings_to_toml
 from scsnet_bids.settings import B0
 
 if TYPE_CHECKING:
+    from scsnet_bids.jobs import Job
     from scsnet_bids.runs import DwiRun
     from scsnet_bids.workflows.execution import Limits
 
@@ -83,8 +78,9 @@ def _prepare_process(options: Options) -> None:
 
 def _run_participants(options: Options) -> int:
     """Run the participant level and say what was done and where it lies."""
-    from scsnet_bids import dataset, prior_results, summary, workspace
+    from scsnet_bids import dataset, jobs, prior_results, summary, workspace
     from scsnet_bids.fsl import tools as fsl
+    from scsnet_bids.report.page import report_participants
 
     if options.reports_only:
         return _rewrite_reports(options)
@@ -106,11 +102,12 @@ def _run_participants(options: Options) -> int:
         return summary.exit_code(failures.values())
     others = prior_results.list_datasets(options.settings.derivatives.folders)
     dataset.write_dataset_files(options.output_dir, options.bids_dir, others)
+    job = _describe_job(options)
+    name = jobs.write_job(options.output_dir / "logs", job, options.command)
     if good:
         failures |= _process(good, options, options.clean_workdir and not failures)
-    failures |= _report(
-        {run: left_out.get(run, failures.get(run.prefix)) for run in found}, options
-    )
+    errors = {run.prefix: left_out.get(run, failures.get(run.prefix)) for run in found}
+    failures |= report_participants(options.output_dir, errors, job, name)
     chosen = [run for run in found if run in good or run.prefix in failures]
     print(summary.describe_result(chosen, failures, options.output_dir), flush=True)
     return summary.exit_code(failures.values())
@@ -132,26 +129,15 @@ def _check(found: list[DwiRun], options: Options) -> tuple[list[DwiRun], dict[Dw
     return prior_results.check_prior(*checked, settings)
 
 
-def _report(
-    errors: Mapping[DwiRun, ScsnetError | None], options: Options
-) -> dict[str, ScsnetError]:
-    """Write the pages of the participants and the text to cite; return what went wrong."""
-    from scsnet_bids.report.page import report_participants
-
-    named = {run.prefix: error for run, error in errors.items()}
-    weights = _read_weights_record(options)
-    return report_participants(options.output_dir, named, options.settings, weights)
-
-
 def _write_boilerplate(runs: Sequence[DwiRun], options: Options) -> None:
     """Write the text to cite of what would be run, and say where it lies."""
     from scsnet_bids.methods import describe_methods
     from scsnet_bids.methods_text import write_citation
     from scsnet_bids.protocol import read_protocol
 
-    settings, weights = options.settings, _read_weights_record(options)
-    protocols = {run.prefix: read_protocol(run, settings) for run in runs}
-    write_citation(options.output_dir / "logs", describe_methods(settings, weights, protocols))
+    protocols = {run.prefix: read_protocol(run, options.settings) for run in runs}
+    methods = describe_methods([(_describe_job(options), protocols)])
+    write_citation(options.output_dir / "logs", methods)
     print(f"Done: text to cite: {options.output_dir / 'logs' / 'CITATION.md'}; nothing was run.")
 
 
@@ -166,21 +152,23 @@ def _rewrite_reports(options: Options) -> int:
             "--exclude-slices changes values, and --reports-only computes none. Leave one of them "
             "out; with the same work folder the participant level goes on from what is done."
         )
-    labels, weights = options.participant_label, _read_weights_record(options)
-    pages = rewrite_pages(options.output_dir, labels, options.settings, weights)
+    pages = rewrite_pages(options.output_dir, options.participant_label, _describe_job(options))
     print(f"Done: {len(pages)} pages written: {options.output_dir / 'sub-*.html'}")
     return 0
 
 
-def _read_weights_record(options: Options) -> dict[str, Any]:
-    """Read what is known of the network's weights, for the text to cite."""
+def _describe_job(options: Options) -> Job:
+    """Say what runs are processed with."""
+    from scsnet_bids.jobs import Job
     from scsnet_bids.network.weights import read_record, weights_path
 
-    settings = options.settings.segmentation
-    of_b0 = read_record(weights_path(settings))
-    if settings.input == B0:
-        return of_b0
-    return {**of_b0, "dwi": read_record(weights_path(settings, settings.input))}
+    def named(sees: str) -> dict[str, Any]:
+        record = read_record(weights_path(options.settings.segmentation, sees))
+        return {key: record[key] for key in ("version", "sha256") if key in record}
+
+    sees = options.settings.segmentation.input
+    weights = named(B0) | ({} if sees == B0 else {"dwi": named(sees)})
+    return Job(options.settings, weights)
 
 
 def _choose_runs(options: Options) -> list[DwiRun]:
@@ -248,7 +236,6 @@ def _run_graph(runs: Sequence[DwiRun], options: Options) -> dict[str, ScsnetErro
     limits = _choose_limits(options, len(runs), max(needs_gb.values()))
     print(_describe_limits(limits, needs_gb, str(next(network.parameters()).device)), flush=True)
     log_dir = options.output_dir / "logs"
-    _write_settings(log_dir, options)
     workflow = base.init_scsnet_wf(runs, options.output_dir, options.settings)
     graph.check_graph(workflow)
     names = {base.run_graph_name(run): run.prefix for run in runs}
@@ -292,35 +279,26 @@ def _describe_limits(limits: Limits, needs_gb: Mapping[str, float], device: str)
     return "\n".join(lines)
 
 
-def _write_settings(log_dir: Path, options: Options) -> None:
-    """Write the command and its settings under a name that no other job uses."""
-    started = datetime.now(timezone.utc)
-    name = f"scsnet-bids_{started:%Y%m%dT%H%M%S}_{uuid4().hex[:8]}.toml"
-    lines = [
-        f"# scsnet-bids {__version__}, {started:%Y-%m-%d %H:%M:%S} UTC",
-        f"# {options.command}",
-        "# Settings of this run. To use them again: --config-file with this file.",
-        "",
-        settings_to_toml(options.settings),
-    ]
-    write_text(log_dir / name, "\n".join(lines))
-
-
 def _run_group(options: Options) -> int:
     """Run the group level and say what was gathered, what is missing, and where it lies."""
     from scsnet_bids.group.collect import collect_group
     from scsnet_bids.group.exclusion import exclude_slices
     from scsnet_bids.group.page import write_group_page
     from scsnet_bids.group.tables import analyse_group, write_group
+    from scsnet_bids.report.outcomes import list_participants
+    from scsnet_bids.report.page import write_methods
     from scsnet_bids.slice_marks import read_marks
 
     tables = collect_group(options.output_dir)
     for gap in tables.gaps.itertuples():
         print(f"Missing: {gap.participant_id}: {gap.reason}", file=sys.stderr)
+    for line in tables.differences:
+        print(f"Warning: the runs were not processed alike. {line}", file=sys.stderr)
     tables = exclude_slices(tables, read_marks(options.settings.regional.exclude_slices))
     analysis = analyse_group(tables, options.controls)
     write_group(options.output_dir, analysis)
     page = write_group_page(options.output_dir, analysis)
+    write_methods(options.output_dir, list_participants(options.output_dir))
     n_runs, n_participants = len(analysis.wide), analysis.wide["participant_id"].nunique()
     print(
         f"Done: {n_runs} runs of {n_participants} participants gathered. "

@@ -1,17 +1,19 @@
-"""The methods text of exactly what was run: which words and which sentences say it."""
+"""The methods text of exactly what was run: which words and which sentences say it.
+
+Runs that different jobs processed share the text where it is the same.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from scsnet_bids import __version__
-from scsnet_bids.methods_text import MethodsText, fill_stages
+from scsnet_bids.jobs import Job
+from scsnet_bids.methods_text import MethodsText, cite_works, fill_stages
 from scsnet_bids.protocol import Protocol, listed
-from scsnet_bids.settings import Settings
 
 STAGES = (
     "series",
@@ -31,23 +33,35 @@ TAKEN = {
 """How a sentence begins that says what was taken from another tool."""
 
 
-def describe_methods(
-    settings: Settings, weights: Mapping[str, Any], protocols: Mapping[str, Protocol]
-) -> MethodsText:
-    """Write the methods of a run of the app.
+def describe_methods(works: Sequence[tuple[Job, Mapping[str, Protocol]]]) -> MethodsText:
+    """Write the methods of some jobs.
 
     Parameters
     ----------
-    settings : of all its series
-    weights : record of the network's weights, with ``version`` and ``sha256``; as ``dwi`` that of
-        the network that sees the mean DWI as well, where there is one
-    protocols : of each series, by its name
+    works : each job, with the protocols of its series by their names; at least one job
 
     Returns
     -------
-    MethodsText
+    MethodsText; where jobs differ, a title names the series that its text is about
     """
-    words = _words(settings, weights, protocols)
+    protocols = {name: protocol for _, own in works for name, protocol in own.items()}
+    texts = [_describe_job(job, own, protocols) for job, own in works]
+    merged = {}
+    for title in texts[0]:
+        series: dict[str, list[str]] = {}
+        for stages, (_, own) in zip(texts, works, strict=True):
+            series.setdefault(stages[title], []).extend(own)
+        for text, names in series.items():
+            merged[title if len(series) == 1 else f"{title} ({listed(names)})"] = text
+    return cite_works(merged)
+
+
+def _describe_job(
+    job: Job, protocols: Mapping[str, Protocol], everybody: Mapping[str, Protocol]
+) -> dict[str, str]:
+    """Write the methods of a job by their titles; which series there are is said of all jobs."""
+    settings = job.settings
+    words = _words(job, everybody)
     ringing = "removed" if settings.denoising.degibbs else "kept"
     taken = _all_took(protocols, "series")
     bent = sum(protocol.distortion == "none" for protocol in protocols.values())
@@ -68,13 +82,11 @@ def describe_methods(
     return fill_stages(STAGES, words, cases)
 
 
-def _words(
-    settings: Settings, weights: Mapping[str, Any], protocols: Mapping[str, Protocol]
-) -> dict[str, str]:
+def _words(job: Job, protocols: Mapping[str, Protocol]) -> dict[str, str]:
     """List what stands for the names in the sentences."""
     numbers = {
         f"{stage}_{name}": f"{value:g}" if isinstance(value, float) else str(value)
-        for stage, values in asdict(settings).items()
+        for stage, values in asdict(job.settings).items()
         for name, value in values.items()
     }
     return numbers | {
@@ -83,11 +95,11 @@ def _words(
             for name, protocol in protocols.items()
             if protocol.excluded
         ),
-        "version": __version__,
+        "version": job.version,
         "nipype": version("nipype"),
         "dipy": version("dipy"),
-        **_name_weights("", weights),
-        **(_name_weights("dwi_", weights["dwi"]) if "dwi" in weights else {}),
+        **_name_weights("", job.weights),
+        **(_name_weights("dwi_", job.weights["dwi"]) if "dwi" in job.weights else {}),
         "series": _describe_series(protocols),
     }
 

@@ -53,8 +53,8 @@ class MethodsText:
 
 def fill_stages(
     stages: Sequence[str], words: Mapping[str, str], cases: Mapping[str, str]
-) -> MethodsText:
-    """Fill the texts of some stages.
+) -> dict[str, str]:
+    """Fill the texts of some stages, works still cited by key.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def fill_stages(
 
     Returns
     -------
-    MethodsText
+    dict of texts by the title of their stage
     """
     written = {}
     for stage in stages:
@@ -75,7 +75,7 @@ def fill_stages(
             if f"{word} {case}" in sections
         }
         written[TITLES[stage]] = Template(general).substitute({**words, **chosen})
-    return _cite(written)
+    return written
 
 
 def write_citation(log_dir: Path, methods: MethodsText, name: str = "CITATION") -> None:
@@ -109,8 +109,8 @@ def _flowed(text: str) -> str:
     return " ".join(text.split())
 
 
-def _cite(texts: Mapping[str, str]) -> MethodsText:
-    """Replace citations by numbers, in the order of their first mention."""
+def cite_works(texts: Mapping[str, str]) -> MethodsText:
+    """Replace citations in texts, by title, by numbers, in the order of their first mention."""
     works = read_references()
     numbers: dict[str, int] = {}
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scsnet_bids.jobs import Job
 from scsnet_bids.methods import describe_methods
 from scsnet_bids.methods_text import MethodsText, read_references, write_citation
 from scsnet_bids.protocol import Protocol, ShellFacts, describe_shells
@@ -31,7 +32,9 @@ def text_of(methods: MethodsText) -> str:
 
 
 def described(**stages: object) -> str:
-    return text_of(describe_methods(replace(Settings(), **stages), WEIGHTS, {"sub-1": PROTOCOL}))
+    return text_of(
+        describe_methods([(Job(replace(Settings(), **stages), WEIGHTS), {"sub-1": PROTOCOL})])
+    )
 
 
 def test_the_text_names_the_weights_and_what_was_acquired():
@@ -81,13 +84,28 @@ def test_weights_of_ones_own_are_said_to_be_such():
 
 def test_a_second_look_is_said_with_the_weights_that_took_it():
     both = SegmentationSettings(input="b0+dwi")
-    text = text_of(describe_methods(Settings(segmentation=both), BOTH, {"sub-1": PROTOCOL}))
+    text = text_of(
+        describe_methods([(Job(Settings(segmentation=both), BOTH), {"sub-1": PROTOCOL})])
+    )
     assert "b=0 image and the mean diffusion-weighted image together" in text
     assert "version 0.2 (SHA-256 fedcba987654)" in text
     own = replace(both, dwi_weights="/ours.pt")
-    text = text_of(describe_methods(Settings(segmentation=own), BOTH, {"sub-1": PROTOCOL}))
+    text = text_of(describe_methods([(Job(Settings(segmentation=own), BOTH), {"sub-1": PROTOCOL})]))
     assert "second network of the same kind, with weights that are not those" in text
     assert "No other image had a say" in described()
+
+
+def test_jobs_that_differ_are_told_apart_where_they_do():
+    other = Settings(motion=MotionSettings(method="none"))
+    works = [
+        (Job(Settings(), WEIGHTS), {"sub-1": PROTOCOL, "sub-3": PROTOCOL}),
+        (Job(other, WEIGHTS), {"sub-2": PROTOCOL}),
+    ]
+    texts = dict(describe_methods(works).paragraphs)
+    assert texts["Motion (sub-2)"].startswith("Motion was not corrected.")
+    assert "cubic interpolation" in texts["Motion (sub-1 and sub-3)"]
+    assert texts["Data and software"].count("diffusion series had") == 1
+    assert {"Segmentation", "Diffusion tensor", "Region values"} < set(texts)
 
 
 def test_no_placeholder_is_left():
@@ -97,14 +115,14 @@ def test_no_placeholder_is_left():
 def test_series_of_one_protocol_share_a_sentence_and_others_are_named():
     other = replace(PROTOCOL, shells=(ShellFacts(0, 1, 0), ShellFacts(1000, 6, 6)))
     series = {"sub-1": PROTOCOL, "sub-2": PROTOCOL, "sub-3": other}
-    text = text_of(describe_methods(Settings(), WEIGHTS, series))
+    text = text_of(describe_methods([(Job(Settings(), WEIGHTS), series)]))
     assert "2 diffusion series (sub-1 and sub-2) had 15 slices" in text
     assert "One diffusion series (sub-3) had 15 slices" in text
     assert "1 volume of b=0" in text
 
 
 def test_works_are_numbered_as_they_come_and_all_of_them_are_listed():
-    methods = describe_methods(Settings(), WEIGHTS, {"sub-1": PROTOCOL})
+    methods = describe_methods([(Job(Settings(), WEIGHTS), {"sub-1": PROTOCOL})])
     cited = [int(n) for group in re.findall(r"\[([\d, ]+)\]", text_of(methods)) for n in
              group.split(", ")]  # fmt: skip
     assert list(dict.fromkeys(cited)) == list(range(1, len(methods.references) + 1))
@@ -112,7 +130,7 @@ def test_works_are_numbered_as_they_come_and_all_of_them_are_listed():
 
 
 def test_a_reference_reads_as_in_a_list():
-    methods = describe_methods(Settings(), WEIGHTS, {})
+    methods = describe_methods([(Job(Settings(), WEIGHTS), {})])
     assert methods.references[0] == (
         "Yang S., Fei N., Li J., Li G., Hu Y. Deep Learning Spinal Cord Segmentation Based on B0 "
         "Reference for Diffusion Tensor Imaging Analysis in Cervical Spondylotic Myelopathy. "
@@ -141,7 +159,7 @@ def test_shells_keep_their_own_directions():
 
 
 def test_the_citation_is_written_as_text_and_as_bibtex(tmp_path):
-    methods = describe_methods(Settings(), WEIGHTS, {"sub-1": PROTOCOL})
+    methods = describe_methods([(Job(Settings(), WEIGHTS), {"sub-1": PROTOCOL})])
     write_citation(tmp_path / "logs", methods)
     text = (tmp_path / "logs/CITATION.md").read_text(encoding="utf-8")
     assert all(work in text for work in methods.references)
@@ -152,4 +170,4 @@ def test_the_citation_is_written_as_text_and_as_bibtex(tmp_path):
 def test_few_series_make_a_sentence_too(n):
     series = dict.fromkeys([f"sub-{i}" for i in range(n)], PROTOCOL)
     expected = ["No diffusion series was processed.", "One diffusion series had 15 slices"]
-    assert expected[n] in text_of(describe_methods(Settings(), WEIGHTS, series))
+    assert expected[n] in text_of(describe_methods([(Job(Settings(), WEIGHTS), series)]))

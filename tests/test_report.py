@@ -14,8 +14,9 @@ from lxml import html
 from scsnet_bids import levels, quality
 from scsnet_bids.cli import main
 from scsnet_bids.derivatives import read_table
-from scsnet_bids.errors import BusyError, GradientError, ScsnetError, SkippedSeries
+from scsnet_bids.errors import BusyError, GradientError, InputDataError, ScsnetError, SkippedSeries
 from scsnet_bids.figures import PICTURES
+from scsnet_bids.jobs import Job, write_job
 from scsnet_bids.report import wording
 from scsnet_bids.report.content import describe_compression
 from scsnet_bids.report.outcomes import (
@@ -25,7 +26,7 @@ from scsnet_bids.report.outcomes import (
     read_outcomes,
     record_outcomes,
 )
-from scsnet_bids.report.page import report_participants, write_page
+from scsnet_bids.report.page import find_done, report_participants, write_page
 from scsnet_bids.report.record import TABLES, RunRecord, find_records
 from scsnet_bids.report.verdict import RULES, Verdict, judge_run, overall_verdict
 from scsnet_bids.report.wording import FIGURES
@@ -33,7 +34,7 @@ from scsnet_bids.settings import Settings
 from scsnet_bids.unmixing import noise
 from scsnet_bids.unmixing.table import NOISE_COLUMNS
 
-WEIGHTS = {"version": "1.2.3", "sha256": "0123456789abcdef"}
+JOB = Job(Settings(), {"version": "1.2.3", "sha256": "0123456789abcdef"})
 HOSTILE = "sub-<img src=x onerror=alert(1)>"
 
 
@@ -194,9 +195,28 @@ def test_the_methods_are_on_the_page_and_in_the_logs(phantom_run):
 
 
 def test_the_page_is_the_same_when_it_is_made_again(phantom_run, out_dir):
-    made = [write_page(out_dir, "sub-01", Settings(), WEIGHTS).read_text() for _ in range(2)]
-    assert made[0] == made[1]
-    assert "weights of version 1.2.3" in made[0]
+    """It says what its runs were processed with, not what is asked for today."""
+    first = (out_dir / "sub-01.html").read_text()
+    assert write_page(out_dir, "sub-01", JOB).read_text() == first
+    assert "weights of version 1.2.3" not in first
+
+
+def test_what_is_asked_for_today_stands_for_runs_that_say_nothing(phantom_run, out_dir):
+    for path in (out_dir / "logs").glob("scsnet-bids_*.json"):
+        path.unlink()
+    other = write_page(out_dir, "sub-01", JOB).read_text()
+    assert "weights of version 1.2.3" in other
+
+
+def test_results_of_a_run_that_cannot_be_used_any_more_are_not_shown(phantom_run, out_dir):
+    job = write_job(out_dir / "logs", JOB, "later")
+    errors = {"sub-01": InputDataError("It is truncated.")}
+    report_participants(out_dir, errors, JOB, job)
+    page = html.fromstring((out_dir / "sub-01.html").read_text())
+    assert not page.xpath("//article")
+    assert "Results of an earlier job" in words_of(page)
+    assert find_done(out_dir, "sub-01") == []
+    assert find_records(out_dir, "sub-01")
 
 
 def test_markup_in_names_and_messages_stays_text(out_dir):
@@ -209,7 +229,7 @@ def test_markup_in_names_and_messages_stays_text(out_dir):
     crash.write_text("<script>alert(2)</script>")
     reason = "<b>bold</b> (crash file: /out/logs/crash-1.txt)"
     record_outcomes(out_dir, {f"{HOSTILE}_run-2": Outcome(f"{HOSTILE}_run-2", "failed", reason)})
-    write_page(out_dir, HOSTILE, Settings(), WEIGHTS)
+    write_page(out_dir, HOSTILE, JOB)
     text = (out_dir / f"{HOSTILE}.html").read_text(encoding="utf-8")
     page = html.fromstring(text)
     assert words_of(page.find(".//h1")) == HOSTILE
@@ -227,7 +247,7 @@ def test_a_page_that_cannot_be_made_is_an_error_and_stops_no_other(out_dir):
         shutil.copy(path, target)
     # The image that tells the size of its voxels is missing.
     (out_dir / "sub-01.html").unlink()
-    errors = report_participants(out_dir, {"sub-02": None, "sub-01": None}, Settings(), WEIGHTS)
+    errors = report_participants(out_dir, {"sub-02": None, "sub-01": None}, JOB)
     assert list(errors) == ["sub-02"]
     assert "the page is not" in str(errors["sub-02"])
     assert "Traceback" in (out_dir / "logs/crash-report-sub-02.txt").read_text()
@@ -236,7 +256,7 @@ def test_a_page_that_cannot_be_made_is_an_error_and_stops_no_other(out_dir):
 
 def test_a_series_of_another_job_keeps_its_outcome_and_its_page(out_dir):
     page = (out_dir / "sub-01.html").read_text()
-    errors = report_participants(out_dir, {"sub-01": BusyError("busy")}, Settings(), WEIGHTS)
+    errors = report_participants(out_dir, {"sub-01": BusyError("busy")}, JOB)
     assert errors == {}
     assert read_outcomes(out_dir, "sub-01")["sub-01"].status == "done"
     assert (out_dir / "sub-01.html").read_text() == page
@@ -248,7 +268,7 @@ def test_outcomes_of_earlier_calls_are_kept(tmp_path):
     record_outcomes(tmp_path, {"sub-1_run-2": Outcome.of("sub-1_run-2", ScsnetError("why\n so"))})
     assert read_outcomes(tmp_path, "sub-1") == {
         "sub-1_run-1": Outcome("sub-1_run-1", "done"),
-        "sub-1_run-2": Outcome("sub-1_run-2", "failed", "why so"),
+        "sub-1_run-2": Outcome("sub-1_run-2", "failed", "why so", results="old"),
     }
     assert list(read_outcomes(tmp_path, "sub-2")) == ["sub-2"]
     assert read_outcomes(tmp_path, "sub-3") == {}
@@ -376,7 +396,7 @@ def test_flagged_slices_are_named():
 
 def test_a_picture_that_is_missing_is_a_reason_to_look(out_dir):
     RunRecord(out_dir, "sub-01").figure_path("faregions").unlink()
-    text = write_page(out_dir, "sub-01", Settings(), WEIGHTS).read_text()
+    text = write_page(out_dir, "sub-01", JOB).read_text()
     assert "no picture: regions on FA" in text
 
 
@@ -398,7 +418,7 @@ def test_the_flattest_slice_is_named_with_how_far_it_stands_out():
 
 def test_the_page_of_a_participant_without_results_says_so(tmp_path):
     record_outcomes(tmp_path, {"sub-9": Outcome("sub-9", "left out", "no b-vectors")})
-    page = html.fromstring(write_page(tmp_path, "sub-9", Settings(), WEIGHTS).read_text())
+    page = html.fromstring(write_page(tmp_path, "sub-9", JOB).read_text())
     assert page.xpath('//*[@class="verdict"]/span[@class="badge fail"]')
     assert "no b-vectors" in words_of(page)
     assert not page.xpath("//article")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -19,7 +19,15 @@ import pandas as pd
 
 from scsnet_bids.errors import EmptySelectionError
 from scsnet_bids.group.people import read_people
-from scsnet_bids.report.outcomes import DONE, SKIPPED, list_participants, read_outcomes
+from scsnet_bids.jobs import describe_differences, read_job
+from scsnet_bids.report.outcomes import (
+    DONE,
+    OLD,
+    SKIPPED,
+    Outcome,
+    list_participants,
+    read_outcomes,
+)
 
 TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "scalarstats": (
@@ -66,6 +74,7 @@ class GroupTables:
     gaps : participant_id, run (nan if none is known) and reason of everything that is missing
     people : ``participants.tsv``; without rows if there is none
     excluded : ``participant_id``, ``session``, ``run`` and ``slice`` of what readers failed
+    differences : in which respects the runs were not processed alike
     """
 
     scalarstats: pd.DataFrame
@@ -76,6 +85,7 @@ class GroupTables:
     excluded: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=[*RUN_COLUMNS, "slice"])
     )
+    differences: tuple[str, ...] = ()
 
 
 class _Found(NamedTuple):
@@ -114,9 +124,16 @@ def collect_group(out_dir: Path) -> GroupTables:
         If ``participants.tsv`` is there and cannot be used.
     """
     participants = list_participants(out_dir)
-    found = [table for name in participants for table in _find_tables(out_dir / name)]
     people = read_people(out_dir)
-    gaps = _missing(out_dir, found, [*participants, *people["participant_id"]])
+    everybody = [*participants, *people["participant_id"]]
+    outcomes = {name: read_outcomes(out_dir, name) for name in dict.fromkeys(everybody)}
+    found = [
+        table
+        for name in participants
+        for table in _find_tables(out_dir / name)
+        if not _is_old(outcomes[name].get(table.run))
+    ]
+    gaps = _missing(found, outcomes)
     parts = {kind: _read_kind(kind, found, gaps) for kind in TABLES}
     if not parts["scalarstats"]:
         raise EmptySelectionError(
@@ -128,6 +145,7 @@ def collect_group(out_dir: Path) -> GroupTables:
     joined = {kind: _join(tables) for kind, tables in parts.items()}
     return GroupTables(
         **joined,
+        differences=_differences(out_dir / "logs", joined["scalarstats"], outcomes),
         people=people,
         gaps=pd.DataFrame(sorted(gaps), columns=["participant_id", "run", "reason"]).replace(
             "", None
@@ -144,18 +162,23 @@ def _find_tables(folder: Path) -> Iterator[_Found]:
                 yield _Found(kind, folder.name, match["run"], path)
 
 
+def _is_old(outcome: Outcome | None) -> bool:
+    """Tell whether the tables of a run are of a job before the last, in which it failed."""
+    return outcome is not None and outcome.results == OLD
+
+
 def _missing(
-    out_dir: Path, found: list[_Found], participants: Sequence[str]
+    found: list[_Found], outcomes: Mapping[str, Mapping[str, Outcome]]
 ) -> list[tuple[str, str, str]]:
     """(participant, run, reason) of every participant and run that lacks a table."""
     have = {(table.participant, table.run, table.kind) for table in found}
     runs = {(participant, run) for participant, run, _ in have}
     with_tables = {participant for participant, _ in runs}
     gaps: dict[tuple[str, str], str] = {}
-    for participant in dict.fromkeys(participants):
+    for participant, known in outcomes.items():
         own = {
             (participant, run): f"{outcome.status}: {outcome.reason}"
-            for run, outcome in read_outcomes(out_dir, participant).items()
+            for run, outcome in known.items()
             if outcome.status not in (DONE, SKIPPED)
         }
         if not own and participant not in with_tables:
@@ -167,6 +190,17 @@ def _missing(
             absent = " and ".join(kinds)
             gaps[participant, run] = f"no {absent} table: the run failed or is not done"
     return [(*names, reason) for names, reason in gaps.items()]
+
+
+def _differences(
+    log_dir: Path, rows: pd.DataFrame, outcomes: Mapping[str, Mapping[str, Outcome]]
+) -> tuple[str, ...]:
+    """Say in which respects the runs of some rows were not processed alike."""
+    jobs = {}
+    for participant, run in rows[["participant_id", "run"]].drop_duplicates().to_numpy():
+        outcome = outcomes[participant].get(run)
+        jobs[str(run)] = read_job(log_dir, outcome.job) if outcome else None
+    return tuple(describe_differences(jobs))
 
 
 def _read_kind(

@@ -135,6 +135,7 @@ def _count(analysis: GroupAnalysis, runs: pd.DataFrame) -> list[tuple[str, str]]
         ("Missing or failed", str(len(tables.gaps))),
         ("Left out of comparisons (verdict fail)", str(len(analysis.unusable))),
         ("Slices excluded by readers", str(len(tables.excluded))),
+        *(("Not processed alike", line) for line in tables.differences),
         ("Vertebral levels", ", ".join(_levels(analysis.values)) or "not known"),
     ]
     if analysis.controls and analysis.covariates:

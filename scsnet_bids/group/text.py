@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scsnet_bids import __version__
 from scsnet_bids.group.tables import GroupAnalysis
-from scsnet_bids.methods_text import MethodsText, fill_stages
+from scsnet_bids.methods_text import MethodsText, cite_works, fill_stages
 
 CITATION = "CITATION_group"
 """Name of its files in ``logs``; those of the participant level are other ones."""
@@ -41,4 +41,4 @@ def describe_analysis(analysis: GroupAnalysis) -> MethodsText:
         "sessions": "several" if len(analysis.changes) else "single",
         "controls": "named" if controls else "absent",
     }
-    return fill_stages(("group",), words, cases)
+    return cite_works(fill_stages(("group",), words, cases))

@@ -18,7 +18,8 @@ from scsnet_bids.errors import InputDataError, ScsnetError, SkippedSeries
 from scsnet_bids.locks import alone
 
 DONE, FAILED, LEFT_OUT, SKIPPED = "done", "failed", "left out", "skipped"
-COLUMNS = ("run", "status", "reason")
+COLUMNS = ("run", "status", "reason", "job", "results")
+OLD = "old"
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,27 @@ class Outcome:
     run : its name, such as ``sub-01_run-1``
     status : done, failed, left out (its files cannot be used) or skipped (which is no fault)
     reason : one sentence; empty if it is done
+    job : name of the job that it was part of, as :func:`scsnet_bids.jobs.write_job` gave it
+    results : ``old`` if whatever results lie in the folder are not of that job, but of one before
     """
 
     run: str
     status: str
     reason: str = ""
+    job: str = ""
+    results: str = ""
 
     @classmethod
-    def of(cls, run: str, error: ScsnetError | None) -> Outcome:
+    def of(
+        cls, run: str, error: ScsnetError | None, job: str = "", *, has_results: bool = False
+    ) -> Outcome:
         """Make an outcome of the error that a series ended with, if any."""
         if error is None:
-            return cls(run, DONE)
+            return cls(run, DONE, job=job)
         kinds = {SkippedSeries: SKIPPED, InputDataError: LEFT_OUT}
         status = next((s for kind, s in kinds.items() if isinstance(error, kind)), FAILED)
-        return cls(run, status, " ".join(str(error).split()))
+        reason = " ".join(str(error).split())
+        return cls(run, status, reason, job, "" if has_results else OLD)
 
 
 def record_outcomes(out_dir: Path, outcomes: Mapping[str, Outcome]) -> None:
@@ -65,7 +73,8 @@ def record_outcomes(out_dir: Path, outcomes: Mapping[str, Outcome]) -> None:
         with alone(out_dir, participant):
             merged = read_outcomes(out_dir, participant) | own
             rows = [asdict(outcome) for outcome in merged.values()]
-            write_table(_place(out_dir, participant), pd.DataFrame(rows, columns=list(COLUMNS)))
+            table = pd.DataFrame(rows, columns=list(COLUMNS)).replace("", None)
+            write_table(_place(out_dir, participant), table)
 
 
 def read_outcomes(out_dir: Path, participant: str) -> dict[str, Outcome]:
@@ -84,7 +93,8 @@ def read_outcomes(out_dir: Path, participant: str) -> dict[str, Outcome]:
     if not path.exists():
         return {}
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    rows = table.reindex(columns=list(COLUMNS), fill_value="").itertuples(index=False)
+    known = table.reindex(columns=list(COLUMNS), fill_value="").replace("n/a", "")
+    rows = known.itertuples(index=False)
     return {str(row[0]): Outcome(*map(str, row)) for row in rows}
 
 

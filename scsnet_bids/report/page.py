@@ -22,6 +22,7 @@ from scsnet_bids import __version__
 from scsnet_bids.errors import BusyError, EmptySelectionError, OutputError, ScsnetError
 from scsnet_bids.figures import SHOWN_AS
 from scsnet_bids.files import write_text
+from scsnet_bids.jobs import Job, group_runs, read_job
 from scsnet_bids.locks import alone
 from scsnet_bids.methods import describe_methods
 from scsnet_bids.methods_text import write_citation
@@ -32,6 +33,7 @@ from scsnet_bids.report.outcomes import (
     DONE,
     FAILED,
     LEFT_OUT,
+    OLD,
     SKIPPED,
     Outcome,
     crash_text,
@@ -43,14 +45,13 @@ from scsnet_bids.report.outcomes import (
 from scsnet_bids.report.record import RunRecord, find_records
 from scsnet_bids.report.verdict import MEANINGS, Verdict
 from scsnet_bids.setting_values import settings_to_toml
-from scsnet_bids.settings import Settings
 
 
 def report_participants(
     out_dir: Path,
     errors: Mapping[str, ScsnetError | None],
-    settings: Settings,
-    weights: Mapping[str, Any],
+    job: Job,
+    name: str = "",
 ) -> dict[str, ScsnetError]:
     """Write the pages of all participants that were processed, and the text to cite.
 
@@ -61,8 +62,8 @@ def report_participants(
     ----------
     out_dir : output folder
     errors : what each series ended with, None if it is done; by its name
-    settings : of all series
-    weights : record of the network's weights
+    job : what all series were processed with
+    name : of the job
 
     Returns
     -------
@@ -75,14 +76,18 @@ def report_participants(
         If the output folder cannot be written.
     """
     own = {run: error for run, error in errors.items() if not isinstance(error, BusyError)}
-    record_outcomes(out_dir, {run: Outcome.of(run, error) for run, error in own.items()})
+    outcomes = {
+        run: Outcome.of(run, error, name, has_results=_is_new(RunRecord(out_dir, run), name))
+        for run, error in own.items()
+    }
+    record_outcomes(out_dir, outcomes)
     participants = list(dict.fromkeys(map(participant_of, own)))
-    protocols: dict[str, Protocol] = {}
+    records: list[RunRecord] = []
     failures: dict[str, ScsnetError] = {}
     for participant in participants:
         try:
-            protocols |= _read_protocols(find_records(out_dir, participant), settings)
-            write_page(out_dir, participant, settings, weights)
+            write_page(out_dir, participant, job)
+            records += find_done(out_dir, participant)
         except OutputError:
             raise
         except Exception as error:  # whatever it is, the other pages must be written
@@ -91,7 +96,7 @@ def report_participants(
             failures[participant] = ScsnetError(
                 f"The tables are written, the page is not: {error} (crash file: {place})"
             )
-    write_citation(out_dir / "logs", describe_methods(settings, weights, protocols))
+    write_citation(out_dir / "logs", describe_methods(_read_works(records, job)))
     return {
         run: failures[participant_of(run)]
         for run, error in own.items()
@@ -99,17 +104,14 @@ def report_participants(
     }
 
 
-def rewrite_pages(
-    out_dir: Path, labels: Sequence[str], settings: Settings, weights: Mapping[str, Any]
-) -> list[Path]:
+def rewrite_pages(out_dir: Path, labels: Sequence[str], job: Job) -> list[Path]:
     """Write the pages and the text to cite again, from what lies in the output folder.
 
     Parameters
     ----------
     out_dir : output folder
     labels : participants, with or without ``sub-``; empty takes all that have results
-    settings : of their runs
-    weights : record of the network's weights
+    job : what runs were processed with that do not say so themselves
 
     Returns
     -------
@@ -130,24 +132,38 @@ def rewrite_pages(
             f"Reports need results: {out_dir} has none{' of ' if missing else ''}"
             f"{', '.join(missing)}. Run the participant level first."
         )
-    protocols: dict[str, Protocol] = {}
-    for participant in chosen:
-        protocols |= _read_protocols(find_records(out_dir, participant), settings)
-    write_citation(out_dir / "logs", describe_methods(settings, weights, protocols))
-    return [write_page(out_dir, participant, settings, weights) for participant in chosen]
+    write_methods(out_dir, chosen, job)
+    return [write_page(out_dir, participant, job) for participant in chosen]
 
 
-def write_page(
-    out_dir: Path, participant: str, settings: Settings, weights: Mapping[str, Any]
-) -> Path:
+def write_methods(out_dir: Path, participants: Sequence[str], job: Job | None = None) -> None:
+    """Write the text to cite of all runs of some participants.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    participants : such as ``sub-01``
+    job : what runs were processed with that do not say so themselves; None leaves them out
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    records = [record for name in participants for record in find_done(out_dir, name)]
+    # Tables may have been gathered without the images, which tell what was acquired.
+    if works := _read_works([r for r in records if r.mask_path.is_file()], job):
+        write_citation(out_dir / "logs", describe_methods(works))
+
+
+def write_page(out_dir: Path, participant: str, job: Job) -> Path:
     """Write the page of a participant from what lies in the output folder.
 
     Parameters
     ----------
     out_dir : output folder
     participant : such as ``sub-01``
-    settings : of its runs
-    weights : record of the network's weights
+    job : what runs were processed with that do not say so themselves
 
     Returns
     -------
@@ -160,21 +176,22 @@ def write_page(
     """
     # The last of several jobs on one participant must see what the others have left.
     with alone(out_dir, participant):
-        text = _describe_participant(out_dir, participant, settings, weights)
+        text = _describe_participant(out_dir, participant, job)
         return write_text(out_dir / f"{participant}.html", text)
 
 
-def _describe_participant(
-    out_dir: Path, participant: str, settings: Settings, weights: Mapping[str, Any]
-) -> str:
+def _describe_participant(out_dir: Path, participant: str, job: Job) -> str:
     """Make the page of a participant."""
-    records = find_records(out_dir, participant)
+    records = find_done(out_dir, participant)
     outcomes = read_outcomes(out_dir, participant)
-    runs = [describe_run(record, settings.gradients.b0_max) for record in records]
+    jobs = _read_jobs(records, job)
+    runs = [describe_run(r, jobs[r.name].settings.gradients.b0_max) for r in records]
+    groups = group_runs(jobs) or [(job, [])]
     problems = [
         {
             "outcome": outcome,
             "crash": crash_text(out_dir, outcome),
+            "old": RunRecord(out_dir, outcome.run).is_complete and outcome.results == OLD,
             "verdict": Verdict.PASS if outcome.status == SKIPPED else Verdict.FAIL,
         }
         for outcome in outcomes.values()
@@ -191,8 +208,12 @@ def _describe_participant(
         problems=problems,
         verdict=max(judged, default=Verdict.FAIL),
         counts=_counts(records, outcomes),
-        methods=describe_methods(settings, weights, _read_protocols(records, settings)),
-        settings=settings_to_toml(settings),
+        methods=describe_methods(_read_works(records, job)),
+        settings=[
+            (f"Settings of {', '.join(names)}" if len(groups) > 1 else "Settings", toml)
+            for own, names in groups
+            for toml in [settings_to_toml(own.settings)]
+        ],
     )
 
 
@@ -223,9 +244,43 @@ def render_template(name: str, **content: Any) -> str:
     )
 
 
-def _read_protocols(records: Sequence[RunRecord], settings: Settings) -> dict[str, Protocol]:
-    """Read how some runs were acquired, by name."""
-    return {record.name: record.protocol(settings.gradients.b0_max) for record in records}
+def find_done(out_dir: Path, participant: str) -> list[RunRecord]:
+    """Find the runs of a participant that have results, and have not failed since."""
+    outcomes = read_outcomes(out_dir, participant)
+    old = {run for run, outcome in outcomes.items() if outcome.results == OLD}
+    return [record for record in find_records(out_dir, participant) if record.name not in old]
+
+
+def _is_new(record: RunRecord, job: str) -> bool:
+    """Tell whether a run's tables were written since a job began."""
+    began, written = record.out_dir / "logs" / f"{job}.toml", record.table_path("quality")
+    try:
+        return written.stat().st_mtime >= began.stat().st_mtime
+    except OSError:
+        return False
+
+
+def _read_jobs(records: Sequence[RunRecord], job: Job | None) -> dict[str, Job]:
+    """Read what some runs were processed with, by name; as a job, if any, where they do not say."""
+    found = {}
+    for record in records:
+        outcome = read_outcomes(record.out_dir, participant_of(record.name)).get(record.name)
+        own = read_job(record.out_dir / "logs", outcome.job) if outcome else None
+        if known := own or job:
+            found[record.name] = known
+    return found
+
+
+def _read_works(
+    records: Sequence[RunRecord], job: Job | None
+) -> list[tuple[Job, dict[str, Protocol]]]:
+    """Read how some runs were acquired, by what they were processed with."""
+    by_name = {record.name: record for record in records}
+    works = [
+        (own, {run: by_name[run].protocol(own.settings.gradients.b0_max) for run in runs})
+        for own, runs in group_runs(_read_jobs(records, job))
+    ]
+    return works or ([] if job is None else [(job, {})])
 
 
 def _counts(records: Sequence[RunRecord], outcomes: Mapping[str, Outcome]) -> str:

@@ -56,6 +56,11 @@ class RunRecord:
         """Name the file of a table."""
         return self.folder / "dwi" / f"{self.name}_{TABLES[name][0]}.tsv"
 
+    @property
+    def mask_path(self) -> Path:
+        """Name the file of the cord's mask."""
+        return self.folder / "dwi" / f"{self.name}_label-SC_mask.nii.gz"
+
     def figure_path(self, desc: str) -> Path:
         """Name the file of a picture."""
         return self.folder / "figures" / f"{self.name}_desc-{desc}_dwi.svg"
@@ -92,11 +97,10 @@ class RunRecord:
     @property
     def taken(self) -> dict[str, str]:
         """Where what was taken from other tools came from: ``series``, ``cord``, ``levels``."""
-        mask = self.folder / "dwi" / f"{self.name}_label-SC_mask.nii.gz"
         level = self.columns("regions").get("level", {})
         sources = {
             "series": self.metadata.get("Sources"),
-            "cord": _read_object(sidecar_path(mask)).get("Sources"),
+            "cord": _read_object(sidecar_path(self.mask_path)).get("Sources"),
             "levels": level.get("Sources") if isinstance(level, dict) else None,
         }
         foreign = {
@@ -122,7 +126,7 @@ class RunRecord:
         ImageError
             If the mask of the cord, which has the same voxels, cannot be read.
         """
-        grid, _ = read_grid(self.folder / "dwi" / f"{self.name}_label-SC_mask.nii.gz")
+        grid, _ = read_grid(self.mask_path)
         spacing = grid.spacing_mm
         rounded = (round(spacing[0], 3), round(spacing[1], 3), round(spacing[2], 3))
         shells = describe_shells(self.tables["confounds"], b0_max)

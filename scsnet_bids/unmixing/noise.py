@@ -55,8 +55,8 @@ FLAGS: dict[str, str] = {
     "may inflate the estimate from the tensor fit",
     "not_rayleigh": "air does not have a Rayleigh distribution, as where channels are added as "
     "squares or the image was filtered; the noise floor is not that of the model",
-    "uneven": "air is far less or far more noisy than the cord, as where the image was filtered, or "
-    "interpolated beside masked air",
+    "uneven": "air is far less or far more noisy than the cord, as where the image was filtered, "
+    "or interpolated beside masked air",
     "signed": "so many values are negative that it is no magnitude, and has no noise floor",
     "unknown": "neither the background nor the tensor fit tells the noise level",
 }
