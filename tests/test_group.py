@@ -7,10 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from scsnet_bids.errors import EmptySelectionError
+from scsnet_bids.cli import main
+from scsnet_bids.errors import EmptySelectionError, InputDataError
 from scsnet_bids.group.collect import RUN_COLUMNS, collect_group
 from scsnet_bids.group.wide import describe_wide, widen
+from scsnet_bids.jobs import Job, write_job
 from scsnet_bids.report.outcomes import Outcome, record_outcomes
+from scsnet_bids.setting_values import change_settings
+from scsnet_bids.settings import Settings
 
 ENDINGS = {
     "scalarstats": "model-tensor_seg-SCSNet_scalarstats.tsv",
@@ -22,13 +26,17 @@ ENDINGS = {
 def region_table(fa: float, flag: str = "n/a") -> pd.DataFrame:
     """Two scopes, two regions, two metrics."""
     rows = [
-        (scope, 0 if scope == "slice" else "n/a", "n/a", region, side, metric, value, flag)
+        (
+            *(scope, 0 if scope == "slice" else "n/a", "n/a", region, side, metric, value, flag),
+            *(value, 0.01, "n/a"),
+        )
         for scope in ("slice", "cord")
         for region, side in (("lateral_column", "left"), ("white_matter", "both"))
         for metric, value in (("FA", fa if scope == "cord" else 0.1), ("MD", 0.0009))
     ]
     names = ["scope", "slice", "level", "region", "side", "metric", "mean", "flag"]
-    return pd.DataFrame(rows, columns=names)
+    unmixed = ["unmixed", "unmixed_uncertainty", "unmixed_flag"]
+    return pd.DataFrame(rows, columns=names + unmixed)
 
 
 def write(folder: Path, run: str, kind: str, table: pd.DataFrame) -> Path:
@@ -81,6 +89,35 @@ def test_sessions_whose_labels_begin_alike_are_told_apart(tmp_path):
     assert set(collect_group(tmp_path).scalarstats["session"]) == {"ses-1", "ses-1+2"}
 
 
+def test_old_tables_of_a_run_that_failed_since_are_not_gathered(out_dir):
+    error = InputDataError("It is truncated.")
+    record_outcomes(out_dir, {"sub-01": Outcome.of("sub-01", error)})
+    tables = collect_group(out_dir)
+    assert "sub-01" not in set(tables.scalarstats["run"]) | set(tables.quality["run"])
+    assert tables.gaps["reason"].tolist() == ["left out: It is truncated."]
+
+
+def test_runs_that_were_not_processed_alike_are_told_apart(out_dir, capsys):
+    settings = change_settings(Settings(), {("motion", "method"): "none"})
+    jobs = {"sub-01": Job(settings, {}), "sub-02_ses-post": Job(Settings(), {})}
+    for run, job in jobs.items():
+        name = write_job(out_dir / "logs", job, "scsnet-bids")
+        record_outcomes(out_dir, {run: Outcome.of(run, None, name)})
+    unlike, unknown = collect_group(out_dir).differences
+    assert unlike == "motion.method: none (sub-01), slicewise (sub-02_ses-post)"
+    assert unknown == ("how they were processed is not known of sub-02_ses-pre_acq-ax_run-01")
+    assert main([str(out_dir), str(out_dir), "group"]) == 0
+    assert f"Warning: the runs were not processed alike. {unlike}" in capsys.readouterr().err
+    assert unlike in (out_dir / "group.html").read_text()
+
+
+def test_runs_of_several_jobs_that_were_processed_alike_raise_no_warning(out_dir):
+    for run in ("sub-01", "sub-02_ses-post", "sub-02_ses-pre_acq-ax_run-01"):
+        name = write_job(out_dir / "logs", Job(Settings(), {}), f"scsnet-bids {run}")
+        record_outcomes(out_dir, {run: Outcome.of(run, None, name)})
+    assert collect_group(out_dir).differences == ()
+
+
 def test_the_wide_table_has_the_whole_cord_in_one_row_per_run(out_dir):
     wide = widen(collect_group(out_dir).scalarstats)
     assert wide.columns.tolist() == [
@@ -89,6 +126,10 @@ def test_the_wide_table_has_the_whole_cord_in_one_row_per_run(out_dir):
         "MD_left_lateral_column",
         "FA_both_white_matter",
         "MD_both_white_matter",
+        "FA_left_lateral_column_unmixed",
+        "MD_left_lateral_column_unmixed",
+        "FA_both_white_matter_unmixed",
+        "MD_both_white_matter_unmixed",
         "flag",
     ]
     assert wide["FA_left_lateral_column"].tolist() == [0.8, 0.7, 0.6]
@@ -102,6 +143,14 @@ def test_every_column_of_the_wide_table_is_described(out_dir):
     assert list(described) == wide.columns.tolist()
     assert "left lateral column" in described["FA_left_lateral_column"]["Description"]
     assert described["MD_both_white_matter"]["Units"] == "mm2/s"
+
+
+def test_a_table_of_a_version_without_flags_is_a_gap(out_dir):
+    table = region_table(0.5).drop(columns="unmixed_flag")
+    write(out_dir / "sub-01" / "dwi", "sub-01", "scalarstats", table)
+    tables = collect_group(out_dir)
+    assert "sub-01" not in set(tables.scalarstats["run"])
+    assert "it lacks the columns unmixed_flag" in tables.gaps["reason"].item()
 
 
 def test_missing_values_stay_missing(out_dir):

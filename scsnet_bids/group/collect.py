@@ -32,7 +32,10 @@ from scsnet_bids.report.outcomes import (
 TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "scalarstats": (
         r"(_model-[a-zA-Z0-9]+)?_seg-SCSNet_scalarstats\.tsv",
-        ("scope", "region", "side", "metric", "mean", "flag"),
+        (
+            *("scope", "region", "side", "metric", "mean", "flag"),
+            *("unmixed", "unmixed_uncertainty", "unmixed_flag"),
+        ),
     ),
     "shape": (r"_desc-shape_scalarstats\.tsv", ("slice", "area_mm2")),
     "quality": (r"_desc-image_qc\.tsv", ("flag",)),

@@ -236,7 +236,7 @@ def _rejudge(
     words = result.loc[place, "flag"].fillna("").str.split(";")
     left = words.map(lambda names: ";".join(n for n in names if not solved.get(n)) or None)
     result.loc[place, "flag"] = left
-    if {"compression_ratio", "level"} <= set(own) and "unmixed" in rows and len(place):
+    if {"compression_ratio", "level"} <= set(own) and len(place):
         kept = rows[(rows["scope"] != "slice") | rows["slice"].isin(own["slice"])]
         found = tabulate_compression(own, kept).iloc[0]
         for name in (name for name in COMPRESSION_COLUMNS if name in result):

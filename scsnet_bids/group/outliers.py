@@ -69,11 +69,10 @@ def find_outliers(quality: pd.DataFrame, scalarstats: pd.DataFrame) -> pd.DataFr
     runs = quality[["participant_id", "session", "run"]].drop_duplicates("run")
     numbers = quality.set_index("run").select_dtypes("number")
     measures = numbers.drop(columns=[c for c in numbers if c in NO_MEASURES])
-    if "unmixed" in scalarstats:
-        cord = scalarstats[scalarstats["scope"] == "cord"]
-        name = cord["metric"] + " " + cord["side"] + " " + cord["region"].str.replace("_", " ")
-        cells = cord.assign(measure=name).drop_duplicates(["run", "measure"])
-        measures = measures.join(cells.pivot(index="run", columns="measure", values="unmixed"))
+    cord = scalarstats[scalarstats["scope"] == "cord"]
+    name = cord["metric"] + " " + cord["side"] + " " + cord["region"].str.replace("_", " ")
+    cells = cord.assign(measure=name).drop_duplicates(["run", "measure"])
+    measures = measures.join(cells.pivot(index="run", columns="measure", values="unmixed"))
     values = measures.to_numpy(float)
     distance = robust_z(values) if len(values) else values
     row, column = np.nonzero(np.abs(distance) >= LIMIT)

@@ -113,7 +113,7 @@ def _judge(
     row: pd.Series[Any], shape: pd.DataFrame | None, regions: pd.DataFrame | None
 ) -> dict[str, str | None]:
     """Say the verdict on a run with its reasons; one without all of its tables is to look at."""
-    if shape is None or regions is None or "flag" not in shape or "unmixed" not in regions:
+    if shape is None or regions is None or "flag" not in shape:
         return {"verdict": str(Verdict.LOOK), "reasons": "its tables are incomplete"}
     quality = row.drop(list(RUN_COLUMNS)).to_frame().T
     reasons = judge_run(quality, shape, regions)
@@ -162,8 +162,6 @@ def _levels(values: pd.DataFrame) -> list[str]:
 
 def _profiles(analysis: GroupAnalysis) -> Iterator[dict[str, str]]:
     """Yield the profiles of all people along levels, or along slices where nobody has levels."""
-    if "unmixed" not in analysis.tables.scalarstats:
-        return
     along = "level" if _levels(analysis.values) else "slice"
     rows = analysis.tables.scalarstats
     rows = rows[(rows["scope"] == along) & (rows["side"] == "both") & rows["unmixed"].notna()]

@@ -54,8 +54,6 @@ def tabulate_values(scalarstats: pd.DataFrame, unusable: Collection[str] = ()) -
     is none. Implausible values are left out.
     """
     columns = [*PERSON, *CELL, "value", "uncertainty"]
-    if "unmixed" not in scalarstats:
-        return pd.DataFrame(columns=columns)
     rows = scalarstats[scalarstats["scope"].isin(["cord", "level"])]
     rows = rows[rows["unmixed"].notna() & ~rows["run"].isin(list(unusable))]
     doubtful = rows["unmixed_flag"].fillna("").astype(str).str.contains(UNUSABLE)

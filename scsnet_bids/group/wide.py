@@ -30,9 +30,8 @@ def widen(scalarstats: pd.DataFrame) -> pd.DataFrame:
     cells = cord.assign(column=column).drop_duplicates(["run", "column"])
     wide = runs
     for value, ending in VALUES.items():
-        if value in cells:
-            part = cells.pivot(index="run", columns="column", values=value)
-            wide = wide.join(part[list(dict.fromkeys(column))].add_suffix(ending))
+        part = cells.pivot(index="run", columns="column", values=value)
+        wide = wide.join(part[list(dict.fromkeys(column))].add_suffix(ending))
     flags = cells.dropna(subset="flag").groupby("run")["flag"].agg(_unite_flags)
     return wide.join(flags).reset_index(drop=True)
 
