@@ -434,7 +434,8 @@ def test_a_far_value_is_an_outlier_and_constant_ones_are_none():
             "compressed_slice": [4, 4, 4, 4, 5, 5, 5, 5, 90],
         }
     )
-    scalars = pd.DataFrame({"scope": ["cord"], "run": ["sub-0"], "metric": "FA"})
+    cell = {"scope": "cord", "metric": "FA", "region": "cord", "side": "both", "unmixed": 0.7}
+    scalars = pd.DataFrame([{**cell, "run": "sub-0"}])
     found = find_outliers(quality, scalars)
     assert found[["participant_id", "measure"]].to_numpy().tolist() == [["sub-8", "snr_b0"]]
     assert found["robust_z"][0] < -LIMIT
