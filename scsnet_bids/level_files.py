@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,15 @@ from scsnet_bids.arrays import FloatArray
 from scsnet_bids.errors import ImageError, InputDataError, ScsnetError, UsageError, listed
 from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.runs import DwiRun, leave_out
-from scsnet_bids.vertebrae import HIGHEST, SHORT_LEVEL_MM, Labels, level_name, levels_of_slices
+from scsnet_bids.vertebrae import (
+    HIGHEST,
+    SHORT_LEVEL_MM,
+    Labels,
+    is_vertebra,
+    level_name,
+    level_rank,
+    levels_of_slices,
+)
 from scsnet_bids.word_tables import read_word_table
 
 KEYS = {
@@ -153,6 +162,7 @@ def _check_source(run: DwiRun, path: Path) -> None:
     if path.suffix == ".tsv":
         levels = _table_levels(path, run.prefix)
         _refuse_absent_slices(path, run.prefix, levels, grid.shape[2])
+        _refuse_disorder(path, run.prefix, levels)
     else:
         _check_labels(run, path, _read_labels(path), grid)
 
@@ -286,6 +296,18 @@ def _spelled(level: str) -> str:
     if level.isdecimal() and 1 <= int(level) <= HIGHEST:
         return level_name(int(level))
     return "" if level in ("", "n/a") else level.upper()
+
+
+def _refuse_disorder(path: Path, run_name: str, levels: Mapping[int, str]) -> None:
+    """Raise where levels, the lowest slice first, do not follow one another; other words may."""
+    vertebrae = [(k, name) for k, name in levels.items() if is_vertebra(name)]
+    for (k, lower), (above, upper) in pairwise(vertebrae):
+        if level_rank(upper) > level_rank(lower):
+            raise InputDataError(
+                f"Slices count from 0 for the lowest, and levels follow one another from head to "
+                f"foot: {path} gives {lower} to slice {k} of {run_name} and {upper} to slice "
+                f"{above}, which lies above it. Correct the table."
+            )
 
 
 def _refuse_absent_slices(

@@ -163,6 +163,15 @@ def _by_vertebrae(number: LevelArray, along: FloatArray, n_slices: int, reach: f
     return level
 
 
+def is_vertebra(name: str) -> bool:
+    """Tell whether a level is a whole vertebra, and no other word or part.
+
+    >>> is_vertebra("C4"), is_vertebra("C4/C5"), is_vertebra("ROSTRAL")
+    (True, False, False)
+    """
+    return re.fullmatch(r"[CTL]\d+", name) is not None
+
+
 def level_rank(name: str) -> tuple[int, float, str]:
     """Order levels from head to foot; names that are no vertebrae come last.
 

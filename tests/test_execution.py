@@ -74,6 +74,16 @@ def meet_another() -> int:
     return 0
 
 
+def wait_for_the_end() -> int:
+    """Run until the process is stopped from outside."""
+    import time
+    from pathlib import Path
+
+    Path("the.running").touch()
+    time.sleep(600)
+    return 0
+
+
 def need_loaded_libraries() -> int:
     """Fail unless the worker was born with the libraries of the steps."""
     import sys
@@ -159,6 +169,32 @@ print(process(dict(good=succeed), Path({str(tmp_path)!r}), TWO))
     assert "out of memory" in said.splitlines()[-1]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "{}"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_workers_end_with_the_process_that_they_work_for(tmp_path, how):
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_execution import TWO, process, wait_for_the_end
+print(process(dict(one=wait_for_the_end), Path({str(tmp_path)!r}), TWO))
+"""
+    with subprocess.Popen([sys.executable, "-c", script]) as job:
+        wait_until(lambda: list((tmp_path / "work").rglob("*.running")))
+        started = descendants(job.pid)
+        os.kill(job.pid, how)
+    assert len(started) > 2
+    wait_until(lambda: not any(words_of(pid) for pid in started))
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for a condition to hold."""
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to be so")
 
 
 def wait_for_server(pid: int) -> int:

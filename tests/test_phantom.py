@@ -611,6 +611,12 @@ def test_the_last_participants_are_the_compressed_ones(tmp_path):
         write_dataset(tmp_path, squeezed, participants=2, seed=1, compressed=3)
 
 
+def test_compressed_participants_need_a_compression(tmp_path):
+    with pytest.raises(UsageError, match="--compression"):
+        write_dataset(tmp_path, SMALL, participants=2, seed=1, compressed=1)
+    write_dataset(tmp_path, SMALL, participants=1, seed=1, compressed=0)
+
+
 @pytest.mark.parametrize("content", ["notes.txt", "dataset_description.json"])
 def test_a_folder_with_anything_else_is_refused_and_left_alone(tmp_path, content):
     (tmp_path / content).write_text('{"Name": "mine"}', encoding="utf-8")

@@ -338,6 +338,7 @@ def judged(shape: pd.DataFrame | None = None, known: float = 1.0, **change: Any)
 
 def test_a_run_without_doubt_passes():
     assert judged() == []
+    assert judged(outlier_share=np.nan) == [], "motion was not estimated, as was asked for"
     assert overall_verdict([]) is Verdict.PASS
 
 
@@ -387,6 +388,13 @@ def test_the_worst_reason_comes_first_and_names_what_was_found():
     reasons = judged(flag="low_snr;no_contrast", snr_b0=3.21)
     assert [reason.verdict for reason in reasons] == [Verdict.FAIL, Verdict.LOOK]
     assert reasons[1].found == "signal-to-noise ratio (b=0, one volume) is below 4 (found 3.21)"
+
+
+@pytest.mark.parametrize("value", [1, 1.0, np.int64(1), np.float64(1)])
+def test_the_figure_of_a_flag_is_named_with_its_value(value):
+    (reason,) = judged(flag="many_outliers", outlier_share=value)
+    assert reason.found.startswith("share of displacements borrowed")
+    assert reason.found.endswith("(found 1)")
 
 
 def test_flagged_slices_are_named():

@@ -282,6 +282,7 @@ def test_a_table_that_speaks_of_others_gives_no_levels(run, tmp_path):
     ("rows", "message"),
     [
         ("slice\tlevel\n10\tC5\n", "gives a level to slice 10"),
+        ("slice\tlevel\n0-2\tC3\n3-5\tC6\n", "and C6 to slice 3, which lies above it"),
         ("slice\tlevel\n1\tC5\n0-1\tC6\n", "both C5 and C6"),
         ("slice\tlevel\nlow\tC5\n", "must be a number"),
         ("slice\tlevel\n5-2\tC5\n", "must be a number"),

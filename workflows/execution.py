@@ -19,14 +19,16 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins.linear import LinearPlugin
-from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer, run_node
 from scsnet_bids.workflows.slurm_plugin import GuardedSlurmPlugin
 
 from scsnet_bids.errors import ScsnetError
@@ -77,6 +79,11 @@ class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
     """MultiProc that ends, instead of hanging, when a worker is killed."""
 
     _lost_worker: BaseException | None = None
+
+    def __init__(self, plugin_args: dict[str, Any]) -> None:
+        super().__init__(plugin_args)
+        # Nipype has no public way to say how its workers begin, and starts none before a step.
+        self.pool._initializer, self.pool._initargs = _begin_worker, (self._cwd,)
 
     def _submit_job(self, node: pe.Node, updatehash: bool = False) -> int:
         """Hand a node to a worker that is as quiet as this process."""
@@ -131,6 +138,19 @@ class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
         if cached:
             self._status_callback(self.procs[jobid], "start")
         super()._task_finished_cb(jobid, cached)
+
+
+def _begin_worker(folder: str) -> None:
+    """Prepare a worker process, which ends with the process that it works for."""
+    process_initializer(folder)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent to be gone; a worker would else wait for steps for ever."""
+    if (parent := parent_process()) is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _run_quietly(node: pe.Node, updatehash: bool, taskid: int, verbosity: int) -> dict[str, Any]:

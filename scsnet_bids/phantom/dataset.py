@@ -119,6 +119,11 @@ def write_dataset(
         raise UsageError(f"participants must lie between 1 and 99: found {participants}.")
     if seed < 0:
         raise UsageError(f"seed must be 0 or more: found {seed}.")
+    if compressed and not settings.compression:
+        raise UsageError(
+            "Somebody compressed needs a loss of the cord's depth: found compression 0. Give "
+            "--compression, such as 0.4."
+        )
     compressed = participants if compressed is None else compressed
     if not 0 <= compressed <= participants:
         raise UsageError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,7 @@ RULES: dict[str, tuple[Verdict, str]] = {
 }
 """What follows from each flag. Pass means that the reason is worth knowing and no more."""
 
-MAY_BE_MISSING = frozenset({"flag", "noise_flag", *COMPRESSION_COLUMNS})
+MAY_BE_MISSING = frozenset({"flag", "noise_flag", "outlier_share", *COMPRESSION_COLUMNS})
 LEAST_MEASURED = 0.5
 """Share of the slices with a cord that a region needs an unmixed FA in."""
 
@@ -211,7 +212,7 @@ def _with_value(sentence: str, row: pd.Series[Any]) -> str:
     """Name the figure of a sentence that begins with the name of its column, and add its value."""
     column, _, rest = sentence.partition(" ")
     value = row.get(column)
-    if not isinstance(value, (int, float)):
+    if not isinstance(value, Number):
         return sentence
     return f"{name_figure(column)} {rest} (found {value:.3g})"
 
