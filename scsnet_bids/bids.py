@@ -9,6 +9,7 @@ This is the only module that uses pybids.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,7 @@ def find_runs(
     folders = _choose_folders([bids_dir], "sub", participant_labels)
     if session_labels:
         folders = _choose_folders(folders, "ses", session_labels)
+    folders = _without_closed(folders)
     layout = _index(bids_dir, folders)
     images = _without_misnamed(_find_images(layout, {}))
     _report_absent(folders, images)
@@ -168,6 +170,28 @@ def _choose_folders(parents: Sequence[Path], key: str, labels: Sequence[str]) ->
             f"there are {listed(sorted(known)) or 'none'}. Correct the labels."
         )
     return [path for path in folders if path.name in wanted or not wanted]
+
+
+def _without_closed(folders: Sequence[Path]) -> list[Path]:
+    """Leave out, with a warning, the folders that this user may not read."""
+    closed = {folder: inner for folder in folders if (inner := _find_closed(folder))}
+    if closed:
+        _log.warning("Left out, because it may not be read: %s.", listed(closed.values()))
+    if folders and len(closed) == len(folders):
+        raise InvalidDatasetError(
+            f"A dataset must be readable: {listed(closed.values())} may not be read. Correct the "
+            "permissions."
+        )
+    return [folder for folder in folders if folder not in closed]
+
+
+def _find_closed(folder: Path) -> Path | None:
+    """Find a folder of diffusion series, or one above it, that this user may not read."""
+    for pattern in (".", "dwi", "ses-*", "ses-*/dwi"):
+        for inner in [folder] if pattern == "." else sorted(folder.glob(pattern)):
+            if not os.access(inner, os.R_OK | os.X_OK):
+                return inner
+    return None
 
 
 def _index(bids_dir: Path, folders: Sequence[Path]) -> Any:

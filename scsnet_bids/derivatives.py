@@ -194,7 +194,7 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
 
 
 def as_words(table: pd.DataFrame) -> pd.DataFrame:
-    """Write the floats of a table as its file has them; what is missing in other columns stays."""
+    """Write the floats of a table as its file has them; empty words are missing."""
     return table.apply(_as_words)
 
 
@@ -237,6 +237,8 @@ def write_sidecar(path: Path, fields: Mapping[str, Any]) -> Path:
 
 def _as_words(column: pd.Series[Any]) -> pd.Series[Any]:
     """Write the floats of a column with six digits: many times faster than pandas does."""
+    if column.dtype.kind == "O":
+        return column.where(column != "")
     if column.dtype.kind != "f":
         return column
     words = ["n/a" if math.isnan(value) else f"{value:.6g}" for value in column.tolist()]

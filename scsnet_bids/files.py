@@ -179,7 +179,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(
             f"Outputs must be writable: {path} cannot be written ({error}). Check free space and "
-            "permissions, or choose another output folder."
+            "permissions, or choose another folder."
         ) from error
     finally:
         with suppress(OSError):

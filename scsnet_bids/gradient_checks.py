@@ -43,14 +43,15 @@ def check_gradients(gradients: Gradients, image_path: Path, settings: GradientSe
     if not is_b0.any():
         raise GradientError(
             f"A tensor needs a volume with b <= {settings.b0_max:g}: {image_path} has {shells}. "
-            "Raise the limit for b=0 if its lowest shell is meant as b=0; otherwise the series "
-            "cannot be used."
+            "Raise --b0-threshold if its lowest shell is meant as b=0; otherwise the series cannot "
+            "be used."
         )
     if is_b0.all():
         raise GradientError(
             f"A tensor needs diffusion-weighted volumes, b > {settings.b0_max:g} s/mm2: the "
-            f"largest b-value of {image_path} is {gradients.bvals.max():g}. Multiply the bval file "
-            "by 1000 if it is in ms/um2; otherwise the series cannot be used."
+            f"largest b-value of {image_path} is {gradients.bvals.max():g}. Lower --b0-threshold "
+            "if it is too high, or multiply the bval file by 1000 if it is in ms/um2; otherwise "
+            "the series cannot be used."
         )
     undirected = ~is_b0 & ~gradients.bvecs.any(axis=1)
     if undirected.any():
@@ -92,8 +93,8 @@ def _check_spread(
         raise GradientError(
             f"A tensor needs {MIN_DIRECTIONS} different directions with b <= "
             f"{settings.tensor_b_max:g}: {image_path} has {n_directions} there; its shells are "
-            f"{shells}. Raise the tensor's b-value limit if it cuts off a shell; otherwise the "
-            "series cannot be used."
+            f"{shells}. Raise --tensor-b-max if it cuts off a shell; otherwise the series "
+            "cannot be used."
         )
     condition = _tensor_condition(bvecs)
     if condition > MAX_CONDITION:

@@ -81,6 +81,10 @@ def open_nifti(path: Path) -> nib.Nifti1Image:
         raise ImageError(
             f"An image must exist: {path} is missing ({error}). Fetch or convert it."
         ) from error
+    except PermissionError as error:
+        raise ImageError(
+            f"An image must be readable: {path} is not ({error}). Correct its permissions."
+        ) from error
     except (EOFError, zlib.error) as error:
         raise not_whole(path, str(error)) from error
     except UNREADABLE as error:

@@ -132,12 +132,12 @@ FAULTS: dict[str, tuple[Callable[[Dataset], None], str, str]] = {
     "no_b0": (
         replace_gradients([800] * 7, BVECS),
         "sub-01_dwi.nii.gz has b=800",
-        "Raise the limit",
+        "Raise --b0-threshold",
     ),
     "five_directions": (
         replace_gradients([*BVALS[:-1], 0], BVECS),
         "sub-01_dwi.nii.gz has 5 there",
-        "Raise the tensor's b-value limit",
+        "Raise --tensor-b-max",
     ),
     "truncated": (truncate, "sub-01_dwi.nii.gz ends early", "Copy or convert it again"),
     "no_checksum": (cut_checksum, "sub-01_dwi.nii.gz ends early", "Copy or convert it again"),

@@ -71,7 +71,7 @@ def write_flirt_matrices(folder: Path, shift_mm: FloatArray, grid: Grid) -> Path
     except OSError as error:
         raise OutputError(
             f"Outputs must be writable: {folder} cannot be written ({error}). Check free space and "
-            "permissions, or choose another output folder."
+            "permissions, or choose another folder."
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -74,7 +74,8 @@ def read_record(path: Path = SHIPPED) -> dict[str, Any]:
     except (OSError, ValueError, KeyError) as error:
         raise WeightsError(
             f"Weights need a record with their checksum: {record_path} is missing or damaged "
-            f"({error!r}). Install the package again, or train again."
+            f"({error!r}). Put the .json there that was written with the weights, train again, or "
+            "install the package again."
         ) from error
 
 

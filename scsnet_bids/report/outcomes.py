@@ -73,8 +73,7 @@ def record_outcomes(out_dir: Path, outcomes: Mapping[str, Outcome]) -> None:
         with alone(out_dir, participant):
             merged = read_outcomes(out_dir, participant) | own
             rows = [asdict(outcome) for outcome in merged.values()]
-            table = pd.DataFrame(rows, columns=list(COLUMNS)).replace("", None)
-            write_table(_place(out_dir, participant), table)
+            write_table(_place(out_dir, participant), pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
 def read_outcomes(out_dir: Path, participant: str) -> dict[str, Outcome]:
