@@ -229,6 +229,7 @@ def plot_displacement(shift_mm: FloatArray, trusted: npt.NDArray[np.bool_]) -> F
         figure.colorbar(drawn, ax=upper, label="mm", pad=0.01)
         lower.fill_between(np.arange(n_volumes), length.max(axis=1), color=FAINT, label="maximum")
         lower.plot(length.mean(axis=1), color=ACCENT, lw=1.4, label="mean over slices")
+        lower.margins(y=0.3)  # for the legend
         lower.set(xlabel="volume", ylabel="mm", xlim=(-0.5, n_volumes - 0.5), ylim=(0, None))
         lower.legend(frameon=False, ncols=2, loc="upper right", borderpad=0)
         lower.xaxis.set_major_locator(MaxNLocator(8, integer=True))

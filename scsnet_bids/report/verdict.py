@@ -91,8 +91,8 @@ RULES: dict[str, tuple[Verdict, str]] = {
     ),
     "many_outliers": (
         Verdict.LOOK,
-        "Where a fifth of the slices show no cord, signal was lost, and the tensor rests on the "
-        "rest.",
+        "So many slices show too little of the cord to be placed by themselves, as where signal "
+        "was lost or the b-value is high; where they lie is told by the others.",
     ),
     "signal_lost": (
         Verdict.LOOK,
