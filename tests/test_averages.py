@@ -41,6 +41,16 @@ def test_equal_volumes_average_to_themselves() -> None:
     np.testing.assert_array_equal(average, volumes[..., 0])
 
 
+@pytest.mark.parametrize("n", [2, 4])
+def test_a_slice_that_counts_half_has_half_a_say(n: int) -> None:
+    volumes = np.tile(np.arange(n, dtype=np.float32), (2, 2, 3, 1))
+    weight = every(n)
+    weight[0, 1] = 0.5
+    average = average_volumes(volumes, np.ones(n, bool), weight)
+    np.testing.assert_allclose(average[:, :, [0, 2]], (n - 1) / 2)
+    np.testing.assert_allclose(average[:, :, 1], n * (n - 1) / 2 / (n - 0.5))
+
+
 def test_half_of_a_slice_may_be_lost_without_a_trace(rng: np.random.Generator) -> None:
     clean = rng.normal(100, 10, (20, 20, 3, 10)).astype(np.float32)
     spoilt, weight = clean.copy(), every(10)

@@ -63,9 +63,9 @@ def find(phantom: Phantom, series: FloatArray | None = None, **changed: object) 
     )
 
 
-def weaken(phantom: Phantom, lost: BoolArray, gain: float) -> FloatArray:
+def weaken(phantom: Phantom, lost: BoolArray, gain: float, snr: float = SMALL.snr) -> FloatArray:
     """Scale the signal, not the noise, of some slices of volumes."""
-    sigma = 1000 / SMALL.snr
+    sigma = 1000 / snr
     rng = np.random.default_rng(3)
     signal = np.sqrt(np.clip(phantom.series.astype(float) ** 2 - sigma**2, 0, None)) * gain
     added = sigma * np.sqrt(max(1 - gain**2, 0)) * rng.normal(size=(2, *signal.shape))
@@ -147,6 +147,14 @@ def test_the_more_is_left_the_more_it_counts(clean: Phantom) -> None:
     lost = some(clean, 0.1)
     weights = [find(clean, weaken(clean, lost, gain)).weight[lost].mean() for gain in (0.4, 0.7)]
     assert weights[0] < weights[1]
+
+
+def test_noise_is_not_taken_for_signal_that_is_left() -> None:
+    """Half is lost, so nothing counts, although the noise floor stays."""
+    noisy = simulate(replace(SMALL, lost_slices=0, snr=6), 11)
+    lost = some(noisy, 0.1)
+    found = find(noisy, weaken(noisy, lost, 0.5, snr=6))
+    assert found.weight[lost].mean() < 0.05
 
 
 def test_a_bright_slice_is_found(clean: Phantom) -> None:

@@ -215,6 +215,22 @@ def test_the_less_a_loss_counts_the_less_it_pulls(series, gradients):
     assert pulled[0] > pulled[1] > pulled[2] > 0
 
 
+def test_weights_that_are_all_alike_leave_the_tensor_as_it_is(series, gradients, rng):
+    noisy = series + rng.normal(0, 50, series.shape)
+    whole = fit_tensor(noisy, gradients, None, SETTINGS)
+    halved = fit_tensor(noisy, gradients, None, SETTINGS, np.full((noisy.shape[3], 2), 0.5))
+    np.testing.assert_allclose(halved.tensor, whole.tensor, rtol=1e-6)
+
+
+def test_the_noise_map_counts_a_sample_by_its_weight(tensor, gradients, rng):
+    """A seventh of 23 samples goes into the tensor by the weights: 5 % too much is left."""
+    clean = np.tile(signal_of(tensor, gradients), (20, 20, 4, 1))
+    weight = np.where(np.arange(N_B0 + N_DIRECTIONS) % 2, 0.5, 1.0)[:, None].repeat(4, axis=1)
+    noisy = clean + rng.normal(0, 20, clean.shape)
+    maps = fit_tensor(noisy, gradients, None, SETTINGS, weight)
+    assert np.sqrt((maps.noise**2).mean()) == pytest.approx(20, rel=0.08)
+
+
 def test_a_slice_with_too_few_volumes_left_has_no_tensor(series, gradients):
     lost = np.zeros((N_B0 + N_DIRECTIONS, 2), dtype=bool)
     lost[N_B0:, 0] = np.abs(gradients.bvecs[N_B0:, 2]) < 0.7  # six around the poles are left
