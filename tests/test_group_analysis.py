@@ -442,6 +442,18 @@ def test_a_far_value_is_an_outlier_and_constant_ones_are_none():
     assert find_outliers(quality.head(4), scalars).empty
 
 
+@pytest.mark.parametrize(("deviations", "listed"), [(3.4, []), (3.6, [3.6]), (-3.6, [-3.6])])
+def test_three_and_a_half_deviations_make_an_outlier(deviations, listed):
+    # The median is 0 and the median distance from it 1, wherever the last one lies.
+    last = deviations / stats.norm.ppf(0.75)
+    snr = [-1.0, -1, -1, 0, 1, 1, 1, last, -np.sign(last)]
+    names = [f"sub-{n}" for n in range(9)]
+    quality = pd.DataFrame({"participant_id": names, "session": None, "run": names, "snr_b0": snr})
+    scalars = pd.DataFrame([{**CELL, "run": "sub-0", "unmixed": 0.7}])
+    found = find_outliers(quality, scalars)
+    assert found["robust_z"].tolist() == pytest.approx(listed)
+
+
 def test_missing_values_are_no_outliers(rng):
     values = rng.normal(0, 1, (20, 3))
     values[:17, 1] = np.nan

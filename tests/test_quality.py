@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.transform import Rotation
 
 from scsnet_bids.quality import (
     QUALITY_COLUMNS,
@@ -149,6 +150,14 @@ def tilted_cord(slope: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_directions_along_a_tilted_cord_have_no_angle(slope):
     cord, affine, axis = tilted_cord(slope)
     direction = np.broadcast_to(-axis, (*cord.shape, 3))
+    assert direction_angle(direction, cord, cord, affine) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_axis_of_the_cord_turns_with_an_oblique_image():
+    cord, affine, axis = tilted_cord(1.0)
+    turn = Rotation.from_euler("xyz", [0.3, -0.2, 0.4]).as_matrix()
+    affine[:3, :3] = turn @ affine[:3, :3]
+    direction = np.broadcast_to(turn @ axis, (*cord.shape, 3))
     assert direction_angle(direction, cord, cord, affine) == pytest.approx(0, abs=1e-6)
 
 

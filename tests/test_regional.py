@@ -9,6 +9,7 @@ import pytest
 from scsnet_bids.regional import PLAUSIBLE, REGION_TABLE_COLUMNS, SliceNotes, measure_regions
 from scsnet_bids.regions import N_CLASSES, REGION_GROUPS, REGIONS
 from scsnet_bids.settings import RegionalSettings
+from scsnet_bids.slice_marks import EXCLUDED
 
 SETTINGS = RegionalSettings()
 SPACING = (1.0, 0.5, 4.0)
@@ -265,6 +266,17 @@ def test_levels_pool_their_slices():
     assert row(table, scope="slice", slice=2, **wanted)["level"] == "C3"
     assert pd.isna(row(table, scope="slice", slice=3, **wanted)["level"])
     assert pd.isna(row(table, scope="cord", **wanted)["level"])
+
+
+def test_a_level_of_excluded_slices_alone_says_so():
+    share, level = strips(3), np.array(["C4", "C4", "C3"])
+    notes = SliceNotes(level, excluded=(2,))
+    table = measure_regions(share, constant_maps(share), SPACING, None, SETTINGS, notes=notes)
+    lost = table[(table["scope"] == "level") & (table["level"] == "C3")]
+    assert (lost["flag"] == EXCLUDED).all()
+    assert lost[["mean", "volume_mm3"]].isna().all(axis=None)
+    others = table[(table["scope"] == "cord") | (table["level"] == "C4")]
+    assert not others["flag"].astype(str).str.contains(EXCLUDED).any()
 
 
 def test_the_arrays_are_not_changed():
