@@ -31,11 +31,11 @@ def save(name, array):
 
 EDDY = """
 n = data.shape[3]
-# Volume 1 lies a voxel farther to the left than it should; FSL's first axis runs to the left.
-data[..., 1] = np.roll(data[..., 1], -1, axis=0)
+# Volume 1 lies a voxel farther to the left and the front than it should; so do FSL's axes run.
+data[..., 1] = np.roll(data[..., 1], (-1, -1), axis=(0, 1))
 save(given["out"] + ".nii.gz", data)
 parameters = np.zeros((n, 16))
-parameters[1, 0] = {sign} * image.header.get_zooms()[0]
+parameters[1, :2] = {sign} * np.array(image.header.get_zooms()[:2])
 np.savetxt(given["out"] + ".eddy_parameters", parameters)
 outliers = np.zeros((n, data.shape[2]), dtype=int)
 outliers[2, 0] = 1
