@@ -361,6 +361,31 @@ def test_the_field_is_the_one_that_brings_both_images_together(sign, fsl, tmp_pa
     assert Path(found.fieldcoef).exists()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_image_with_a_longer_readout_is_displaced_farther(sign, fsl, tmp_path, monkeypatch):
+    """Stripes five voxels apart agree after a wrong displacement too, if it is taken for alike."""
+    person = simulate(replace(TINY, motion_mm=0, b0_to_dwi_mm=0, snr=np.inf), 3)
+    shape = person.series.shape
+    stripes = np.broadcast_to((np.arange(shape[1]) % 5 < 2)[:, None, None] * 1000.0, shape)
+    words = write_series(tmp_path, replace(person, series=np.roll(stripes, 1, axis=1)))
+    other = np.roll(stripes, -2, axis=1)[..., 0]
+    write_image(tmp_path / "other.nii.gz", Image(other, person.grid))
+    path = fsl / "bin" / "topup"
+    path.write_text(path.read_text().replace("10.0", repr(sign / 0.05)))
+    monkeypatch.chdir(tmp_path)
+    step = RunTopup(
+        **words,
+        gradient_settings=GradientSettings(),
+        metadata={"PhaseEncodingDirection": "j-"},
+        reversed_dwi=str(tmp_path / "other.nii.gz"),
+        reversed_volumes=[0],
+        reversed_metadata={"PhaseEncodingDirection": "j"},
+        readout_ratio=2.0,
+    )
+    found = step.run().outputs
+    np.testing.assert_allclose(read_image(Path(found.field)).data, 0.9, rtol=1e-5)
+
+
 @pytest.mark.parametrize("sign", ["1", "-1"])
 def test_the_step_takes_over_what_eddy_has_found(sign, fsl, tmp_path, monkeypatch):
     """Which way eddy counts does not matter."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scsnet_bids.correction.resampling import Correction, apply_correction
 from scsnet_bids.errors import ImageError
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
@@ -588,6 +589,17 @@ def test_shares_lie_where_the_series_does(phantom) -> None:
         for regions in placed_at
     )
     assert dwi - b0 == pytest.approx(1.0, abs=0.05)
+
+
+def test_shares_of_a_moved_series_are_those_that_its_correction_leaves(phantom) -> None:
+    moved_mm = np.full((1, 5, 2), 0.45)
+    regions = replace(placed(phantom, 0.0), moved_mm=moved_mm)
+    lay = replace(regions, b0_to_dwi_mm=-moved_mm[0]).shares()
+    correction = Correction(np.repeat(moved_mm, N_CLASSES, axis=0))
+    # Values below 0 would be cut.
+    shown = apply_correction(lay + 1, correction, phantom.grid) - 1
+    np.testing.assert_allclose(regions.seen_shares(), shown, atol=0.03)
+    assert np.abs(regions.shares() - shown).max() > 0.2
 
 
 def test_the_change_of_values_is_that_of_unmixing_again(phantom) -> None:
