@@ -153,6 +153,31 @@ def test_alignment_that_is_switched_off_moves_and_trusts_nothing(
     assert not found.trusted.any()
 
 
+def test_the_unit_of_the_image_does_not_matter(rng: np.random.Generator) -> None:
+    image = mean_dwi(COURSE_MM, rng)
+    np.testing.assert_allclose(estimate(300 * image).shift_mm, estimate(image).shift_mm, atol=1e-6)
+
+
+def test_slices_far_apart_may_differ_more(rng: np.random.Generator) -> None:
+    to_and_fro_mm = np.stack([np.zeros(K), np.tile([0.4, -0.4], K // 2)], axis=1)
+    image, spread_mm = mean_dwi(to_and_fro_mm, rng), []
+    for slice_mm in (1.0, 20.0):
+        grid = Grid(GRID.shape, np.diag([0.9, 0.9, slice_mm, 1.0]), GRID.storage)
+        found = estimate_b0_to_dwi(cord_share(), PLANE, image, grid, AlignmentSettings())
+        spread_mm.append(found.shift_mm[:, 1].std())
+    assert spread_mm[0] < 0.5 * spread_mm[1]
+
+
+def test_a_speck_is_too_small_to_be_trusted(rng: np.random.Generator) -> None:
+    share = cord_share()
+    share[3] = 0
+    share[3, 24:30, 29:35] = 1  # 9 mm2
+    voxels = PlaneGrid.of_image(GRID)
+    image = slices_to_volume(average_over_voxels(share, PLANE, voxels))
+    found = estimate(image + rng.normal(0, 0.02, image.shape), share)
+    np.testing.assert_array_equal(np.flatnonzero(~found.trusted), [3])
+
+
 @pytest.mark.data
 def test_a_known_displacement_of_a_real_cord_is_found(shared_data: Path) -> None:
     dwi = shared_data / "ds-cord" / "sub-01" / "dwi"

@@ -56,9 +56,10 @@ def test_no_ringing_below_zero() -> None:
     assert apply_correction(series - 0.5, still, GRID).min() == -0.5
 
 
-def test_voxels_that_are_not_finite_do_not_spread() -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_not_finite_do_not_spread(value: float) -> None:
     series = np.ones((*SHAPE, 1), np.float32)
-    series[3, 3, 2] = np.nan
+    series[3, 3, 2] = value
     corrected = apply_correction(series, Correction(np.full((1, SHAPE[2], 2), 0.3)), GRID)
     assert np.isfinite(corrected).all()
     assert corrected[15:, 15:].mean() == pytest.approx(1.0, abs=1e-3)
@@ -116,11 +117,13 @@ def test_signal_that_was_pressed_together_is_kept() -> None:
 
 
 def test_only_volumes_with_eddy_currents_change(rng: np.random.Generator) -> None:
-    series = rng.random((*SHAPE, 3)).astype(np.float32)
-    eddy = EddyTerms(np.array([0, 0.01, 0]), np.zeros(3), np.tile([15.0, 12.0], (6, 1)))
-    corrected = apply_correction(series, Correction(np.zeros((3, 6, 2)), eddy), GRID)
+    series = rng.random((*SHAPE, 4)).astype(np.float32)
+    scale, shear = np.array([0, 0.01, 0, 0]), np.array([0, 0, 0, 0.01])
+    eddy = EddyTerms(scale, shear, np.tile([15.0, 12.0], (6, 1)))
+    corrected = apply_correction(series, Correction(np.zeros((4, 6, 2)), eddy), GRID)
     np.testing.assert_array_equal(corrected[..., [0, 2]], series[..., [0, 2]])
-    assert not np.array_equal(corrected[..., 1], series[..., 1])
+    for volume in (1, 3):
+        assert not np.array_equal(corrected[..., volume], series[..., volume])
 
 
 def test_only_b0_volumes_are_moved_on_to_the_weighted_ones(rng: np.random.Generator) -> None:
@@ -141,3 +144,21 @@ def test_the_centre_of_a_distorted_cord_is_found_where_it_truly_lies(phase_axis:
     found_mm = undistorted_centre(seen_mm, field_mm, phase_axis, GRID)
     np.testing.assert_allclose(np.delete(found_mm, 2, 0), np.delete(true_mm, 2, 0), atol=0.03)
     assert np.isnan(found_mm[2]).all()
+
+
+@pytest.mark.parametrize("phase_axis", [0, 1])
+def test_the_distortion_of_a_cord_is_that_of_the_line_through_it(phase_axis: int) -> None:
+    field_mm = 0.2 * np.indices(SHAPE)[1 - phase_axis]
+    true_mm = np.tile([13.3, 13.3], (6, 1))
+    nearest = round(13.3 / GRID.spacing_mm[1 - phase_axis])
+    seen_mm = true_mm + 0.2 * nearest * np.eye(2)[phase_axis]
+    found_mm = undistorted_centre(seen_mm, field_mm, phase_axis, GRID)
+    np.testing.assert_allclose(found_mm, true_mm)
+
+
+@pytest.mark.parametrize("phase_axis", [0, 1])
+def test_a_cord_beyond_the_edge_is_undistorted_by_the_last_line(phase_axis: int) -> None:
+    seen_mm = np.tile([13.0, 13.0], (6, 1))
+    seen_mm[:3, 1 - phase_axis], seen_mm[3:, 1 - phase_axis] = -9.0, 99.0
+    found_mm = undistorted_centre(seen_mm, np.full(SHAPE, 0.7), phase_axis, GRID)
+    np.testing.assert_allclose(found_mm, seen_mm - 0.7 * np.eye(2)[phase_axis])

@@ -197,6 +197,7 @@ def test_written_files_have_three_rows_and_single_blanks(tmp_path: Path) -> None
         "nan 1 0\nnan 0 1\nnan 0 0\n",
         "4e-9 1 0\n0 0 1\n0 0 0\n",
         "0 2 0\n0 0 2\n0 0 0\n",
+        "0 0.2 0\n0 0 0.2\n0 0 0\n",
         "0 0.98 0\n0 0 1.01\n0 0 0\n",
     ],
     ids=[
@@ -208,12 +209,18 @@ def test_written_files_have_three_rows_and_single_blanks(tmp_path: Path) -> None
         "nan_at_b0",
         "tiny_at_b0",
         "scaled",
+        "short",
         "rounded",
     ],
 )
 def test_odd_but_clear_bvec_files_are_read(bvec: str | bytes, write: ReadWritten) -> None:
     expected = [[0, 0, 0], [-1, 0, 0], [0, 1, 0]]
     np.testing.assert_allclose(write("0 1000 1000", bvec).bvecs, expected, atol=1e-12)
+
+
+def test_at_b0_the_length_of_a_vector_says_nothing(write: ReadWritten) -> None:
+    bvecs = write("0 1000 1000", "0 1 0\n0.5 0 1\n0 0 0\n").bvecs
+    np.testing.assert_allclose(bvecs, [[0, 1, 0], [-1, 0, 0], [0, 1, 0]], atol=1e-12)
 
 
 def test_three_rows_win_where_rows_and_columns_are_three(write: ReadWritten) -> None:
@@ -243,7 +250,8 @@ def test_transposed_files_are_read_the_same(write: ReadWritten) -> None:
         ("0 one 1", "0 1 1\n0 0 0\n0 0 0\n", r"numbers only: .*x\.bval"),
         ("0 -5 1", "0 1 1\n0 0 0\n0 0 0\n", r"x\.bval has -5 in volume 1 "),
         ("0 nan inf", "0 1 1\n0 0 0\n0 0 0\n", r"x\.bval has nan, inf in volumes 1, 2 "),
-        ("0 1 1", "0 1 0\n0 0 0.5\n0 0 0\n", r"share one length: in .*x\.bvec .*0\.5 to 1"),
+        ("0 2e5 1", "0 1 1\n0 0 0\n0 0 0\n", r"x\.bval has 200000 in volume 1 "),
+        ("0 1 1", "0 1 0\n0 0 0.85\n0 0 0\n", r"share one length: in .*x\.bvec .*0\.85 to 1"),
     ],
 )
 def test_unusable_files_are_named_with_what_is_wrong(
@@ -312,6 +320,7 @@ def test_shells_are_listed_with_their_sizes() -> None:
     assert list_shells(bvals, 50) == [Shell(0, 2), Shell(750, 1), Shell(1000, 3), Shell(2000, 2)]
     assert list_shells(np.array([1000.0, 1010.0]), 50) == [Shell(1000, 2)]
     assert list_shells(np.array([40.0, 60.0]), 50) == [Shell(0, 1), Shell(60, 1)]
+    assert list_shells(np.array([0.0, 30.0]), 20) == [Shell(0, 1), Shell(30, 1)]
 
 
 def test_six_directions_and_a_b0_suffice() -> None:

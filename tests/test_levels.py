@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from scsnet_bids.levels import SHAPE_COLUMNS, measure_shape
+from scsnet_bids.slice_marks import EXCLUDED
 
 SHAPE = (28, 24)
 FINE = 15
@@ -72,8 +73,9 @@ def test_voxels_need_not_be_square():
     assert shape["orientation_rad"] == pytest.approx(0.2, abs=0.02)
 
 
-def test_a_round_cord_has_no_orientation():
-    shape = measure_shape(ellipse(9, 9, 0.4), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE).iloc[0]
+@pytest.mark.parametrize("ap_mm", [9.0, 8.5])
+def test_a_round_cord_has_no_orientation(ap_mm):
+    shape = measure_shape(ellipse(9, ap_mm, 0.4), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE).iloc[0]
     assert shape["orientation_rad"] == 0
 
 
@@ -107,13 +109,42 @@ def test_no_cord_at_all_still_makes_a_table():
     assert (shape["flag"] == "no_cord").all()
 
 
-def test_a_blob_or_a_cut_off_cord_is_flagged():
-    blob = measure_shape(ellipse(3, 3), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE).iloc[0]
+@pytest.mark.parametrize(("rl_mm", "ap_mm"), [(3, 3), (16, 13)])
+def test_what_is_too_small_or_too_large_for_a_cord_is_flagged(rl_mm, ap_mm):
+    blob = measure_shape(ellipse(rl_mm, ap_mm), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE).iloc[0]
     assert blob["flag"] == "implausible"
-    at_edge = measure_shape(
-        ellipse(12, 8, centre=(13, 2)), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE
-    ).iloc[0]
+
+
+@pytest.mark.parametrize("centre", [(13, 2), (13, 22), (3, 11), (25, 11)])
+def test_a_cord_that_any_edge_cuts_off_is_flagged(centre):
+    share = ellipse(12, 8, centre=centre)
+    at_edge = measure_shape(share, (0.9, 0.9, 5.0), None, LOW_CONFIDENCE).iloc[0]
     assert at_edge["flag"] == "cut_off"
+
+
+def test_confidence_is_low_below_the_limit_alone():
+    share = np.repeat(ellipse(12, 8), 2, axis=2)
+    stated = np.array([LOW_CONFIDENCE, LOW_CONFIDENCE - 0.01])
+    shape = measure_shape(share, (0.9, 0.9, 5.0), stated, LOW_CONFIDENCE)
+    assert pd.isna(shape["flag"][0])
+    assert shape["flag"][1] == "low_confidence"
+
+
+def test_slices_have_their_own_level_and_excluded_ones_are_flagged():
+    share = np.concatenate([ellipse(12, 8), np.zeros((*SHAPE, 1)), ellipse(12, 8)], axis=2)
+    level = np.array(["C6", "", "C5"])
+    shape = measure_shape(share, (0.9, 0.9, 5.0), None, LOW_CONFIDENCE, level, excluded=(1, 2))
+    assert shape["level"].fillna("none").tolist() == ["C6", "none", "C5"]
+    assert shape["flag"].fillna("none").tolist() == ["none", f"no_cord;{EXCLUDED}", EXCLUDED]
+
+
+def test_corners_count_for_the_diameter():
+    left, back = fine_places((0.9, 0.9), (13.3, 11.8))
+    share = share_of(np.abs(left) / 7 + np.abs(back) / 4.5 <= 1)
+    shape = measure_shape(share, (0.9, 0.9, 5.0), None, LOW_CONFIDENCE).iloc[0]
+    # Over a tenth of its depth the chord of a rhombus is 5 % shorter; voxels blunt its corners.
+    assert shape["rl_diameter_mm"] == pytest.approx(0.95 * 14, rel=0.05)
+    assert shape["ap_diameter_mm"] == pytest.approx(0.95 * 9, rel=0.05)
 
 
 def test_a_speck_has_no_shape_and_stops_nothing(rng):
