@@ -14,6 +14,7 @@ from scsnet_bids.compression import (
 )
 from scsnet_bids.levels import measure_shape
 from scsnet_bids.phantom import PhantomSettings, simulate
+from scsnet_bids.slice_marks import EXCLUDED
 
 SMOOTH = np.linspace(0.56, 0.66, 15)
 
@@ -75,6 +76,23 @@ def test_three_compressed_slices_do_not_hide_each_other():
     assert (found.slice, found.deviation < STANDS_OUT) == (6, True)
 
 
+@pytest.mark.parametrize("missing", [slice(0), slice(2, 8)])
+def test_a_steady_change_along_the_neck_does_not_stand_out(missing):
+    ratio = np.geomspace(0.4, 0.8, 15)
+    ratio[missing] = np.nan
+    found = find_most_compressed(shape_table(ratio))
+    assert found is not None
+    assert found.slice == 0
+    assert found.deviation == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("n", "known"), [(4, False), (5, True)])
+def test_five_slices_tell_how_far_one_stands_out(n, known):
+    found = find_most_compressed(shape_table(np.full(n, 0.6)))
+    assert found is not None
+    assert np.isfinite(found.deviation) == known
+
+
 def test_too_few_slices_tell_the_flattest_and_no_more():
     row = tabulate_compression(
         shape_table(np.array([0.6, 0.3, 0.6, np.nan])), region_table({("slice", 9): 0.4})
@@ -83,9 +101,10 @@ def test_too_few_slices_tell_the_flattest_and_no_more():
     assert row[["compressed_deviation", "compressed_stands_out"]].isna().all(axis=None)
 
 
-def test_a_cut_off_slice_does_not_count_and_no_cord_gives_no_numbers():
+@pytest.mark.parametrize("flag", ["cut_off;low_confidence", "implausible", EXCLUDED])
+def test_a_doubtful_slice_does_not_count_and_no_cord_gives_no_numbers(flag):
     shape = shape_table(np.array([0.6, 0.3, 0.5, 0.6, 0.6]))
-    shape.loc[1, "flag"] = "cut_off;low_confidence"
+    shape.loc[1, "flag"] = flag
     found = find_most_compressed(shape)
     assert found is not None
     assert (found.slice, np.isnan(found.deviation)) == (2, True)
@@ -108,6 +127,13 @@ def test_values_are_compared_with_c2_and_c3_by_volume():
     relative = np.hypot(0.1, row["c2c3_fa_uncertainty"] / 0.75)
     assert row["compressed_fa_ratio_uncertainty"] == pytest.approx(0.4 / 0.75 * relative)
     assert row["c2c3_md"] == pytest.approx(0.75e-3)
+
+
+@pytest.mark.parametrize("level", ["C2-C3", "C2/C3"])
+def test_a_disc_between_c2_and_c3_is_a_reference_too(level):
+    shape = shape_table(np.where(np.arange(15) == 3, 0.3, SMOOTH))
+    regions = region_table({("slice", 3): 0.4, ("level", level): 0.8})
+    assert tabulate_compression(shape, regions).iloc[0]["c2c3_fa"] == pytest.approx(0.8)
 
 
 def test_without_levels_or_at_c2_there_is_no_ratio():

@@ -272,6 +272,14 @@ def test_a_score_without_covariates_is_that_of_crawford_and_howell(rng):
     assert patient["expected"] == pytest.approx(value[:20].mean())
 
 
+def test_scores_far_above_the_controls_are_as_finite_as_those_far_below(rng):
+    value = np.append(rng.normal(0, 1, 20), [500.0, -500.0])
+    value[:20] -= value[:20].mean()
+    high, low = scored(value, grouped(20, 2))["z"].tail(2)
+    assert high == pytest.approx(-low)
+    assert 5 < high < 30
+
+
 def test_a_control_is_compared_with_the_others(rng):
     age = rng.uniform(20, 70, 15)
     value = 0.7 + 0.002 * age + rng.normal(0, 0.05, 15)
@@ -473,6 +481,8 @@ def test_a_change_is_later_minus_first_with_both_errors():
     assert found["change"] == pytest.approx(-0.1)
     assert found["change_uncertainty"] == pytest.approx(0.05)
     assert found["change_by_uncertainty"] == pytest.approx(-2)
+    ends = [found["change_low"], found["change_high"]]
+    assert ends == pytest.approx([-0.1 - 1.96 * 0.05, -0.1 + 1.96 * 0.05])
 
 
 def test_a_session_without_a_value_or_an_error_has_no_change_that_is_sure():

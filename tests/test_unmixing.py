@@ -180,6 +180,27 @@ def test_a_missing_slice_of_a_volume_is_left_out(phantom, nothing) -> None:
     assert partial.value == pytest.approx(whole.value, rel=0.02, nan_ok=True)
 
 
+def test_a_slice_of_which_a_volume_lacks_most_is_left_out(phantom, rng) -> None:
+    series = phantom.series.copy()
+    missing = rng.random(series.shape[:2]) < 0.7
+    series[missing, 2, 9] = 0
+    whole, partial = unmix(phantom, phantom.series, 0.0), unmix(phantom, series, 0.0)
+    assert partial.value == pytest.approx(whole.value, rel=0.02, nan_ok=True)
+
+
+def test_negative_magnitudes_count_as_nothing_where_there_is_a_noise_floor(phantom, rng) -> None:
+    series = noisy(phantom.series, rng)
+    series[20:28, 18:22, :, 7] = -50
+    nothing = unmix(phantom, np.clip(series, 0, None), SIGMA)
+    np.testing.assert_array_equal(unmix(phantom, series, SIGMA).value, nothing.value)
+
+
+def test_a_region_has_the_volume_of_its_shares(phantom) -> None:
+    unmixed = unmix(phantom, phantom.series, 0.0)
+    expected = phantom.region_share[..., 1:].sum(axis=(0, 1))
+    np.testing.assert_allclose(unmixed.volume, expected, rtol=1e-5)
+
+
 def test_a_nan_voxel_is_left_out(phantom) -> None:
     series = phantom.series.copy()
     place = np.argwhere(phantom.region_share[..., 0] < 0.05)[0]
