@@ -52,8 +52,9 @@ def draw(*pieces: tuple[float, float, float, float, float]) -> FloatArray:
     return image
 
 
-def segment(image: FloatArray, centre_mm: float = MIDDLE) -> RegionSegmentation:
-    return segment_regions(image, GRID, np.full((N_SLICES, 2), centre_mm), Brightness())
+def segment(image: FloatArray, left_mm: float = 0.0) -> RegionSegmentation:
+    centre_mm = np.tile([MIDDLE + left_mm, MIDDLE], (N_SLICES, 1))
+    return segment_regions(image, GRID, centre_mm, Brightness())
 
 
 def area_mm2(found: RegionSegmentation) -> float:
@@ -97,7 +98,7 @@ def test_confidence_is_the_overlap_that_is_expected() -> None:
 
 
 def test_a_cord_that_the_first_look_cuts_off_is_centred() -> None:
-    found = segment(draw(CORD), MIDDLE + 22)
+    found = segment(draw(CORD), left_mm=22)
     assert area_mm2(found) == 12 * 8
     assert found.plane.shape == (CROP_PIXELS, CROP_PIXELS)
     middle = [found.plane.positions_mm(axis).mean() for axis in (0, 1)]

@@ -132,6 +132,15 @@ def test_uncertainty_is_that_of_repeated_noise(phantom, rng) -> None:
     assert 0.86 < coverage < 0.94
 
 
+def test_uncertainty_near_the_noise_floor_is_that_of_repeated_noise(phantom, rng) -> None:
+    """The signals' scatter about the tensor, once they are drawn to it, would be a quarter less."""
+    sigma = 1000 / 3
+    unmixed = [unmix(phantom, noisy(phantom.series, rng, sigma), sigma) for _ in range(8)]
+    scatter = np.std([u.value for u in unmixed], axis=0, ddof=1)
+    stated = np.sqrt(np.mean([u.uncertainty**2 for u in unmixed], axis=0))
+    assert 0.9 < np.nanmedian((stated / scatter)[..., :2]) < 1.2
+
+
 def test_covariance_tells_that_neighbours_err_against_each_other(phantom, rng) -> None:
     unmixed = unmix(phantom, noisy(phantom.series, rng), SIGMA)
     lateral, gray = 0, 6
