@@ -363,7 +363,7 @@ def test_the_field_is_the_one_that_brings_both_images_together(sign, fsl, tmp_pa
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_image_with_a_longer_readout_is_displaced_farther(sign, fsl, tmp_path, monkeypatch):
-    """Stripes five voxels apart agree after a wrong displacement too, if it is taken for alike."""
+    """Stripes five voxels apart would agree the wrong way round if both were displaced alike."""
     person = simulate(replace(TINY, motion_mm=0, b0_to_dwi_mm=0, snr=np.inf), 3)
     shape = person.series.shape
     stripes = np.broadcast_to((np.arange(shape[1]) % 5 < 2)[:, None, None] * 1000.0, shape)

@@ -223,7 +223,7 @@ def test_weights_that_are_all_alike_leave_the_tensor_as_it_is(series, gradients,
 
 
 def test_the_noise_map_counts_a_sample_by_its_weight(tensor, gradients, rng):
-    """A seventh of 23 samples goes into the tensor by the weights: 5 % too much is left."""
+    """The tensor takes seven whole samples off, though some count half: 5 % too much is left."""
     clean = np.tile(signal_of(tensor, gradients), (20, 20, 4, 1))
     weight = np.where(np.arange(N_B0 + N_DIRECTIONS) % 2, 0.5, 1.0)[:, None].repeat(4, axis=1)
     noisy = clean + rng.normal(0, 20, clean.shape)
