@@ -28,7 +28,12 @@ from scsnet_bids.gradients import (
     tensor_volumes,
 )
 from scsnet_bids.settings import GradientSettings
-from scsnet_bids.unmixing.region_tensor import MATRIX_FROM_ELEMENTS, N_COEFFICIENTS, determined
+from scsnet_bids.unmixing.region_tensor import (
+    MATRIX_FROM_ELEMENTS,
+    N_COEFFICIENTS,
+    degrees_of_freedom,
+    determined,
+)
 
 N_COLUMNS = 14
 """fa, md, ad, rd, noise, six tensor elements, three of the direction."""
@@ -190,7 +195,7 @@ def _fit_coefficients(design: FloatArray, signal: FloatArray, say: FloatArray) -
 def _residual_deviation(signal: FloatArray, predicted: FloatArray, say: FloatArray) -> FloatArray:
     """(voxels,) standard deviation about the fit; nan where no sample is left to judge it."""
     squares = say * np.where(say > 0, signal - predicted, 0) ** 2
-    freedom = say.sum(axis=1) - N_COEFFICIENTS
+    freedom = degrees_of_freedom(say)
     return np.asarray(np.sqrt(squares.sum(axis=1) / np.where(freedom > 0, freedom, np.nan)))
 
 

@@ -77,7 +77,12 @@ def report_participants(
     """
     own = {run: error for run, error in errors.items() if not isinstance(error, BusyError)}
     outcomes = {
-        run: Outcome.of(run, error, name, has_results=_is_new(RunRecord(out_dir, run), name))
+        run: Outcome.of(
+            run,
+            error,
+            _first_alike(out_dir, run, job) or name,
+            has_results=_is_new(RunRecord(out_dir, run), name),
+        )
         for run, error in own.items()
     }
     record_outcomes(out_dir, outcomes)
@@ -249,6 +254,12 @@ def find_done(out_dir: Path, participant: str) -> list[RunRecord]:
     outcomes = read_outcomes(out_dir, participant)
     old = {run for run, outcome in outcomes.items() if outcome.results == OLD}
     return [record for record in find_records(out_dir, participant) if record.name not in old]
+
+
+def _first_alike(out_dir: Path, run: str, job: Job) -> str:
+    """Name the job before in which a run was processed alike, so that repeating changes nothing."""
+    before = read_outcomes(out_dir, participant_of(run)).get(run)
+    return before.job if before and read_job(out_dir / "logs", before.job) == job else ""
 
 
 def _is_new(record: RunRecord, job: str) -> bool:

@@ -89,13 +89,32 @@ def fit_region_tensors(
     curved = -0.5 * np.einsum("pan,pn->pa", solve, bend)[:, 1:] / B_UNIT / scale**2
     elements = coefficients[:, 1:] / B_UNIT
     value, gradient = _describe(elements)
-    freedom = weight.sum(axis=1) - N_COEFFICIENTS
+    freedom = degrees_of_freedom(weight)
     squares = (weight * (kept - predicted) ** 2).sum(axis=1)
     variance = scale[:, 0] ** 2 * squares / np.where(freedom > 0, freedom, np.nan)
     spread = answer @ answer.swapaxes(1, 2)
     return RegionTensors(
         value, gradient @ answer, variance, scale * predicted, elements, spread, curved
     )
+
+
+def degrees_of_freedom(weight: FloatArray) -> FloatArray:
+    """Count the samples that a tensor's fit leaves to tell the noise.
+
+    Parameters
+    ----------
+    weight : (p, n) float array in [0, 1]; the noise of all samples is the same
+
+    Returns
+    -------
+    (p,) float array: by what the weighted squares about the fit must be divided
+
+    >>> degrees_of_freedom(np.array([[1.0] * 10 + [0.0] * 2, [0.5] * 12]))
+    array([3. , 2.5])
+    """
+    total = weight.sum(axis=1)
+    typical = (weight**2).sum(axis=1) / np.where(total > 0, total, 1)
+    return np.asarray(total - N_COEFFICIENTS * typical)
 
 
 def noise_bias(tensors: RegionTensors, variance: FloatArray) -> FloatArray:
