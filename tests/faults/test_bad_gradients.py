@@ -130,7 +130,7 @@ FAULTS = {
     "per_square_micrometre": Fault(
         change_bvals(lambda b: b / 1000),
         65,
-        ("largest b-value of", "is 0.8. multiply the bval file by 1000"),
+        ("largest b-value of", "is 0.8. Lower", "or multiply the bval file by 1000"),
     ),
     "no_b0": Fault(
         change_bvals(lambda b: np.full_like(b, 800)), 65, ("b <= 50", "has b=800 (14 volumes)")
