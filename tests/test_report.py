@@ -26,7 +26,8 @@ from scsnet_bids.report.outcomes import (
     read_outcomes,
     record_outcomes,
 )
-from scsnet_bids.report.page import find_done, report_participants, write_page
+from scsnet_bids.report.page import report_participants, write_page
+from scsnet_bids.report.processed import find_done
 from scsnet_bids.report.record import TABLES, RunRecord, find_records
 from scsnet_bids.report.verdict import RULES, Verdict, judge_run, overall_verdict
 from scsnet_bids.report.wording import FIGURES

@@ -22,11 +22,10 @@ from scsnet_bids import __version__
 from scsnet_bids.errors import BusyError, EmptySelectionError, OutputError, ScsnetError
 from scsnet_bids.figures import SHOWN_AS
 from scsnet_bids.files import write_text
-from scsnet_bids.jobs import Job, group_runs, read_job
+from scsnet_bids.jobs import Job, group_runs
 from scsnet_bids.locks import alone
 from scsnet_bids.methods import describe_methods
 from scsnet_bids.methods_text import write_citation
-from scsnet_bids.protocol import Protocol
 from scsnet_bids.regions import REGIONS, Tissue
 from scsnet_bids.report.content import describe_run
 from scsnet_bids.report.outcomes import (
@@ -42,7 +41,8 @@ from scsnet_bids.report.outcomes import (
     read_outcomes,
     record_outcomes,
 )
-from scsnet_bids.report.record import RunRecord, find_records
+from scsnet_bids.report.processed import conclude, find_done, read_jobs, read_works
+from scsnet_bids.report.record import RunRecord
 from scsnet_bids.report.verdict import MEANINGS, Verdict
 from scsnet_bids.setting_values import settings_to_toml
 
@@ -76,15 +76,7 @@ def report_participants(
         If the output folder cannot be written.
     """
     own = {run: error for run, error in errors.items() if not isinstance(error, BusyError)}
-    outcomes = {
-        run: Outcome.of(
-            run,
-            error,
-            _first_alike(out_dir, run, job) or name,
-            has_results=_is_new(RunRecord(out_dir, run), name),
-        )
-        for run, error in own.items()
-    }
+    outcomes = {run: conclude(out_dir, run, error, job, name) for run, error in own.items()}
     record_outcomes(out_dir, outcomes)
     participants = list(dict.fromkeys(map(participant_of, own)))
     records: list[RunRecord] = []
@@ -101,7 +93,7 @@ def report_participants(
             failures[participant] = ScsnetError(
                 f"The tables are written, the page is not: {error} (crash file: {place})"
             )
-    write_citation(out_dir / "logs", describe_methods(_read_works(records, job)))
+    write_citation(out_dir / "logs", describe_methods(read_works(records, job)))
     return {
         run: failures[participant_of(run)]
         for run, error in own.items()
@@ -157,7 +149,7 @@ def write_methods(out_dir: Path, participants: Sequence[str], job: Job | None = 
     """
     records = [record for name in participants for record in find_done(out_dir, name)]
     # Tables may have been gathered without the images, which tell what was acquired.
-    if works := _read_works([r for r in records if r.mask_path.is_file()], job):
+    if works := read_works([r for r in records if r.mask_path.is_file()], job):
         write_citation(out_dir / "logs", describe_methods(works))
 
 
@@ -189,7 +181,7 @@ def _describe_participant(out_dir: Path, participant: str, job: Job) -> str:
     """Make the page of a participant."""
     records = find_done(out_dir, participant)
     outcomes = read_outcomes(out_dir, participant)
-    jobs = _read_jobs(records, job)
+    jobs = read_jobs(records, job)
     runs = [describe_run(r, jobs[r.name].settings.gradients.b0_max) for r in records]
     groups = group_runs(jobs) or [(job, [])]
     problems = [
@@ -213,7 +205,7 @@ def _describe_participant(out_dir: Path, participant: str, job: Job) -> str:
         problems=problems,
         verdict=max(judged, default=Verdict.FAIL),
         counts=_counts(records, outcomes),
-        methods=describe_methods(_read_works(records, job)),
+        methods=describe_methods(read_works(records, job)),
         settings=[
             (f"Settings of {', '.join(names)}" if len(groups) > 1 else "Settings", toml)
             for own, names in groups
@@ -247,51 +239,6 @@ def render_template(name: str, **content: Any) -> str:
             version=__version__,
         )
     )
-
-
-def find_done(out_dir: Path, participant: str) -> list[RunRecord]:
-    """Find the runs of a participant that have results, and have not failed since."""
-    outcomes = read_outcomes(out_dir, participant)
-    old = {run for run, outcome in outcomes.items() if outcome.results == OLD}
-    return [record for record in find_records(out_dir, participant) if record.name not in old]
-
-
-def _first_alike(out_dir: Path, run: str, job: Job) -> str:
-    """Name the job before in which a run was processed alike, so that repeating changes nothing."""
-    before = read_outcomes(out_dir, participant_of(run)).get(run)
-    return before.job if before and read_job(out_dir / "logs", before.job) == job else ""
-
-
-def _is_new(record: RunRecord, job: str) -> bool:
-    """Tell whether a run's tables were written since a job began."""
-    began, written = record.out_dir / "logs" / f"{job}.toml", record.table_path("quality")
-    try:
-        return written.stat().st_mtime >= began.stat().st_mtime
-    except OSError:
-        return False
-
-
-def _read_jobs(records: Sequence[RunRecord], job: Job | None) -> dict[str, Job]:
-    """Read what some runs were processed with, by name; as a job, if any, where they do not say."""
-    found = {}
-    for record in records:
-        outcome = read_outcomes(record.out_dir, participant_of(record.name)).get(record.name)
-        own = read_job(record.out_dir / "logs", outcome.job) if outcome else None
-        if known := own or job:
-            found[record.name] = known
-    return found
-
-
-def _read_works(
-    records: Sequence[RunRecord], job: Job | None
-) -> list[tuple[Job, dict[str, Protocol]]]:
-    """Read how some runs were acquired, by what they were processed with."""
-    by_name = {record.name: record for record in records}
-    works = [
-        (own, {run: by_name[run].protocol(own.settings.gradients.b0_max) for run in runs})
-        for own, runs in group_runs(_read_jobs(records, job))
-    ]
-    return works or ([] if job is None else [(job, {})])
 
 
 def _counts(records: Sequence[RunRecord], outcomes: Mapping[str, Outcome]) -> str:
