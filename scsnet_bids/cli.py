@@ -86,9 +86,10 @@ def _run_participants(options: Options) -> int:
         return _rewrite_reports(options)
     fsl.check_fsl(options.settings)
     found = _choose_runs(options)
+    check = dataset.refuse_input_folder if options.dry_run else dataset.check_output_folder
+    for folder in (options.output_dir, options.work_dir):
+        check(folder, options.bids_dir)
     if not options.dry_run:
-        for folder in (options.output_dir, options.work_dir):
-            dataset.check_output_folder(folder, options.bids_dir)
         workspace.need_temporary_folder(options.work_dir)
     good, left_out = _check(found, options)
     print(summary.describe_plan(good, left_out, options.settings), flush=True)

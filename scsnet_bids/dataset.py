@@ -50,17 +50,11 @@ def check_output_folder(folder: Path, bids_dir: Path) -> None:
     Raises
     ------
     UsageError
-        If the folder, or a folder in it through a link, lies in the input dataset, other than
-        below its ``derivatives/``.
+        As :func:`refuse_input_folder`.
     OutputError
         If it cannot be written, or already holds another dataset.
     """
-    places = [folder, folder / "logs", *folder.glob("sub-*"), *folder.glob("sub-*/ses-*")]
-    if any(_lies_in_input(place, bids_dir) for place in places):
-        raise UsageError(
-            f"The input dataset is never written to: {folder} lies in {bids_dir}. Choose a folder "
-            f"outside it, or {bids_dir / 'derivatives' / APP_NAME}."
-        )
+    refuse_input_folder(folder, bids_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -70,6 +64,28 @@ def check_output_folder(folder: Path, bids_dir: Path) -> None:
             "its permissions, or choose another."
         ) from error
     refuse_other_dataset(folder)
+
+
+def refuse_input_folder(folder: Path, bids_dir: Path) -> None:
+    """Make sure that a folder is not part of the input.
+
+    Parameters
+    ----------
+    folder : output or work folder; need not exist
+    bids_dir : input dataset
+
+    Raises
+    ------
+    UsageError
+        If the folder, or a folder in it through a link, lies in the input dataset, other than
+        below its ``derivatives/``.
+    """
+    places = [folder, folder / "logs", *folder.glob("sub-*"), *folder.glob("sub-*/ses-*")]
+    if any(_lies_in_input(place, bids_dir) for place in places):
+        raise UsageError(
+            f"The input dataset is never written to: {folder} lies in {bids_dir}. Choose a folder "
+            f"outside it, or {bids_dir / 'derivatives' / APP_NAME}."
+        )
 
 
 def refuse_other_dataset(folder: Path) -> None:

@@ -152,6 +152,9 @@ def test_a_dry_run_writes_nothing_and_ends_like_the_run_would(tmp_path, capsys):
     assert main(command) == 65
     assert "sub-02_dwi.bvec is missing" in " ".join(capsys.readouterr().out.split())
     assert main([*command, "--exclude-participant-label", "02"]) == 0
+    inside = [str(data), str(data / "out"), *command[2:], "--exclude-participant-label", "02"]
+    assert main(inside) == 2
+    assert "never written to" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
