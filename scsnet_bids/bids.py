@@ -173,25 +173,28 @@ def _choose_folders(parents: Sequence[Path], key: str, labels: Sequence[str]) ->
 
 
 def _without_closed(folders: Sequence[Path]) -> list[Path]:
-    """Leave out, with a warning, the folders that this user may not read."""
-    closed = {folder: inner for folder in folders if (inner := _find_closed(folder))}
+    """Leave out, with a warning, the folders of series that this user may not read."""
+    closed: list[Path] = []
+    kept = [part for folder in folders for part in _open_parts(folder, closed)]
     if closed:
-        _log.warning("Left out, because it may not be read: %s.", listed(closed.values()))
-    if folders and len(closed) == len(folders):
+        _log.warning("Left out, because it may not be read: %s.", listed(closed))
+    if closed and not kept:
         raise InvalidDatasetError(
-            f"A dataset must be readable: {listed(closed.values())} may not be read. Correct the "
+            f"A dataset must be readable: {listed(closed)} may not be read. Correct the "
             "permissions."
         )
-    return [folder for folder in folders if folder not in closed]
+    return kept
 
 
-def _find_closed(folder: Path) -> Path | None:
-    """Find a folder of diffusion series, or one above it, that this user may not read."""
-    for pattern in (".", "dwi", "ses-*", "ses-*/dwi"):
-        for inner in [folder] if pattern == "." else sorted(folder.glob(pattern)):
-            if not os.access(inner, os.R_OK | os.X_OK):
-                return inner
-    return None
+def _open_parts(folder: Path, closed: list[Path]) -> list[Path]:
+    """Find what may be read of a participant or session; what may not is added to ``closed``."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        closed.append(folder)
+        return []
+    n_closed = len(closed)
+    parts = [path for path in (folder / "dwi", *sorted(folder.glob("ses-*"))) if path.is_dir()]
+    opened = [inner for part in parts for inner in _open_parts(part, closed)]
+    return opened if len(closed) > n_closed else [folder]
 
 
 def _index(bids_dir: Path, folders: Sequence[Path]) -> Any:

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scsnet_bids.errors import (
@@ -78,12 +79,13 @@ def _prepare_process(options: Options) -> None:
 
 def _run_participants(options: Options) -> int:
     """Run the participant level and say what was done and where it lies."""
-    from scsnet_bids import dataset, jobs, prior_results, summary, workspace
+    from scsnet_bids import dataset, prior_results, summary, workspace
     from scsnet_bids.fsl import tools as fsl
     from scsnet_bids.report.page import report_participants
 
     if options.reports_only:
         return _rewrite_reports(options)
+    _refuse_absent_weights(options)
     fsl.check_fsl(options.settings)
     found = _choose_runs(options)
     check = dataset.refuse_input_folder if options.dry_run else dataset.check_output_folder
@@ -104,11 +106,10 @@ def _run_participants(options: Options) -> int:
     others = prior_results.list_datasets(options.settings.derivatives.folders)
     dataset.write_dataset_files(options.output_dir, options.bids_dir, others)
     job = _describe_job(options)
-    name = jobs.write_job(options.output_dir / "logs", job, options.command)
     if good:
-        failures |= _process(good, options, options.clean_workdir and not failures)
+        failures |= _process(good, options, job, options.clean_workdir and not failures)
     errors = {run.prefix: left_out.get(run, failures.get(run.prefix)) for run in found}
-    failures |= report_participants(options.output_dir, errors, job, name)
+    failures |= report_participants(options.output_dir, errors, job)
     chosen = [run for run in found if run in good or run.prefix in failures]
     print(summary.describe_result(chosen, failures, options.output_dir), flush=True)
     return summary.exit_code(failures.values())
@@ -158,6 +159,17 @@ def _rewrite_reports(options: Options) -> int:
     return 0
 
 
+def _refuse_absent_weights(options: Options) -> None:
+    """Raise for weights that are needed and not there, before anything is said or done."""
+    own = options.settings.segmentation
+    second = "" if own.input == B0 else own.dwi_weights
+    for option, place in (("--weights", own.weights), ("--dwi-weights", second)):
+        if place and not Path(place).is_file():
+            raise UsageError(
+                f"{option} must name a file of weights: {place} is none. Correct the path."
+            )
+
+
 def _describe_job(options: Options) -> Job:
     """Say what runs are processed with."""
     from scsnet_bids.jobs import Job
@@ -191,7 +203,9 @@ def _choose_runs(options: Options) -> list[DwiRun]:
     return take_series(kept, options.settings.derivatives.folders)
 
 
-def _process(good: Sequence[DwiRun], options: Options, clean: bool) -> dict[str, ScsnetError]:
+def _process(
+    good: Sequence[DwiRun], options: Options, job: Job, clean: bool
+) -> dict[str, ScsnetError]:
     """Process the good runs that no other job is processing; clean up if all goes well."""
     from scsnet_bids.files import remove_half_written, remove_leftovers
     from scsnet_bids.locks import claimed
@@ -214,15 +228,17 @@ def _process(good: Sequence[DwiRun], options: Options, clean: bool) -> dict[str,
         for run in free:
             participant = options.output_dir / f"sub-{run.participant}"
             remove_half_written(participant, run.prefix, ENTITIES)
-        failures = busy | (_run_graph(free, options) if free else {})
+        failures = busy | (_run_graph(free, options, job) if free else {})
         if clean and not failures:
             remove_results(options.work_dir, [run_folder(options.work_dir, run) for run in free])
     return failures
 
 
-def _run_graph(runs: Sequence[DwiRun], options: Options) -> dict[str, ScsnetError]:
-    """Build, check and run the graph of some runs; the settings go beside the results."""
+def _run_graph(runs: Sequence[DwiRun], options: Options, job: Job) -> dict[str, ScsnetError]:
+    """Build, check and run the graph of some runs; what processes them is written down first."""
+    from scsnet_bids.jobs import write_job
     from scsnet_bids.network.weights import load_network, weights_path
+    from scsnet_bids.report import processed
     from scsnet_bids.workflows import base, execution, graph
     from scsnet_bids.workspace import refuse_foreign_results
 
@@ -240,6 +256,8 @@ def _run_graph(runs: Sequence[DwiRun], options: Options) -> dict[str, ScsnetErro
     workflow = base.init_scsnet_wf(runs, options.output_dir, options.settings)
     graph.check_graph(workflow)
     names = {base.run_graph_name(run): run.prefix for run in runs}
+    write_job(log_dir, job, options.command)
+    processed.begin(options.output_dir, list(names.values()), job)
     return execution.process_runs(workflow, names, needs_gb, options.work_dir, log_dir, limits)
 
 
@@ -286,8 +304,7 @@ def _run_group(options: Options) -> int:
     from scsnet_bids.group.exclusion import exclude_slices
     from scsnet_bids.group.page import write_group_page
     from scsnet_bids.group.tables import analyse_group, write_group
-    from scsnet_bids.report.outcomes import list_participants
-    from scsnet_bids.report.page import write_methods
+    from scsnet_bids.report.page import write_methods_of_all
     from scsnet_bids.slice_marks import read_marks
 
     tables = collect_group(options.output_dir)
@@ -299,7 +316,12 @@ def _run_group(options: Options) -> int:
     analysis = analyse_group(tables, options.controls)
     write_group(options.output_dir, analysis)
     page = write_group_page(options.output_dir, analysis)
-    write_methods(options.output_dir, list_participants(options.output_dir))
+    if not write_methods_of_all(options.output_dir):
+        print(
+            "The methods text logs/CITATION.md is left as it is: of some run it is not known how "
+            "it was acquired or processed.",
+            file=sys.stderr,
+        )
     n_runs, n_participants = len(analysis.wide), analysis.wide["participant_id"].nunique()
     print(
         f"Done: {n_runs} runs of {n_participants} participants gathered. "

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,40 +22,54 @@ from scsnet_bids.files import read_json, read_text, write_text
 from scsnet_bids.setting_values import settings_from_toml, settings_to_toml
 from scsnet_bids.settings import Settings
 
+LIBRARIES = ("nipype", "dipy")
+"""Those whose versions a methods text names."""
+PLACES = frozenset(
+    {("derivatives", "folders"), ("regional", "levels"), ("regional", "exclude_slices")}
+)
+"""Settings that name files: runs differ if one was given such files and another was not."""
 NO_MATTER = frozenset(
     {
-        ("derivatives", "folders"),
         ("motion", "flirt_matrices"),
         ("segmentation", "device"),
         ("segmentation", "weights"),
         ("segmentation", "dwi_weights"),
-        ("regional", "levels"),
-        ("regional", "exclude_slices"),
     }
 )
-"""Settings that may differ between runs that are compared: places of files, and what changes no
-value. Weights are told apart by what is in them."""
+"""Settings that change no value. Weights are told apart by what is in them."""
+
+
+def _installed() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
+
+
+def _new_name() -> str:
+    return f"scsnet-bids_{datetime.now(timezone.utc):%Y%m%dT%H%M%S}_{uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What runs were processed with.
+    """What runs were processed with. Two that differ in nothing but the name are equal.
 
     Attributes
     ----------
     settings : of all of them
-    weights : record of the network's weights, with ``version`` and ``sha256``; as ``dwi`` that of
-        the network that sees the mean DWI as well, where there is one
+    weights : ``version`` and ``sha256`` of the network's weights; as ``dwi`` those of the network
+        that sees the mean DWI as well, where there is one
     version : of this program
+    libraries : versions of ``LIBRARIES``
+    name : of its files; no other job has it
     """
 
     settings: Settings
     weights: Mapping[str, Any]
     version: str = __version__
+    libraries: Mapping[str, str] = field(default_factory=_installed)
+    name: str = field(default_factory=_new_name, compare=False)
 
 
-def write_job(log_dir: Path, job: Job, command: str) -> str:
-    """Write what a job is under a name that no other job uses.
+def write_job(log_dir: Path, job: Job, command: str) -> None:
+    """Write what a job is.
 
     Parameters
     ----------
@@ -62,28 +77,26 @@ def write_job(log_dir: Path, job: Job, command: str) -> str:
     job : to write
     command : as it was given
 
-    Returns
-    -------
-    str, the name
-
     Raises
     ------
     OutputError
         If it cannot be written.
     """
-    started = datetime.now(timezone.utc)
-    name = f"scsnet-bids_{started:%Y%m%dT%H%M%S}_{uuid4().hex[:8]}"
     lines = [
-        f"# scsnet-bids {job.version}, {started:%Y-%m-%d %H:%M:%S} UTC",
+        f"# scsnet-bids {job.version}, {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S} UTC",
         f"# {command}",
         "# Settings of this run. To use them again: --config-file with this file.",
         "",
         settings_to_toml(job.settings),
     ]
-    write_text(log_dir / f"{name}.toml", "\n".join(lines))
-    record = {"Version": job.version, "Command": command, "Weights": job.weights}
-    write_text(log_dir / f"{name}.json", json.dumps(record, indent=2) + "\n")
-    return name
+    write_text(log_dir / f"{job.name}.toml", "\n".join(lines))
+    record = {
+        "Version": job.version,
+        "Command": command,
+        "Weights": job.weights,
+        "Libraries": job.libraries,
+    }
+    write_text(_record_path(log_dir, job.name), json.dumps(record, indent=2) + "\n")
 
 
 @lru_cache(maxsize=256)
@@ -93,7 +106,7 @@ def read_job(log_dir: Path, name: str) -> Job | None:
     Parameters
     ----------
     log_dir : folder
-    name : as :func:`write_job` gave it; may be empty
+    name : of the job; may be empty
 
     Returns
     -------
@@ -103,10 +116,24 @@ def read_job(log_dir: Path, name: str) -> Job | None:
         return None
     try:
         settings = settings_from_toml(read_text(log_dir / f"{name}.toml"))
-        record = read_json(log_dir / f"{name}.json")
-        return Job(settings, record["Weights"], str(record["Version"]))
-    except (OSError, ValueError, KeyError, UsageError):
+        record = read_json(_record_path(log_dir, name))
+        weights, libraries = record["Weights"], record["Libraries"]
+        # A record of another version may be made otherwise.
+        named = [weights["sha256"], *([weights["dwi"]["sha256"]] if "dwi" in weights else [])]
+        named += [record["Version"], *(libraries[library] for library in LIBRARIES)]
+    except (OSError, ValueError, LookupError, TypeError, UsageError):
         return None
+    if not all(isinstance(word, str) for word in named):
+        return None
+    return Job(settings, weights, record["Version"], libraries, name)
+
+
+def began(log_dir: Path, name: str) -> float:
+    """Tell when a job began, by the clock of the disk; infinity if there is no record of it."""
+    try:
+        return _record_path(log_dir, name).stat().st_mtime
+    except OSError:
+        return float("inf")
 
 
 def group_runs(jobs: Mapping[str, Job]) -> list[tuple[Job, list[str]]]:
@@ -143,7 +170,7 @@ def describe_differences(jobs: Mapping[str, Job | None]) -> list[str]:
     for fact in next(iter(known.values()), {}):
         values: dict[str, list[str]] = {}
         for run, facts in known.items():
-            values.setdefault(facts.get(fact, "none"), []).append(run)
+            values.setdefault(facts[fact], []).append(run)
         if len(values) > 1:
             each = ", ".join(f"{value} ({_count(runs)})" for value, runs in values.items())
             lines.append(f"{fact}: {each}")
@@ -155,17 +182,23 @@ def describe_differences(jobs: Mapping[str, Job | None]) -> list[str]:
 
 def _facts(job: Job) -> dict[str, str]:
     """All that may make a difference, by name."""
-    settings = {
-        f"{stage}.{name}": str(value)
-        for stage, values in asdict(job.settings).items()
-        for name, value in values.items()
-        if (stage, name) not in NO_MATTER
-    }
-    own = job.weights.get("dwi", job.weights)
-    return {"version": job.version, **settings, "weights": str(own.get("sha256", ""))[:12]}
+    facts = {"version": job.version, **job.libraries}
+    for stage, values in asdict(job.settings).items():
+        for name, value in values.items():
+            if (stage, name) in PLACES:
+                facts[f"{stage}.{name}"] = "given" if value else "not given"
+            elif (stage, name) not in NO_MATTER:
+                facts[f"{stage}.{name}"] = str(value)
+    for sees, record in (("weights", job.weights), ("second weights", job.weights.get("dwi", {}))):
+        facts[sees] = str(record.get("sha256", "none"))[:12]
+    return facts
 
 
 def _count(runs: Iterable[str]) -> str:
     """Name one run, or say how many there are."""
     names = list(runs)
     return names[0] if len(names) == 1 else f"{len(names)} runs"
+
+
+def _record_path(log_dir: Path, name: str) -> Path:
+    return log_dir / f"{name}.json"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
 from scsnet_bids.jobs import Job
@@ -31,6 +30,8 @@ TAKEN = {
     "levels": "The vertebral levels of",
 }
 """How a sentence begins that says what was taken from another tool."""
+MOST_NAMED = 6
+"""Of more series, a title names one and counts the others."""
 
 
 def describe_methods(works: Sequence[tuple[Job, Mapping[str, Protocol]]]) -> MethodsText:
@@ -44,24 +45,34 @@ def describe_methods(works: Sequence[tuple[Job, Mapping[str, Protocol]]]) -> Met
     -------
     MethodsText; where jobs differ, a title names the series that its text is about
     """
-    protocols = {name: protocol for _, own in works for name, protocol in own.items()}
-    texts = [_describe_job(job, own, protocols) for job, own in works]
+    everybody = {name: protocol for _, own in works for name, protocol in own.items()}
+    software = {(job.version, *job.libraries.items()) for job, _ in works}
+    texts = [
+        # The text that names the software describes the series too.
+        _describe_job(job, own, everybody if len(software) == 1 else own)
+        for job, own in works
+    ]
     merged = {}
     for title in texts[0]:
         series: dict[str, list[str]] = {}
         for stages, (_, own) in zip(texts, works, strict=True):
             series.setdefault(stages[title], []).extend(own)
         for text, names in series.items():
-            merged[title if len(series) == 1 else f"{title} ({listed(names)})"] = text
+            merged[title if len(series) == 1 else f"{title} ({_which(names)})"] = text
     return cite_works(merged)
 
 
+def _which(names: Sequence[str]) -> str:
+    """Name some series, or one of many and how many others there are."""
+    return listed(names) if len(names) <= MOST_NAMED else f"{names[0]} and {len(names) - 1} more"
+
+
 def _describe_job(
-    job: Job, protocols: Mapping[str, Protocol], everybody: Mapping[str, Protocol]
+    job: Job, protocols: Mapping[str, Protocol], told: Mapping[str, Protocol]
 ) -> dict[str, str]:
-    """Write the methods of a job by their titles; which series there are is said of all jobs."""
+    """Write the methods of a job by their titles; how series were acquired is told of some."""
     settings = job.settings
-    words = _words(job, everybody)
+    words = _words(job, told)
     ringing = "removed" if settings.denoising.degibbs else "kept"
     taken = _all_took(protocols, "series")
     bent = sum(protocol.distortion == "none" for protocol in protocols.values())
@@ -96,8 +107,7 @@ def _words(job: Job, protocols: Mapping[str, Protocol]) -> dict[str, str]:
             if protocol.excluded
         ),
         "version": job.version,
-        "nipype": version("nipype"),
-        "dipy": version("dipy"),
+        **job.libraries,
         **_name_weights("", job.weights),
         **(_name_weights("dwi_", job.weights["dwi"]) if "dwi" in job.weights else {}),
         "series": _describe_series(protocols),

@@ -93,7 +93,6 @@ def parse_options(words: Sequence[str]) -> Options:
     _refuse_group_level(levels, given)
     settings = take_settings(given, given.pop("config_file"), Settings())
     settings = _with_absolute_paths(settings)
-    _refuse_absent_weights(settings)
     if given.pop("sloppy"):
         settings = change_settings(settings, SLOPPY)
     mem, plugin_file = given.pop("mem"), given.pop("use_plugin")
@@ -122,19 +121,6 @@ def _with_absolute_paths(settings: Settings) -> Settings:
             ("derivatives", "folders"): tuple(map(_absolute_dataset, settings.derivatives.folders)),
         },
     )
-
-
-def _refuse_absent_weights(settings: Settings) -> None:
-    """Raise for weights that are not there."""
-    segmentation = settings.segmentation
-    for option, place in (
-        ("--weights", segmentation.weights),
-        ("--dwi-weights", segmentation.dwi_weights),
-    ):
-        if place and not Path(place).is_file():
-            raise UsageError(
-                f"{option} must name a file of weights: {place} is none. Correct the path."
-            )
 
 
 def _absolute(place: str) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scsnet_bids.cli import main
-from scsnet_bids.errors import EmptySelectionError, InputDataError
+from scsnet_bids.errors import EmptySelectionError, InputDataError, SkippedSeries
 from scsnet_bids.group.collect import RUN_COLUMNS, collect_group
 from scsnet_bids.group.wide import describe_wide, widen
 from scsnet_bids.jobs import Job, write_job
@@ -21,6 +21,7 @@ ENDINGS = {
     "shape": "desc-shape_scalarstats.tsv",
     "quality": "desc-image_qc.tsv",
 }
+WEIGHTS = {"version": "1", "sha256": "0123456789abcdef"}
 
 
 def region_table(fa: float, flag: str = "n/a") -> pd.DataFrame:
@@ -91,18 +92,30 @@ def test_sessions_whose_labels_begin_alike_are_told_apart(tmp_path):
 
 def test_old_tables_of_a_run_that_failed_since_are_not_gathered(out_dir):
     error = InputDataError("It is truncated.")
-    record_outcomes(out_dir, {"sub-01": Outcome.of("sub-01", error)})
+    record_outcomes(out_dir, {"sub-01": Outcome.of("sub-01", error, is_old=True)})
     tables = collect_group(out_dir)
     assert "sub-01" not in set(tables.scalarstats["run"]) | set(tables.quality["run"])
     assert tables.gaps["reason"].tolist() == ["left out: It is truncated."]
 
 
+def test_old_tables_of_a_run_that_is_skipped_now_are_named(out_dir):
+    error = SkippedSeries("It has no weighted volume.")
+    record_outcomes(out_dir, {"sub-01": Outcome.of("sub-01", error, is_old=True)})
+    assert collect_group(out_dir).gaps["reason"].tolist() == ["skipped: It has no weighted volume."]
+
+
+def test_a_series_that_is_skipped_and_has_no_tables_is_no_gap(out_dir):
+    run = "sub-01_acq-b0"
+    record_outcomes(out_dir, {run: Outcome.of(run, SkippedSeries("b=0"), is_old=True)})
+    assert collect_group(out_dir).gaps.empty
+
+
 def test_runs_that_were_not_processed_alike_are_told_apart(out_dir, capsys):
     settings = change_settings(Settings(), {("motion", "method"): "none"})
-    jobs = {"sub-01": Job(settings, {}), "sub-02_ses-post": Job(Settings(), {})}
+    jobs = {"sub-01": Job(settings, WEIGHTS), "sub-02_ses-post": Job(Settings(), WEIGHTS)}
     for run, job in jobs.items():
-        name = write_job(out_dir / "logs", job, "scsnet-bids")
-        record_outcomes(out_dir, {run: Outcome.of(run, None, name)})
+        write_job(out_dir / "logs", job, "scsnet-bids")
+        record_outcomes(out_dir, {run: Outcome.of(run, None, job.name)})
     unlike, unknown = collect_group(out_dir).differences
     assert unlike == "motion.method: none (sub-01), slicewise (sub-02_ses-post)"
     assert unknown == ("how they were processed is not known of sub-02_ses-pre_acq-ax_run-01")
@@ -113,8 +126,9 @@ def test_runs_that_were_not_processed_alike_are_told_apart(out_dir, capsys):
 
 def test_runs_of_several_jobs_that_were_processed_alike_raise_no_warning(out_dir):
     for run in ("sub-01", "sub-02_ses-post", "sub-02_ses-pre_acq-ax_run-01"):
-        name = write_job(out_dir / "logs", Job(Settings(), {}), f"scsnet-bids {run}")
-        record_outcomes(out_dir, {run: Outcome.of(run, None, name)})
+        job = Job(Settings(), WEIGHTS)
+        write_job(out_dir / "logs", job, f"scsnet-bids {run}")
+        record_outcomes(out_dir, {run: Outcome.of(run, None, job.name)})
     assert collect_group(out_dir).differences == ()
 
 

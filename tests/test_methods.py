@@ -108,6 +108,28 @@ def test_jobs_that_differ_are_told_apart_where_they_do():
     assert {"Segmentation", "Diffusion tensor", "Region values"} < set(texts)
 
 
+def test_each_version_speaks_of_its_own_series():
+    works = [
+        (Job(Settings(), WEIGHTS, version), {f"sub-{version}": PROTOCOL})
+        for version in ("1.0", "1.1")
+    ]
+    texts = dict(describe_methods(works).paragraphs)
+    for version in ("1.0", "1.1"):
+        text = texts[f"Data and software (sub-{version})"]
+        assert f"scsnet-bids {version}" in text
+        assert "One diffusion series had" in text
+
+
+def test_a_title_counts_many_series():
+    none = Settings(motion=MotionSettings(method="none"))
+    works = [
+        (Job(settings, WEIGHTS), {f"sub-{kind}{n}": PROTOCOL for n in range(20)})
+        for kind, settings in (("a", Settings()), ("b", none))
+    ]
+    titles = [title for title, _ in describe_methods(works).paragraphs]
+    assert {"Motion (sub-a0 and 19 more)", "Motion (sub-b0 and 19 more)"} < set(titles)
+
+
 def test_no_placeholder_is_left():
     assert not re.search(r"\$|\[@|##", described())
 

@@ -194,6 +194,18 @@ def test_a_slice_that_shows_nothing_but_its_b0_volumes_is_lost(clean: Phantom, n
     assert outlier_shares(table_of(found))["lost_share_max"] > 0.5
 
 
+def test_noise_around_zero_is_no_missing_sample(clean: Phantom, rng: np.random.Generator) -> None:
+    """A signed series may be below 0 where the cord shows nothing more."""
+    is_b0 = clean.gradients.bvals == 0
+    series = clean.series.copy()
+    noise = rng.normal(0, 40, series.shape)
+    series[:, :, 2, ~is_b0] = noise[:, :, 2, ~is_b0]
+    found = find(clean, series)
+    assert (found.signal[~is_b0, 2] < 0).any()
+    counts = found.weight[~is_b0, 2] > 0
+    assert counts.all() or not counts.any(), "the sign decides nothing"
+
+
 def test_slices_without_a_cord_are_not_judged(phantom: Phantom) -> None:
     centre_mm = centre_of(phantom)
     centre_mm[[0, 3]] = np.nan

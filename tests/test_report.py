@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from scsnet_bids.cli import main
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.errors import BusyError, GradientError, InputDataError, ScsnetError, SkippedSeries
 from scsnet_bids.figures import PICTURES
-from scsnet_bids.jobs import Job, write_job
+from scsnet_bids.jobs import Job, read_job, write_job
 from scsnet_bids.report import wording
 from scsnet_bids.report.content import describe_compression
 from scsnet_bids.report.outcomes import (
@@ -26,8 +27,8 @@ from scsnet_bids.report.outcomes import (
     read_outcomes,
     record_outcomes,
 )
-from scsnet_bids.report.page import report_participants, write_page
-from scsnet_bids.report.processed import find_done
+from scsnet_bids.report.page import report_participants, write_methods_of_all, write_page
+from scsnet_bids.report.processed import begin, conclude, find_done
 from scsnet_bids.report.record import TABLES, RunRecord, find_records
 from scsnet_bids.report.verdict import RULES, Verdict, judge_run, overall_verdict
 from scsnet_bids.report.wording import FIGURES
@@ -209,10 +210,56 @@ def test_what_is_asked_for_today_stands_for_runs_that_say_nothing(phantom_run, o
     assert "weights of version 1.2.3" in other
 
 
+def test_a_job_that_was_interrupted_leaves_no_run_that_looks_done(phantom_run, out_dir):
+    later = replace(JOB, name="later")
+    write_job(out_dir / "logs", later, "later")
+    begin(out_dir, ["sub-01"], later)
+    assert find_done(out_dir, "sub-01") == []
+    assert read_outcomes(out_dir, "sub-01")["sub-01"].status == "unfinished"
+    conclude(out_dir, {"sub-01": None}, later)
+    assert len(find_done(out_dir, "sub-01")) == 1
+    assert read_outcomes(out_dir, "sub-01")["sub-01"].job == "later"
+
+
+def test_a_job_that_is_repeated_keeps_its_first_name_unless_it_fails(phantom_run, out_dir):
+    first = read_outcomes(out_dir, "sub-01")["sub-01"].job
+    again = replace(read_job(out_dir / "logs", first), name="again")
+    write_job(out_dir / "logs", again, "again")
+    begin(out_dir, ["sub-01"], again)
+    conclude(out_dir, {"sub-01": None}, again)
+    assert read_outcomes(out_dir, "sub-01")["sub-01"].job == first
+    conclude(out_dir, {"sub-01": ScsnetError("no space")}, again)
+    assert read_outcomes(out_dir, "sub-01")["sub-01"] == Outcome(
+        "sub-01", "failed", "no space", "again", is_old=True
+    )
+
+
+@pytest.mark.parametrize("weights", [None, {}, {"sha256": 1}, {"sha256": "a", "dwi": {}}])
+def test_a_record_of_a_job_that_says_something_else_is_no_record(tmp_path, weights):
+    write_job(tmp_path, replace(JOB, weights=weights), "scsnet-bids")
+    assert read_job(tmp_path, JOB.name) is None
+
+
+def test_the_text_of_all_is_written_if_all_is_known(phantom_run, out_dir):
+    place = out_dir / "logs/CITATION.md"
+    before = place.read_text()
+    place.write_text("of another call")
+    assert write_methods_of_all(out_dir)
+    assert place.read_text() == before
+
+
+@pytest.mark.parametrize("unknown", ["logs/scsnet-bids_*.json", "sub-01/dwi/*_label-SC_mask.*"])
+def test_the_text_of_all_stays_where_something_is_not_known(phantom_run, out_dir, unknown):
+    for path in out_dir.glob(unknown):
+        path.write_bytes(b"damaged")
+    before = (out_dir / "logs/CITATION.md").read_text()
+    assert not write_methods_of_all(out_dir)
+    assert (out_dir / "logs/CITATION.md").read_text() == before
+
+
 def test_results_of_a_run_that_cannot_be_used_any_more_are_not_shown(phantom_run, out_dir):
-    job = write_job(out_dir / "logs", JOB, "later")
-    errors = {"sub-01": InputDataError("It is truncated.")}
-    report_participants(out_dir, errors, JOB, job)
+    write_job(out_dir / "logs", JOB, "later")
+    report_participants(out_dir, {"sub-01": InputDataError("It is truncated.")}, JOB)
     page = html.fromstring((out_dir / "sub-01.html").read_text())
     assert not page.xpath("//article")
     assert "Results of an earlier job" in words_of(page)
@@ -269,7 +316,7 @@ def test_outcomes_of_earlier_calls_are_kept(tmp_path):
     record_outcomes(tmp_path, {"sub-1_run-2": Outcome.of("sub-1_run-2", ScsnetError("why\n so"))})
     assert read_outcomes(tmp_path, "sub-1") == {
         "sub-1_run-1": Outcome("sub-1_run-1", "done"),
-        "sub-1_run-2": Outcome("sub-1_run-2", "failed", "why so", results="old"),
+        "sub-1_run-2": Outcome("sub-1_run-2", "failed", "why so"),
     }
     assert list(read_outcomes(tmp_path, "sub-2")) == ["sub-2"]
     assert read_outcomes(tmp_path, "sub-3") == {}

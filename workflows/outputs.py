@@ -18,6 +18,7 @@ from scsnet_bids.derivatives import (
     describe_image,
     output_path,
     raw_uri,
+    sidecar_path,
 )
 from scsnet_bids.fieldmaps import DistortionPlan
 from scsnet_bids.interfaces import SaveDerivatives, WriteFlirtMatrices
@@ -138,9 +139,9 @@ def _series_metadata(run: DwiRun, prior: Mapping[str, str]) -> dict[str, Any]:
     metadata = read_metadata(run)
     if "series" not in prior:
         return metadata
-    own = run.image.with_name(f"{run.image.name.split('.')[0]}.json")
+    own = sidecar_path(run.image)
     kept = {name: value for name, value in metadata.items() if name not in BY_STORAGE}
-    return kept | merge_sidecars([own] * own.is_file())
+    return kept | merge_sidecars([own] if own.is_file() else [])
 
 
 class _Names:

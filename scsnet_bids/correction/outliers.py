@@ -88,14 +88,14 @@ def find_outliers(
     """
     is_b0 = b0_volumes(gradients.bvals, settings.b0_max)
     weighted = weighted_volumes(gradients.bvals, settings)
-    signal, spread2, floor = _cord_signals(series, weighted, centre_mm, grid)
+    signal, spread2, floor, absent = _cord_signals(series, weighted, centre_mm, grid)
     expected, deviation = np.full((2, *signal.shape), np.nan)
     tensor = tensor_design(gradients) * np.r_[1.0, np.full(6, ELEMENT_SPREAD)]
     for volumes, design in ((is_b0, tensor[:, :1]), (weighted, tensor)):
         if volumes.sum() >= FEWEST:
             levels = Levels(signal[volumes], spread2, design[volumes])
             expected[volumes], deviation[volumes] = expect_signals(levels)
-    weight, kind = _weigh(signal, expected, deviation, floor)
+    weight, kind = _weigh(signal, expected, deviation, floor, absent)
     hopeless = weighted[:, None] & _mostly_lost(signal[is_b0], expected[weighted])
     weight, kind = np.where(hopeless, 0.0, weight), np.where(hopeless, "lost", kind)
     return SliceOutliers(signal, expected, deviation, weight, kind)
@@ -103,17 +103,22 @@ def find_outliers(
 
 def _cord_signals(
     series: FloatArray, weighted: BoolArray, centre_mm: FloatArray, grid: Grid
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray, BoolArray]:
     """(n, k) mean around the cord, (k,) its variance by that of voxel noise, and (k,) noise floor.
+
+    Also (n, k) whether a volume holds nothing there while others do.
 
     Voxels weigh by what they show in the weighted volumes, in which the cord is bright and alone;
     alike where these show nothing and others do.
     """
     disc = _disc(centre_mm, grid)
     signal, (spread2, floor) = np.zeros(series.shape[:1:-1]), np.zeros((2, series.shape[2]))
+    absent = np.zeros(signal.shape, dtype=bool)
     for k in np.flatnonzero(disc.any(axis=(0, 1)) & weighted.any()):
         inside = disc[..., k] > 0
         samples = np.nan_to_num(series[inside, k], posinf=0, neginf=0).astype(float)  # (m, n)
+        holds = samples.any(axis=0)
+        absent[:, k] = ~holds & holds.any()
         bright = np.quantile(samples[:, weighted], BRIGHT, axis=1)
         dark = np.quantile(bright, DARK)
         floor[k] = max(FLOOR_BY_BRIGHT * dark, 0.0)
@@ -123,7 +128,7 @@ def _cord_signals(
         if window.any():
             window /= window.sum()
             signal[:, k], spread2[k] = window @ samples, window @ window
-    return signal, spread2, floor
+    return signal, spread2, floor, absent
 
 
 def _disc(centre_mm: FloatArray, grid: Grid) -> FloatArray:
@@ -134,18 +139,21 @@ def _disc(centre_mm: FloatArray, grid: Grid) -> FloatArray:
 
 
 def _weigh(
-    signal: FloatArray, expected: FloatArray, deviation: FloatArray, floor: FloatArray
+    signal: FloatArray,
+    expected: FloatArray,
+    deviation: FloatArray,
+    floor: FloatArray,
+    absent: BoolArray,
 ) -> tuple[FloatArray, npt.NDArray[np.str_]]:
     """(n, k) weights and kinds; without an expectation, or with one below the floor, all counts.
 
-    But not what shows nothing where other volumes show something. The floor is not taken for signal
-    that is left.
+    But not what is absent. The floor is not taken for signal that is left.
     """
     judged = expected > floor
     left = _above_floor(signal, floor) / np.where(judged, _above_floor(expected, floor), 1)
     doubtful = judged & (np.abs(deviation) > SIGNIFICANT)
     by_change = np.clip(1 - np.abs(left - 1) / LARGEST_CHANGE, 0, 1)
-    absent = (signal <= 0) & (signal > 0).any(axis=0)
+    absent = absent | (judged & (signal <= 0))
     weight = np.where(absent, 0.0, np.where(doubtful, by_change, 1.0))
     lost = absent | (doubtful & (left < 1) & (weight == 0))
     kind = np.select(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -22,7 +22,6 @@ from scsnet_bids.group.people import read_people
 from scsnet_bids.jobs import describe_differences, read_job
 from scsnet_bids.report.outcomes import (
     DONE,
-    OLD,
     SKIPPED,
     Outcome,
     list_participants,
@@ -130,13 +129,11 @@ def collect_group(out_dir: Path) -> GroupTables:
     people = read_people(out_dir)
     everybody = [*participants, *people["participant_id"]]
     outcomes = {name: read_outcomes(out_dir, name) for name in dict.fromkeys(everybody)}
-    found = [
-        table
-        for name in participants
-        for table in _find_tables(out_dir / name)
-        if not _is_old(outcomes[name].get(table.run))
-    ]
-    gaps = _missing(found, outcomes)
+    tables = [table for name in participants for table in _find_tables(out_dir / name)]
+    old = {(name, run) for name, own in outcomes.items() for run, o in own.items() if o.is_old}
+    found = [table for table in tables if (table.participant, table.run) not in old]
+    with_old = old & {(table.participant, table.run) for table in tables}
+    gaps = _missing(found, outcomes, with_old)
     parts = {kind: _read_kind(kind, found, gaps) for kind in TABLES}
     if not parts["scalarstats"]:
         raise EmptySelectionError(
@@ -165,13 +162,10 @@ def _find_tables(folder: Path) -> Iterator[_Found]:
                 yield _Found(kind, folder.name, match["run"], path)
 
 
-def _is_old(outcome: Outcome | None) -> bool:
-    """Tell whether the tables of a run are of a job before the last, in which it failed."""
-    return outcome is not None and outcome.results == OLD
-
-
 def _missing(
-    found: list[_Found], outcomes: Mapping[str, Mapping[str, Outcome]]
+    found: list[_Found],
+    outcomes: Mapping[str, Mapping[str, Outcome]],
+    with_old: Collection[tuple[str, str]],
 ) -> list[tuple[str, str, str]]:
     """(participant, run, reason) of every participant and run that lacks a table."""
     have = {(table.participant, table.run, table.kind) for table in found}
@@ -182,7 +176,7 @@ def _missing(
         own = {
             (participant, run): f"{outcome.status}: {outcome.reason}"
             for run, outcome in known.items()
-            if outcome.status not in (DONE, SKIPPED)
+            if outcome.status not in (DONE, SKIPPED) or (participant, run) in with_old
         }
         if not own and participant not in with_tables:
             own[participant, ""] = "no table: the participant's runs failed or are not done"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +18,10 @@ from scsnet_bids.errors import InputDataError, ScsnetError, SkippedSeries
 from scsnet_bids.locks import alone
 
 DONE, FAILED, LEFT_OUT, SKIPPED = "done", "failed", "left out", "skipped"
+UNFINISHED = "unfinished"
 COLUMNS = ("run", "status", "reason", "job", "results")
 OLD = "old"
+"""What the last column says of results that are not those of the job."""
 
 
 @dataclass(frozen=True)
@@ -29,29 +31,29 @@ class Outcome:
     Attributes
     ----------
     run : its name, such as ``sub-01_run-1``
-    status : done, failed, left out (its files cannot be used) or skipped (which is no fault)
+    status : done, failed, left out (its files cannot be used), skipped (which is no fault) or
+        unfinished
     reason : one sentence; empty if it is done
-    job : name of the job that it was part of, as :func:`scsnet_bids.jobs.write_job` gave it
-    results : ``old`` if whatever results lie in the folder are not of that job, but of one before
+    job : name of the job that it was part of, or of one before that was alike
+    is_old : whether results that lie in the folder are of a job before
     """
 
     run: str
     status: str
     reason: str = ""
     job: str = ""
-    results: str = ""
+    is_old: bool = False
 
     @classmethod
     def of(
-        cls, run: str, error: ScsnetError | None, job: str = "", *, has_results: bool = False
+        cls, run: str, error: ScsnetError | None, job: str = "", *, is_old: bool = False
     ) -> Outcome:
         """Make an outcome of the error that a series ended with, if any."""
         if error is None:
-            return cls(run, DONE, job=job)
+            return cls(run, DONE, job=job, is_old=is_old)
         kinds = {SkippedSeries: SKIPPED, InputDataError: LEFT_OUT}
         status = next((s for kind, s in kinds.items() if isinstance(error, kind)), FAILED)
-        reason = " ".join(str(error).split())
-        return cls(run, status, reason, job, "" if has_results else OLD)
+        return cls(run, status, " ".join(str(error).split()), job, is_old)
 
 
 def record_outcomes(out_dir: Path, outcomes: Mapping[str, Outcome]) -> None:
@@ -72,7 +74,9 @@ def record_outcomes(out_dir: Path, outcomes: Mapping[str, Outcome]) -> None:
         # Jobs of other sessions may end at the same moment.
         with alone(out_dir, participant):
             merged = read_outcomes(out_dir, participant) | own
-            rows = [asdict(outcome) for outcome in merged.values()]
+            rows = [
+                (o.run, o.status, o.reason, o.job, OLD if o.is_old else "") for o in merged.values()
+            ]
             write_table(_place(out_dir, participant), pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
@@ -93,8 +97,11 @@ def read_outcomes(out_dir: Path, participant: str) -> dict[str, Outcome]:
         return {}
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     known = table.reindex(columns=list(COLUMNS), fill_value="").replace("n/a", "")
-    rows = known.itertuples(index=False)
-    return {str(row[0]): Outcome(*map(str, row)) for row in rows}
+    rows = (map(str, row) for row in known.itertuples(index=False))
+    return {
+        run: Outcome(run, status, reason, job, results == OLD)
+        for run, status, reason, job, results in rows
+    }
 
 
 def participant_of(run: str) -> str:

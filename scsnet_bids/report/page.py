@@ -19,27 +19,31 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from scsnet_bids import __version__
-from scsnet_bids.errors import BusyError, EmptySelectionError, OutputError, ScsnetError
+from scsnet_bids.errors import (
+    BusyError,
+    EmptySelectionError,
+    ImageError,
+    OutputError,
+    ScsnetError,
+)
 from scsnet_bids.figures import SHOWN_AS
 from scsnet_bids.files import write_text
 from scsnet_bids.jobs import Job, group_runs
 from scsnet_bids.locks import alone
 from scsnet_bids.methods import describe_methods
-from scsnet_bids.methods_text import write_citation
+from scsnet_bids.methods_text import MethodsText, write_citation
 from scsnet_bids.regions import REGIONS, Tissue
 from scsnet_bids.report.content import describe_run
 from scsnet_bids.report.outcomes import (
     DONE,
     FAILED,
     LEFT_OUT,
-    OLD,
     SKIPPED,
     Outcome,
     crash_text,
     list_participants,
     participant_of,
     read_outcomes,
-    record_outcomes,
 )
 from scsnet_bids.report.processed import conclude, find_done, read_jobs, read_works
 from scsnet_bids.report.record import RunRecord
@@ -51,7 +55,6 @@ def report_participants(
     out_dir: Path,
     errors: Mapping[str, ScsnetError | None],
     job: Job,
-    name: str = "",
 ) -> dict[str, ScsnetError]:
     """Write the pages of all participants that were processed, and the text to cite.
 
@@ -63,7 +66,6 @@ def report_participants(
     out_dir : output folder
     errors : what each series ended with, None if it is done; by its name
     job : what all series were processed with
-    name : of the job
 
     Returns
     -------
@@ -76,8 +78,7 @@ def report_participants(
         If the output folder cannot be written.
     """
     own = {run: error for run, error in errors.items() if not isinstance(error, BusyError)}
-    outcomes = {run: conclude(out_dir, run, error, job, name) for run, error in own.items()}
-    record_outcomes(out_dir, outcomes)
+    conclude(out_dir, own, job)
     participants = list(dict.fromkeys(map(participant_of, own)))
     records: list[RunRecord] = []
     failures: dict[str, ScsnetError] = {}
@@ -93,7 +94,9 @@ def report_participants(
             failures[participant] = ScsnetError(
                 f"The tables are written, the page is not: {error} (crash file: {place})"
             )
-    write_citation(out_dir / "logs", describe_methods(read_works(records, job)))
+    # What stops a page, such as an image that cannot be read, would stop the text.
+    if len(failures) < len(participants):
+        write_citation(out_dir / "logs", _methods_of(records, job))
     return {
         run: failures[participant_of(run)]
         for run, error in own.items()
@@ -129,28 +132,37 @@ def rewrite_pages(out_dir: Path, labels: Sequence[str], job: Job) -> list[Path]:
             f"Reports need results: {out_dir} has none{' of ' if missing else ''}"
             f"{', '.join(missing)}. Run the participant level first."
         )
-    write_methods(out_dir, chosen, job)
+    records = [record for name in chosen for record in find_done(out_dir, name)]
+    write_citation(out_dir / "logs", _methods_of(records, job))
     return [write_page(out_dir, participant, job) for participant in chosen]
 
 
-def write_methods(out_dir: Path, participants: Sequence[str], job: Job | None = None) -> None:
-    """Write the text to cite of all runs of some participants.
+def write_methods_of_all(out_dir: Path) -> bool:
+    """Write the text to cite of all runs, if it is known how each was acquired and processed.
 
     Parameters
     ----------
     out_dir : output folder
-    participants : such as ``sub-01``
-    job : what runs were processed with that do not say so themselves; None leaves them out
+
+    Returns
+    -------
+    bool, whether it was written; else that of a call before stays
 
     Raises
     ------
     OutputError
         If it cannot be written.
     """
+    participants = list_participants(out_dir)
     records = [record for name in participants for record in find_done(out_dir, name)]
-    # Tables may have been gathered without the images, which tell what was acquired.
-    if works := read_works([r for r in records if r.mask_path.is_file()], job):
-        write_citation(out_dir / "logs", describe_methods(works))
+    try:
+        works = read_works(records)
+    except ImageError:  # Tables are enough for the group; the images may be elsewhere.
+        return False
+    if not works or sum(len(runs) for _, runs in works) < len(records):
+        return False
+    write_citation(out_dir / "logs", describe_methods(works))
+    return True
 
 
 def write_page(out_dir: Path, participant: str, job: Job) -> Path:
@@ -188,7 +200,7 @@ def _describe_participant(out_dir: Path, participant: str, job: Job) -> str:
         {
             "outcome": outcome,
             "crash": crash_text(out_dir, outcome),
-            "old": RunRecord(out_dir, outcome.run).is_complete and outcome.results == OLD,
+            "old": RunRecord(out_dir, outcome.run).is_complete and outcome.is_old,
             "verdict": Verdict.PASS if outcome.status == SKIPPED else Verdict.FAIL,
         }
         for outcome in outcomes.values()
@@ -205,13 +217,20 @@ def _describe_participant(out_dir: Path, participant: str, job: Job) -> str:
         problems=problems,
         verdict=max(judged, default=Verdict.FAIL),
         counts=_counts(records, outcomes),
-        methods=describe_methods(read_works(records, job)),
+        methods=_methods_of(records, job),
         settings=[
-            (f"Settings of {', '.join(names)}" if len(groups) > 1 else "Settings", toml)
+            (
+                f"Settings of {', '.join(names)}" if len(groups) > 1 else "Settings",
+                settings_to_toml(own.settings),
+            )
             for own, names in groups
-            for toml in [settings_to_toml(own.settings)]
         ],
     )
+
+
+def _methods_of(records: Sequence[RunRecord], job: Job) -> MethodsText:
+    """Write the methods of some runs; of a job that has processed none if there are none."""
+    return describe_methods(read_works(records, job) or [(job, {})])
 
 
 def render_template(name: str, **content: Any) -> str:

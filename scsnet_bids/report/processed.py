@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from scsnet_bids.errors import ScsnetError
-from scsnet_bids.jobs import Job, group_runs, read_job
+from scsnet_bids.jobs import Job, began, group_runs, read_job
 from scsnet_bids.protocol import Protocol
-from scsnet_bids.report.outcomes import OLD, Outcome, participant_of, read_outcomes
+from scsnet_bids.report.outcomes import (
+    FAILED,
+    UNFINISHED,
+    Outcome,
+    participant_of,
+    read_outcomes,
+    record_outcomes,
+)
 from scsnet_bids.report.record import RunRecord, find_records
+
+Works = list[tuple[Job, dict[str, Protocol]]]
+"""Each job, with the protocols of its runs by their names."""
 
 
 def find_done(out_dir: Path, participant: str) -> list[RunRecord]:
@@ -24,34 +35,57 @@ def find_done(out_dir: Path, participant: str) -> list[RunRecord]:
     -------
     list of RunRecord, in the order of their names
     """
-    outcomes = read_outcomes(out_dir, participant)
-    old = {run for run, outcome in outcomes.items() if outcome.results == OLD}
+    old = {run for run, outcome in read_outcomes(out_dir, participant).items() if outcome.is_old}
     return [record for record in find_records(out_dir, participant) if record.name not in old]
 
 
-def conclude(out_dir: Path, run: str, error: ScsnetError | None, job: Job, name: str) -> Outcome:
-    """Say what became of a run at the end of a job.
+def begin(out_dir: Path, runs: Sequence[str], job: Job) -> None:
+    """Write down that runs are being processed: what lies in the folder is not of this job yet.
 
     Parameters
     ----------
     out_dir : output folder
-    run : its name
-    error : that it ended with; None if it is done
-    job : what it was processed with
-    name : of the job
+    runs : their names
+    job : what they are processed with
 
-    Returns
-    -------
-    Outcome; its job is the one before, if that was alike, so that repeating changes nothing
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
     """
-    before = read_outcomes(out_dir, participant_of(run)).get(run)
-    alike = before is not None and read_job(out_dir / "logs", before.job) == job
-    has_results = _is_new(RunRecord(out_dir, run), name)
-    own = before.job if before is not None and alike else name
-    return Outcome.of(run, error, own, has_results=has_results)
+    reason = "a job on it was interrupted, or has not ended"
+    outcomes = {
+        run: Outcome(run, UNFINISHED, reason, _name_alike(out_dir, run, job), is_old=True)
+        for run in runs
+    }
+    record_outcomes(out_dir, outcomes)
 
 
-def read_jobs(records: Sequence[RunRecord], job: Job | None) -> dict[str, Job]:
+def conclude(out_dir: Path, errors: Mapping[str, ScsnetError | None], job: Job) -> None:
+    """Write down what became of runs at the end of a job.
+
+    Parameters
+    ----------
+    out_dir : output folder
+    errors : what each run ended with, None if it is done; by its name
+    job : what they were processed with
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    outcomes = {}
+    for run, error in errors.items():
+        is_old = error is not None and not _is_new(RunRecord(out_dir, run), job)
+        outcome = Outcome.of(run, error, job.name, is_old=is_old)
+        if outcome.status != FAILED:
+            outcome = replace(outcome, job=_name_alike(out_dir, run, job))
+        outcomes[run] = outcome
+    record_outcomes(out_dir, outcomes)
+
+
+def read_jobs(records: Sequence[RunRecord], job: Job | None = None) -> dict[str, Job]:
     """Read what some runs were processed with.
 
     Parameters
@@ -72,9 +106,7 @@ def read_jobs(records: Sequence[RunRecord], job: Job | None) -> dict[str, Job]:
     return found
 
 
-def read_works(
-    records: Sequence[RunRecord], job: Job | None
-) -> list[tuple[Job, dict[str, Protocol]]]:
+def read_works(records: Sequence[RunRecord], job: Job | None = None) -> Works:
     """Read how some runs were acquired, by what they were processed with.
 
     Parameters
@@ -83,20 +115,28 @@ def read_works(
 
     Returns
     -------
-    list of each Job with the protocols of its runs by their names; without runs, ``job`` alone
+    list of each Job with the protocols of its runs by their names
+
+    Raises
+    ------
+    ImageError
+        If an image that tells how a run was acquired cannot be read.
     """
     by_name = {record.name: record for record in records}
-    works = [
+    return [
         (own, {run: by_name[run].protocol(own.settings.gradients.b0_max) for run in runs})
         for own, runs in group_runs(read_jobs(records, job))
     ]
-    return works or ([] if job is None else [(job, {})])
 
 
-def _is_new(record: RunRecord, job: str) -> bool:
+def _name_alike(out_dir: Path, run: str, job: Job) -> str:
+    """Name the job before, if that was alike, so that repeating a job changes nothing."""
+    before = read_outcomes(out_dir, participant_of(run)).get(run)
+    alike = before is not None and read_job(out_dir / "logs", before.job) == job
+    return before.job if before is not None and alike else job.name
+
+
+def _is_new(record: RunRecord, job: Job) -> bool:
     """Tell whether a run's tables were written since a job began."""
-    began, written = record.out_dir / "logs" / f"{job}.toml", record.table_path("quality")
-    try:
-        return written.stat().st_mtime >= began.stat().st_mtime
-    except OSError:
-        return False
+    written = record.table_path("quality")
+    return written.is_file() and written.stat().st_mtime >= began(record.out_dir / "logs", job.name)

@@ -135,18 +135,20 @@ def test_an_input_without_the_right_to_read_is_named(fresh: Path) -> None:
     assert f"{closed} is missing or unreadable ([Errno 13] Permission denied" in said
 
 
-@pytest.mark.parametrize("closed", ["sub-01", "sub-01/dwi"])
+@pytest.mark.parametrize("closed", ["sub-01", "sub-01/dwi", "sub-01/ses-b"])
 def test_a_participant_whose_folder_may_not_be_read_stops_no_other(
     two_participants: Path, tmp_path: Path, closed: str
 ) -> None:
     need(*UNKNOWN_USER, "true")
     shutil.copytree(two_participants, tmp_path / "data")
     place = tmp_path / "data" / closed
+    place.mkdir(exist_ok=True)
     place.chmod(0)
     code, said = run([*UNKNOWN_USER, *command(tmp_path, "--dry-run")], HOME="/nonexistent")
     assert code == 0, said
     assert f"may not be read: {place}" in said
-    assert "1 of 1 diffusion series can be processed" in said
+    n_left = 2 if "ses" in closed else 1
+    assert f"{n_left} of {n_left} diffusion series can be processed" in said
 
 
 def test_a_closed_output_folder_is_refused_at_once(fresh: Path) -> None:
