@@ -216,6 +216,8 @@ def test_a_job_that_was_interrupted_leaves_no_run_that_looks_done(phantom_run, o
     begin(out_dir, ["sub-01"], later)
     assert find_done(out_dir, "sub-01") == []
     assert read_outcomes(out_dir, "sub-01")["sub-01"].status == "unfinished"
+    page = html.fromstring(write_page(out_dir, "sub-01", later).read_text())
+    assert "1 unfinished" in words_of(page)
     conclude(out_dir, {"sub-01": None}, later)
     assert len(find_done(out_dir, "sub-01")) == 1
     assert read_outcomes(out_dir, "sub-01")["sub-01"].job == "later"

@@ -39,6 +39,7 @@ from scsnet_bids.report.outcomes import (
     FAILED,
     LEFT_OUT,
     SKIPPED,
+    UNFINISHED,
     Outcome,
     crash_text,
     list_participants,
@@ -265,7 +266,8 @@ def _counts(records: Sequence[RunRecord], outcomes: Mapping[str, Outcome]) -> st
     status = {record.name: DONE for record in records}
     status |= {run: outcome.status for run, outcome in outcomes.items()}
     each = Counter(status.values())
-    words = [f"{each[kind]} {kind}" for kind in (DONE, FAILED, LEFT_OUT, SKIPPED) if each[kind]]
+    kinds = (DONE, FAILED, LEFT_OUT, SKIPPED, UNFINISHED)
+    words = [f"{each[kind]} {kind}" for kind in kinds if each[kind]]
     return f"{len(status)} diffusion series found: {', '.join(words) or 'none processed'}."
 
 
