@@ -129,10 +129,11 @@ class RunRecord:
         grid, _ = read_grid(self.mask_path)
         spacing = grid.spacing_mm
         rounded = (round(spacing[0], 3), round(spacing[1], 3), round(spacing[2], 3))
-        shells = describe_shells(self.tables["confounds"], b0_max)
+        # Two of the tables: the methods text of a group asks this of hundreds of runs.
+        confounds, shape = (read_table(self.table_path(name)) for name in ("confounds", "shape"))
+        shells = describe_shells(confounds, b0_max)
         # bids:<dataset>:<path>
         taken = tuple((kind, uri.split(":")[1]) for kind, uri in self.taken.items())
-        shape = self.tables["shape"]
         failed = shape.loc[shape["flag"].astype(str).str.contains(EXCLUDED), "slice"]
         has_levels = bool(shape["level"].notna().any())
         excluded = tuple(map(int, failed))
