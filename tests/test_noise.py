@@ -86,13 +86,19 @@ def test_a_magnitude_that_was_interpolated_keeps_its_floor(clean, residual, cord
     assert level.rician_sigma == pytest.approx(1.1 * SIGMA, rel=0.02)
 
 
-@pytest.mark.parametrize("factor", [0.1, 0.4, 3.0])
+@pytest.mark.parametrize("factor", [0.1, 0.2, 3.0])
 def test_air_that_is_unlike_the_cord_is_not_believed(clean, residual, cord, rng, factor) -> None:
     noisy = magnitude(clean, rng)
     series = np.where(clean > 0, noisy, factor * noisy)
     level = estimate_noise(series, IS_B0, residual, cord)
     assert (level.source, level.flag) == ("tensor_residual", "uneven")
     assert level.rician_sigma == pytest.approx(1.1 * SIGMA, rel=0.02)
+
+
+def test_air_is_believed_where_pulsation_adds_to_the_residual(clean, cord, rng) -> None:
+    level = estimate_noise(magnitude(clean, rng), IS_B0, np.where(cord > 0, 3 * SIGMA, 0), cord)
+    assert (level.source, level.flag) == ("background", None)
+    assert level.sigma == pytest.approx(SIGMA, rel=0.03)
 
 
 def test_what_interpolation_took_is_given_back(clean, residual, cord, rng) -> None:

@@ -24,9 +24,9 @@ RAYLEIGH_MEAN = float(np.sqrt(np.pi / 2))
 RAYLEIGH_SD = float(np.sqrt(2 - np.pi / 2))
 AGREEMENT = 0.1
 """Mean and standard deviation, b=0 and weighted volumes, must give the same within this."""
-UNLIKE = 2.0
-"""Air and the tensor's residual must give the same within this factor. Motion and pulsation add to
-the residual; what splines leave beside a row of zeros looks like air with a hundredth of the noise.
+LEAST_OF_RESIDUAL, MOST_OF_RESIDUAL = 0.25, 2.0
+"""What air must have of the noise about the tensor fit, to which motion and pulsation add. What
+splines leave beside a row of zeros looks like air with a tenth or a hundredth of it.
 """
 LEAST_VOXELS = 100
 BRIGHTEST = 5.0
@@ -162,7 +162,8 @@ def estimate_noise(
         return NoiseLevel(fallback, *_source_and_flag(fallback, "no_background"))
     if not level.agrees:
         return NoiseLevel(fallback, *_source_and_flag(fallback, "not_rayleigh"))
-    if fallback > 0 and not 1 / UNLIKE <= level.by_sd / fallback <= UNLIKE:
+    like = LEAST_OF_RESIDUAL <= level.by_sd / fallback <= MOST_OF_RESIDUAL
+    if fallback > 0 and not like:
         return NoiseLevel(fallback, "tensor_residual", "uneven")
     return NoiseLevel(level.by_sd, "background", None)
 
