@@ -158,6 +158,16 @@ def test_a_dry_run_writes_nothing_and_ends_like_the_run_would(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
+def test_weights_that_are_needed_must_be_there(tmp_path, capsys):
+    write_series(tmp_path / "data", "sub-01", BVALS)
+    command = [str(tmp_path / "data"), str(tmp_path / "out"), "participant", "--dry-run"]
+    absent = str(tmp_path / "ours.pt")
+    assert main([*command, "--weights", absent]) == 2
+    assert f"--weights must name a file of weights: {absent} is none" in capsys.readouterr().err
+    assert main([*command, "--dwi-weights", absent]) == 0, "B0 alone does not use them"
+    assert main([*command, "--dwi-weights", absent, "--segment-from", "b0+dwi"]) == 2
+
+
 def test_where_every_series_has_b0_only_there_is_none_to_process(tmp_path, capsys):
     write_series(tmp_path / "data", "sub-01_acq-b0", [0, 0])
     command = [str(tmp_path / "data"), str(tmp_path / "out"), "participant", "--dry-run"]
