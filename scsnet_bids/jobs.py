@@ -20,7 +20,7 @@ from scsnet_bids import __version__
 from scsnet_bids.errors import UsageError
 from scsnet_bids.files import read_json, read_text, write_text
 from scsnet_bids.setting_values import settings_from_toml, settings_to_toml
-from scsnet_bids.settings import Settings
+from scsnet_bids.settings import B0, Settings
 
 LIBRARIES = ("nipype", "dipy")
 """Those whose versions a methods text names."""
@@ -40,10 +40,12 @@ NO_MATTER = frozenset(
 
 
 def _installed() -> dict[str, str]:
+    """Versions of the libraries as they are here."""
     return {name: version(name) for name in LIBRARIES}
 
 
 def _new_name() -> str:
+    """Name a job that begins now."""
     return f"scsnet-bids_{datetime.now(timezone.utc):%Y%m%dT%H%M%S}_{uuid4().hex[:8]}"
 
 
@@ -119,7 +121,8 @@ def read_job(log_dir: Path, name: str) -> Job | None:
         record = read_json(_record_path(log_dir, name))
         weights, libraries = record["Weights"], record["Libraries"]
         # A record of another version may be made otherwise.
-        named = [weights["sha256"], *([weights["dwi"]["sha256"]] if "dwi" in weights else [])]
+        second = "dwi" in weights or settings.segmentation.input != B0
+        named = [weights["sha256"], *([weights["dwi"]["sha256"]] if second else [])]
         named += [record["Version"], *(libraries[library] for library in LIBRARIES)]
     except (OSError, ValueError, LookupError, TypeError, UsageError):
         return None
@@ -201,4 +204,5 @@ def _count(runs: Iterable[str]) -> str:
 
 
 def _record_path(log_dir: Path, name: str) -> Path:
+    """Name the file that holds what of a job is no setting."""
     return log_dir / f"{name}.json"

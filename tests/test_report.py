@@ -32,6 +32,7 @@ from scsnet_bids.report.processed import begin, conclude, find_done
 from scsnet_bids.report.record import TABLES, RunRecord, find_records
 from scsnet_bids.report.verdict import RULES, Verdict, judge_run, overall_verdict
 from scsnet_bids.report.wording import FIGURES
+from scsnet_bids.setting_values import change_settings
 from scsnet_bids.settings import Settings
 from scsnet_bids.unmixing import noise
 from scsnet_bids.unmixing.table import NOISE_COLUMNS
@@ -239,6 +240,12 @@ def test_a_job_that_is_repeated_keeps_its_first_name_unless_it_fails(phantom_run
 @pytest.mark.parametrize("weights", [None, {}, {"sha256": 1}, {"sha256": "a", "dwi": {}}])
 def test_a_record_of_a_job_that_says_something_else_is_no_record(tmp_path, weights):
     write_job(tmp_path, replace(JOB, weights=weights), "scsnet-bids")
+    assert read_job(tmp_path, JOB.name) is None
+
+
+def test_a_record_without_the_second_weights_that_its_settings_need_is_no_record(tmp_path):
+    both = change_settings(JOB.settings, {("segmentation", "input"): "b0+dwi"})
+    write_job(tmp_path, replace(JOB, settings=both), "scsnet-bids")
     assert read_job(tmp_path, JOB.name) is None
 
 
