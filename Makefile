@@ -22,6 +22,7 @@ demo: $(VENV)/.installed
 # real scans. Writes docs/evaluation.md and the figures of the README.
 GM_CHALLENGE ?= ../shared/data/gm-challenge
 GM_HELD_OUT ?= 9604 9709Ses1 9709Ses2
+EPI ?= ../shared/data/epi-mean/data_leipzig_rest/derivatives
 DS_CORD ?= ../shared/data/ds-cord
 evaluate: $(VENV)/.installed
 	rm -rf demo/evaluation
@@ -37,6 +38,7 @@ evaluate: $(VENV)/.installed
 		--segment-from b0+dwi --work-dir demo/evaluation/work-cord
 	$(BIN)/python docs/write_evaluation.py demo/evaluation \
 		$(if $(wildcard $(GM_CHALLENGE)),--gray $(GM_CHALLENGE) $(GM_HELD_OUT)) \
+		$(if $(wildcard $(EPI)),--epi $(EPI)/moco $(EPI)/label) \
 		$(if $(wildcard $(DS_CORD)),--cord $(DS_CORD) demo/evaluation/cord demo/evaluation/cord-dwi $(DS_CORD)/derivatives/meandwi)
 	test ! -d $(DS_CORD) || $(BIN)/python docs/make_picture.py demo/evaluation/cord sub-01
 

@@ -1,6 +1,7 @@
 """Measure everything that the documents state, and write it into them: ``make evaluate``.
 
-    python docs/write_evaluation.py FOLDER [--gray DATA LABEL ...] [--cord DATA OUT OUT_DWI MASKS]
+    python docs/write_evaluation.py FOLDER [--gray DATA LABEL ...] [--epi DATA MASKS]
+        [--cord DATA OUT OUT_DWI MASKS]
 
 FOLDER holds ``data``, a phantom dataset, and what the app made of it: ``out`` from B0 alone, and
 ``out-dwi`` from B0 and mean DWI, as OUT and OUT_DWI hold it for real scans. All that
@@ -62,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--gray", nargs="+", metavar=("DATA", "LABEL"), default=[])
+    parser.add_argument("--epi", nargs=2, metavar=("DATA", "MASKS"), default=[])
     parser.add_argument("--cord", nargs=4, metavar=("DATA", "OUT", "OUT_DWI", "MASKS"), default=[])
     parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "evaluation.md")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
@@ -122,6 +124,10 @@ def _commands(options: argparse.Namespace) -> list[tuple[str, list[str]]]:
         masks = f"{images}/derivatives/labels"
         words = [images, "--masks", masks, "--rescan", "--participant-label", *labels]
         commands.append(("Real T2*-weighted scans whose people no training has seen", words))
+    if options.epi:
+        images, masks = options.epi
+        title = "A real gradient-echo EPI, the mean of a functional series"
+        commands.append((title, [images, "--masks", masks]))
     if options.cord:
         images, out, out_dwi, masks = options.cord
         commands += [

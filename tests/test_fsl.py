@@ -335,28 +335,33 @@ def test_a_sidecar_that_fsl_cannot_be_given_is_told_before_any_run_starts(
     assert main(words) == 0
 
 
+def find_field(words, folder, fsl, sign, other, grid, **more):
+    """Run the step where topup finds 1 / 0.05 Hz, counted one way or the other."""
+    path = fsl / "bin" / "topup"
+    path.write_text(path.read_text().replace("10.0", repr(sign / 0.05)))
+    write_image(folder / "other.nii.gz", Image(other, grid))
+    step = RunTopup(
+        **words,
+        gradient_settings=GradientSettings(),
+        metadata={"PhaseEncodingDirection": "j-"},
+        reversed_dwi=str(folder / "other.nii.gz"),
+        reversed_volumes=[0],
+        reversed_metadata={"PhaseEncodingDirection": "j"},
+        **more,
+    )
+    return step.run().outputs
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_field_is_the_one_that_brings_both_images_together(sign, fsl, tmp_path, monkeypatch):
     """Which way topup counts does not matter."""
+    monkeypatch.chdir(tmp_path)
     person = simulate(replace(TINY, motion_mm=0, b0_to_dwi_mm=0, snr=np.inf), 3)
     # One voxel toward the back in the series, one toward the front in the other image.
     seen = np.roll(person.series, 1, axis=1)
     other = np.roll(person.series[..., person.gradients.bvals == 0], -1, axis=1)
     words = write_series(tmp_path, replace(person, series=seen))
-    write_image(tmp_path / "other.nii.gz", Image(other[..., 0], person.grid))
-    path = fsl / "bin" / "topup"
-    hz = sign / 0.05
-    path.write_text(path.read_text().replace("10.0", repr(hz)))
-    monkeypatch.chdir(tmp_path)
-    step = RunTopup(
-        **words,
-        gradient_settings=GradientSettings(),
-        metadata={"PhaseEncodingDirection": "j-"},
-        reversed_dwi=str(tmp_path / "other.nii.gz"),
-        reversed_volumes=[0],
-        reversed_metadata={"PhaseEncodingDirection": "j"},
-    )
-    found = step.run().outputs
+    found = find_field(words, tmp_path, fsl, sign, other[..., 0], person.grid)
     np.testing.assert_allclose(read_image(Path(found.field)).data, 0.9, rtol=1e-5)
     assert Path(found.fieldcoef).exists()
 
@@ -364,25 +369,13 @@ def test_the_field_is_the_one_that_brings_both_images_together(sign, fsl, tmp_pa
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_image_with_a_longer_readout_is_displaced_farther(sign, fsl, tmp_path, monkeypatch):
     """Stripes five voxels apart would agree the wrong way round if both were displaced alike."""
+    monkeypatch.chdir(tmp_path)
     person = simulate(replace(TINY, motion_mm=0, b0_to_dwi_mm=0, snr=np.inf), 3)
     shape = person.series.shape
     stripes = np.broadcast_to((np.arange(shape[1]) % 5 < 2)[:, None, None] * 1000.0, shape)
     words = write_series(tmp_path, replace(person, series=np.roll(stripes, 1, axis=1)))
     other = np.roll(stripes, -2, axis=1)[..., 0]
-    write_image(tmp_path / "other.nii.gz", Image(other, person.grid))
-    path = fsl / "bin" / "topup"
-    path.write_text(path.read_text().replace("10.0", repr(sign / 0.05)))
-    monkeypatch.chdir(tmp_path)
-    step = RunTopup(
-        **words,
-        gradient_settings=GradientSettings(),
-        metadata={"PhaseEncodingDirection": "j-"},
-        reversed_dwi=str(tmp_path / "other.nii.gz"),
-        reversed_volumes=[0],
-        reversed_metadata={"PhaseEncodingDirection": "j"},
-        readout_ratio=2.0,
-    )
-    found = step.run().outputs
+    found = find_field(words, tmp_path, fsl, sign, other, person.grid, readout_ratio=2.0)
     np.testing.assert_allclose(read_image(Path(found.field)).data, 0.9, rtol=1e-5)
 
 
