@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from scsnet_bids.errors import (
     listed,
 )
 from scsnet_bids.files import read_json
-from scsnet_bids.runs import ENTITIES, DwiRun, read_entities
+from scsnet_bids.runs import ENTITIES, DwiRun, list_inherited, read_entities
 
 LABEL = re.compile(r"[0-9a-zA-Z+]+")
 """What the standard allows as the value of an entity."""
@@ -81,8 +80,7 @@ def find_runs(
             f"The filters must choose a diffusion series: {dict(filters)} leaves none of "
             f"{listed(path.name for path in images)}. Change the filters."
         )
-    inheritable = _find_inheritable(layout)
-    return _distinct([_describe_run(path, inheritable) for path in chosen])
+    return _distinct([_describe_run(path) for path in chosen])
 
 
 def read_filters(path: Path) -> Filters:
@@ -205,7 +203,7 @@ def _index(bids_dir: Path, folders: Sequence[Path]) -> Any:
     chosen = "|".join(re.escape(path.relative_to(bids_dir).as_posix()) for path in folders)
     above = "|".join({re.escape(path.relative_to(bids_dir).parts[0]) for path in folders})
     inside = rf"(?:{above})|(?:{chosen})(?:/ses-[^/]+)?(?:/dwi)?"
-    file = r"[^/]*dwi\.(?:nii|nii\.gz|bval|bvec|json)"
+    file = r"[^/]*dwi\.(?:nii|nii\.gz)"
     outside = re.compile(rf"^/(?!(?:{inside})$|(?:(?:{inside})/)?{file}$)")
     indexer = BIDSLayoutIndexer(
         validate=False,
@@ -257,18 +255,6 @@ def _is_series_name(path: Path) -> bool:
     )
 
 
-def _find_inheritable(layout: Any) -> dict[Path, list[Path]]:
-    """List gradient files and sidecars by folder, the more general first."""
-    by_folder = defaultdict(list)
-    extensions = [".bval", ".bvec", ".json"]
-    for name in layout.get(suffix="dwi", extension=extensions, return_type="filename"):
-        by_folder[Path(name).parent].append(Path(name))
-    return {
-        folder: sorted(paths, key=lambda path: len(read_entities(path)))
-        for folder, paths in by_folder.items()
-    }
-
-
 def _report_absent(folders: Sequence[Path], images: Sequence[Path]) -> None:
     """Name participants (or sessions) without a series; raise if none has one."""
     present = {parent for path in images for parent in path.parents}
@@ -282,25 +268,18 @@ def _report_absent(folders: Sequence[Path], images: Sequence[Path]) -> None:
         _log.warning("No diffusion series in %s.", listed(absent))
 
 
-def _describe_run(image: Path, inheritable: Mapping[Path, Sequence[Path]]) -> DwiRun:
+def _describe_run(image: Path) -> DwiRun:
     """Collect what belongs to an image by the inheritance principle."""
-    stem = image.name.split(".")[0]
     entities = read_entities(image)
-    applying = [
-        path
-        for folder in reversed(image.parents)
-        for path in inheritable.get(folder, ())
-        if read_entities(path).items() <= entities.items()
-    ]
-    of_kind = {
-        kind: [path for path in applying if path.suffix == kind]
-        for kind in (".bval", ".bvec", ".json")
-    }
+    applying = list_inherited(image, ".bval", ".bvec", ".json")
+    sidecars = tuple(path for path in applying if path.suffix == ".json")
+    of_kind = {path.suffix: path for path in applying}  # the most specific wins
+    beside = image.with_name(image.name.split(".")[0])
     return DwiRun(
         image=image,
-        bval=(of_kind[".bval"] or [image.with_name(f"{stem}.bval")])[-1],
-        bvec=(of_kind[".bvec"] or [image.with_name(f"{stem}.bvec")])[-1],
-        sidecars=tuple(of_kind[".json"]),
+        bval=of_kind.get(".bval", beside.with_suffix(".bval")),
+        bvec=of_kind.get(".bvec", beside.with_suffix(".bvec")),
+        sidecars=sidecars,
         entities=tuple((key, entities[key]) for key in ENTITIES if key in entities),
     )
 

@@ -8,7 +8,7 @@ told in a sentence, and the run goes on without.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ from scsnet_bids.errors import InputDataError, ScsnetError
 from scsnet_bids.gradient_files import read_bvals
 from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import Grid, read_grid
-from scsnet_bids.runs import DwiRun, merge_sidecars, phase_encoding, read_entities, read_metadata
+from scsnet_bids.runs import (
+    DwiRun,
+    list_inherited,
+    merge_sidecars,
+    phase_encoding,
+    read_entities,
+    read_metadata,
+)
 from scsnet_bids.settings import DistortionSettings, Settings
 
 OPPOSITE = {"AP": "PA", "PA": "AP", "LR": "RL", "RL": "LR"}
@@ -235,7 +242,7 @@ def _readout_s(metadata: Mapping[str, Any], grid: Grid, axis: int) -> float | No
 
 def _find_b0(path: Path, n_volumes: int, b0_max: float) -> tuple[int, ...]:
     """List the b=0 volumes of an image; without b-values all of them are."""
-    files = _list_inherited(path, ".bval")
+    files = list_inherited(path, ".bval")
     if not files:
         return tuple(range(n_volumes))
     bvals = read_bvals(files[-1], path)
@@ -287,25 +294,7 @@ def _reverse(direction: Any) -> str | None:
 
 def _read_inherited(path: Path) -> dict[str, Any]:
     """Merge the sidecars that apply to an image; the more specific file wins."""
-    return merge_sidecars(_list_inherited(path, ".json"))
-
-
-def _list_inherited(path: Path, extension: str) -> list[Path]:
-    """List the files that apply to an image, the most general first."""
-    suffix = path.name.split(".")[0].rpartition("_")[2]
-    own = read_entities(path).items()
-    applying: list[Path] = []
-    for folder in _folders_above(path):
-        files = [f for f in folder.glob(f"*{suffix}{extension}") if read_entities(f).items() <= own]
-        applying += sorted(files, key=lambda file: (len(read_entities(file)), file.name))
-    return applying
-
-
-def _folders_above(path: Path) -> Iterator[Path]:
-    """Folders from that of the dataset down to that of an image."""
-    parents = list(path.parents)
-    levels = [n for n, folder in enumerate(parents) if folder.name.startswith("sub-")]
-    yield from reversed(parents[: max(levels, default=0) + 2])
+    return merge_sidecars(list_inherited(path, ".json"))
 
 
 def _listed(value: Any) -> Sequence[Any]:

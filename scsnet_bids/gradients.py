@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -252,24 +252,6 @@ def list_numbers(volumes: BoolArray) -> str:
     """
     numbers = np.flatnonzero(volumes)
     return f"volume{'s' if numbers.size > 1 else ''} {listed(numbers)} (counted from 0)"
-
-
-def gradient_table(gradients: Gradients, b0_max: float) -> Any:
-    """Hand gradients to DIPY, b-vectors staying in scanner RAS+.
-
-    Parameters
-    ----------
-    gradients : of the volumes to fit
-    b0_max : s/mm2
-
-    Returns
-    -------
-    dipy.core.gradients.GradientTable
-    """
-    # DIPY takes more than a second to import, and the command line must start fast.
-    from dipy.core.gradients import gradient_table as dipy_gradient_table
-
-    return dipy_gradient_table(gradients.bvals, bvecs=gradients.bvecs, b0_threshold=b0_max)
 
 
 def _fsl_to_ras(grid: Grid) -> FloatArray:

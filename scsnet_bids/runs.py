@@ -6,7 +6,8 @@ Every run is checked before any is processed, and every fault of it is told at o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,6 +99,39 @@ def read_entities(path: Path) -> dict[str, str]:
     """
     pairs = (part.partition("-") for part in path.name.split("_")[:-1])
     return {key: value for key, _, value in pairs}
+
+
+def list_inherited(path: Path, *extensions: str) -> list[Path]:
+    """List the files that apply to an image by the inheritance principle.
+
+    Parameters
+    ----------
+    path : image inside a participant's folder
+    *extensions : of the files, such as ``.json``
+
+    Returns
+    -------
+    list of Path, the most general first
+    """
+    suffix, own = _suffix(path.name), read_entities(path).items()
+    applying: list[Path] = []
+    for folder in _folders_above(path):
+        names = [n for n in os.listdir(folder) if n.endswith(extensions) and _suffix(n) == suffix]
+        files = [file for file in map(folder.joinpath, names) if read_entities(file).items() <= own]
+        applying += sorted(files, key=lambda file: (len(read_entities(file)), file.name))
+    return applying
+
+
+def _suffix(name: str) -> str:
+    """Suffix of a file name: ``dwi`` of ``sub-01_dwi.nii.gz`` and of ``dwi.json``."""
+    return name.split(".", maxsplit=1)[0].rpartition("_")[2]
+
+
+def _folders_above(path: Path) -> Iterator[Path]:
+    """Folders from that of the dataset down to that of an image."""
+    parents = list(path.parents)
+    levels = [n for n, folder in enumerate(parents) if folder.name.startswith("sub-")]
+    yield from reversed(parents[: max(levels, default=0) + 2])
 
 
 def leave_out(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from scsnet_bids.bids import LABEL
 from scsnet_bids.errors import EmptySelectionError
-from scsnet_bids.group.collect import TABLES
 from scsnet_bids.report.outcomes import DONE, SKIPPED, Outcome, read_outcomes
+from scsnet_bids.report.record import RunRecord
 from scsnet_bids.runs import ENTITIES
 
 NO_SESSION = "n/a"
@@ -106,9 +106,8 @@ def is_complete(
     if not (out_dir / task.participant).is_dir():
         return False
     outcomes = read_outcomes(out_dir, task.participant)
-    with_tables = _runs_with_tables(out_dir / task.participant)
     judged = [run for run in runs if run in outcomes or not recorded_only]
-    return bool(judged) and all(_is_done(run, outcomes, with_tables) for run in judged)
+    return bool(judged) and all(_is_done(out_dir, run, outcomes) for run in judged)
 
 
 def read_task_table(path: Path) -> list[Task]:
@@ -165,17 +164,7 @@ def _prefixed(key: str, labels: Collection[str]) -> set[str]:
     return {f"{key}-{label.removeprefix(f'{key}-')}" for label in labels}
 
 
-def _runs_with_tables(folder: Path) -> set[str]:
-    """List the series of a participant that have all of their tables."""
-    names = [path.name for path in (*folder.glob("dwi/*.tsv"), *folder.glob("ses-*/dwi/*.tsv"))]
-    of_kind = [
-        {name[: match.start()] for name in names if (match := re.search(f"{ending}$", name))}
-        for ending, _ in TABLES.values()
-    ]
-    return set.intersection(*of_kind)
-
-
-def _is_done(run: str, outcomes: Mapping[str, Outcome], with_tables: Collection[str]) -> bool:
+def _is_done(out_dir: Path, run: str, outcomes: Mapping[str, Outcome]) -> bool:
     """Tell whether a series needs no further work."""
     status = outcomes[run].status if run in outcomes else DONE
-    return status == SKIPPED or (status == DONE and run in with_tables)
+    return status == SKIPPED or (status == DONE and RunRecord(out_dir, run).is_complete)

@@ -21,18 +21,18 @@ from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.errors import GradientError
 from scsnet_bids.gradients import (
     Gradients,
-    Shell,
     b0_volumes,
-    gradient_table,
-    list_shells,
     tensor_volumes,
 )
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.unmixing.region_tensor import (
+    B_UNIT,
     MATRIX_FROM_ELEMENTS,
     N_COEFFICIENTS,
     degrees_of_freedom,
     determined,
+    metrics_of,
+    tensor_design,
 )
 
 N_COLUMNS = 14
@@ -40,8 +40,6 @@ N_COLUMNS = 14
 SAMPLES_AT_ONCE = 2**18
 """Of voxels and volumes: memory is used again instead of asked for anew."""
 LARGEST_LOG_SIGNAL = 40.0
-ELEMENTS_FROM_DIPY = [0, 1, 3, 2, 4, 5]
-"""DIPY's order is Dxx Dxy Dyy Dxz Dyz Dzz."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +55,6 @@ class TensorMaps:
     tensor : (i, j, k, 6) Dxx Dxy Dxz Dyy Dyz Dzz in scanner RAS+, mm2/s, as fitted
     direction : (i, j, k, 3) unit vector along the largest eigenvalue, scanner RAS+, z >= 0
     noise : (i, j, k) standard deviation of the signal about the fit, unit of the signal
-    shells : shells that the fit used
     """
 
     fa: FloatArray
@@ -67,7 +64,6 @@ class TensorMaps:
     tensor: FloatArray
     direction: FloatArray
     noise: FloatArray
-    shells: tuple[Shell, ...]
 
 
 def fit_tensor(
@@ -97,11 +93,9 @@ def fit_tensor(
     GradientError
         If the chosen volumes leave the tensor undetermined.
     """
-    from dipy.reconst.dti import design_matrix
-
     used = tensor_volumes(gradients.bvals, settings)
     chosen = gradients.select(used)
-    design = np.asarray(design_matrix(gradient_table(chosen, settings.b0_max)), dtype=float)
+    design = tensor_design(chosen)
     _check_rank(design, settings)
     is_b0 = b0_volumes(chosen.bvals, settings.b0_max)
     inside = np.ones(series.shape[:3], dtype=bool) if mask is None else np.asarray(mask, bool)
@@ -119,8 +113,7 @@ def fit_tensor(
         columns[fittable] = _fit_voxels(design, signal[fittable], say[fittable])
         volume[i, j, k] = columns
     fa, md, ad, rd, noise = np.moveaxis(volume[..., :5], -1, 0)
-    shells = tuple(list_shells(chosen.bvals, settings.b0_max))
-    return TensorMaps(fa, md, ad, rd, volume[..., 5:11], volume[..., 11:], noise, shells)
+    return TensorMaps(fa, md, ad, rd, volume[..., 5:11], volume[..., 11:], noise)
 
 
 def non_positive_tensors(tensor: FloatArray) -> BoolArray:
@@ -163,7 +156,7 @@ def _enough_samples(design: FloatArray, usable: BoolArray, is_b0: BoolArray) -> 
 def _fit_voxels(design: FloatArray, signal: FloatArray, say: FloatArray) -> FloatArray:
     """Columns fa md ad rd noise, six tensor elements, direction of (voxels, n) signals."""
     coefficients = _fit_coefficients(design, signal, say)
-    elements = coefficients[:, ELEMENTS_FROM_DIPY]
+    elements = coefficients[:, 1:] / B_UNIT
     # Where there is nothing but noise the fit may promise any signal.
     predicted = np.exp(np.minimum(coefficients @ design.T, LARGEST_LOG_SIGNAL))
     noise = _residual_deviation(signal, predicted, say)
@@ -201,13 +194,7 @@ def _residual_deviation(signal: FloatArray, predicted: FloatArray, say: FloatArr
 
 def _describe_tensors(elements: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(voxels, 4) fa md ad rd and (voxels, 3) principal direction of (voxels, 6) elements."""
-    from dipy.reconst.dti import fractional_anisotropy
-
     ascending, vectors = np.linalg.eigh(elements[:, MATRIX_FROM_ELEMENTS])
-    eigenvalues = np.clip(ascending, 0, None)
-    fa = fractional_anisotropy(eigenvalues)
-    scalars = np.column_stack(
-        [fa, eigenvalues.mean(axis=1), eigenvalues[:, 2], eigenvalues[:, :2].mean(axis=1)]
-    )
+    scalars = np.nan_to_num(metrics_of(ascending))
     direction = vectors[:, :, 2]
     return scalars, direction * np.where(direction[:, 2:] < 0, -1.0, 1.0)

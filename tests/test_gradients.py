@@ -18,7 +18,6 @@ from scsnet_bids.gradients import (
     Shell,
     b0_volumes,
     fsl_to_ras_bvecs,
-    gradient_table,
     list_shells,
     ras_to_fsl_bvecs,
     read_gradients,
@@ -365,13 +364,6 @@ def test_directions_in_one_plane_are_refused() -> None:
     gradients = Gradients(np.r_[0, [800] * 12], np.vstack([np.zeros(3), flat]))
     with pytest.raises(GradientError, match="spread over the sphere"):
         check_gradients(gradients, IMAGE, SETTINGS)
-
-
-def test_dipy_receives_every_volume_as_it_is() -> None:
-    table = gradient_table(Gradients(BVALS, BVECS), b0_max=50)
-    np.testing.assert_allclose(table.bvals, BVALS)
-    np.testing.assert_allclose(table.bvecs, BVECS)
-    assert table.b0s_mask.tolist() == [True] + [False] * 6
 
 
 @pytest.mark.data

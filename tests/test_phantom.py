@@ -22,7 +22,7 @@ from scsnet_bids.gradient_checks import check_gradients
 from scsnet_bids.gradients import read_gradients
 from scsnet_bids.images import read_grid
 from scsnet_bids.phantom import Phantom, PhantomSettings, main, simulate, write_dataset
-from scsnet_bids.phantom.acquisition import halve_voxels, truncate_spectrum
+from scsnet_bids.phantom.acquisition import truncate_spectrum
 from scsnet_bids.phantom.anatomy import (
     TYPICAL_DEPTH,
     TYPICAL_WIDTH,
@@ -304,7 +304,7 @@ def test_ringing_overshoots_at_edges_and_keeps_the_signal():
 
 def test_a_matrix_keeps_waves_that_it_can_show_where_they_are():
     voxels = PlaneGrid((0.0, 0.0), (24, 16), (1.0, 1.0))
-    fine = halve_voxels(voxels)
+    fine = voxels.divided(2)
     waves = [
         np.cos(2 * np.pi * (3 * plane.positions_mm(0) / 24)) * np.ones((plane.shape[1], 1))
         for plane in (voxels, fine)

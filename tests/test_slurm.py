@@ -11,12 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from scsnet_bids import phantom, slurm_scripts
+from scsnet_bids.report import record
 from scsnet_bids.slurm import main
 from scsnet_bids.tasks import Task, find_tasks, is_complete
 
@@ -42,7 +44,7 @@ else
 fi
 echo "$number"
 """
-TABLES = ("model-tensor_seg-SCSNet_scalarstats", "desc-shape_scalarstats", "desc-image_qc")
+TABLES = [ending for ending, _ in record.TABLES.values()]
 FAIL_ON_SECOND = "bash -c '[ \"$4\" != sub-02 ] || exit 7'"
 """Stands for the app; $4 is the participant."""
 
@@ -73,7 +75,7 @@ def make_dataset(folder: Path, *series: str) -> Path:
     return folder / "data"
 
 
-def add_tables(out: Path, series: str, kinds: tuple[str, ...] = TABLES) -> None:
+def add_tables(out: Path, series: str, kinds: Sequence[str] = TABLES) -> None:
     """Write tables of a series, as an earlier run would."""
     for kind in kinds:
         path = out / f"{series}_{kind}.tsv"

@@ -222,10 +222,9 @@ def mask_centre_mm(mask: BoolArray, grid: Grid) -> FloatArray:
     -------
     (k, 2) float array, (left, posterior) in mm; nan where the mask is empty
     """
-    plane = PlaneGrid.of_image(grid)
-    count = np.where(mask.any(axis=(0, 1)), mask.sum(axis=(0, 1)), np.nan)
-    sums = [np.tensordot(plane.positions_mm(axis), mask.sum(axis=1 - axis), 1) for axis in (0, 1)]
-    return np.stack(sums, axis=-1) / count[:, None]
+    from scsnet_bids.slices import volume_to_slices
+
+    return PlaneGrid.of_image(grid).centre_and_spread_mm(volume_to_slices(mask.astype(float)))[0]
 
 
 def _named(phantoms: list[PhantomSettings]) -> dict[str, PhantomSettings]:

@@ -20,7 +20,7 @@ from scipy.signal.windows import tukey
 
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.benchmark.motion_cases import Series
-from scsnet_bids.gradients import gradient_table
+from scsnet_bids.benchmark.peers import gradient_table
 from scsnet_bids.settings import GradientSettings, MotionSettings
 
 HALF_WIDTH_MM = 16.0
@@ -114,7 +114,7 @@ def _prepare_dipy(last_step: str) -> Method:
     def correct(series: Series) -> Corrected:
         image, transforms = motion_correction(
             series.data.astype(float),
-            gradient_table(series.gradients, GradientSettings().b0_max),
+            gradient_table(series.gradients),
             affine=series.grid.affine,
             pipeline=pipeline,
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.benchmark.children import python_command
-from scsnet_bids.gradients import Gradients, gradient_table, read_gradients
+from scsnet_bids.gradients import Gradients, read_gradients
 from scsnet_bids.images import Image, read_image, write_image
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.tensor import LARGEST_LOG_SIGNAL
@@ -77,7 +77,7 @@ def fit_as_mrtrix(image: Image, gradients: Gradients, inside: BoolArray) -> dict
         wls_fit_tensor,
     )
 
-    design = np.asarray(design_matrix(gradient_table(gradients, GradientSettings().b0_max)))
+    design = np.asarray(design_matrix(gradient_table(gradients)))
     signal = np.maximum(image.data[inside].astype(float), 1e-6 * image.data.max())
     weights = signal**2
     for _ in range(1 + MRTRIX_WEIGHS):
@@ -88,10 +88,18 @@ def fit_as_mrtrix(image: Image, gradients: Gradients, inside: BoolArray) -> dict
     return {"fa": fractional_anisotropy(eigenvalues), "md": eigenvalues.mean(axis=1)}
 
 
+def gradient_table(gradients: Gradients) -> Any:
+    """Hand gradients to DIPY, a ``GradientTable`` with b-vectors in scanner RAS+."""
+    from dipy.core.gradients import gradient_table as dipy_gradient_table
+
+    b0_max = GradientSettings().b0_max
+    return dipy_gradient_table(gradients.bvals, bvecs=gradients.bvecs, b0_threshold=b0_max)
+
+
 def main(step: str, series: Path, out: Path) -> None:
     """Run a step of DIPY."""
     image, gradients = read_series(series)
-    DIPY_STEPS[step](image, gradient_table(gradients, GradientSettings().b0_max), out)
+    DIPY_STEPS[step](image, gradient_table(gradients), out)
 
 
 def read_series(series: Path) -> tuple[Image, Gradients]:

@@ -66,7 +66,7 @@ def write_group_page(out_dir: Path, analysis: GroupAnalysis) -> Path:
     """
     methods = describe_analysis(analysis)
     write_citation(out_dir / "logs", methods, CITATION)
-    runs = list_runs(out_dir, analysis.tables)
+    runs = list_runs(analysis.tables)
     tables = analysis.tables
     text = render_template(
         "group.html.j2",
@@ -85,12 +85,11 @@ def write_group_page(out_dir: Path, analysis: GroupAnalysis) -> Path:
     return write_text(out_dir / FILE, text)
 
 
-def list_runs(out_dir: Path, tables: GroupTables) -> pd.DataFrame:
+def list_runs(tables: GroupTables) -> pd.DataFrame:
     """Make one row per run: whose it is, its verdict with the reasons, and some figures.
 
     Parameters
     ----------
-    out_dir : output folder
     tables : of all runs
 
     Returns

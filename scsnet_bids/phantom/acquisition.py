@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from scsnet_bids.arrays import BoolArray, FloatArray
-from scsnet_bids.slices import PlaneGrid
 
 
 def lose_slices(
@@ -47,20 +46,12 @@ def draw_receive_field(region_share: FloatArray, rng: np.random.Generator) -> Fl
     return np.asarray(field / np.average(field, weights=1 - region_share[..., 0]))
 
 
-def halve_voxels(plane: PlaneGrid) -> PlaneGrid:
-    """Divide each voxel of a plane into four."""
-    (left, posterior), (columns, rows) = plane.start_mm, plane.shape
-    half_left, half_posterior = (size / 2 for size in plane.spacing_mm)
-    start = (left - half_left / 2, posterior - half_posterior / 2)
-    return PlaneGrid(start, (2 * columns, 2 * rows), (half_left, half_posterior))
-
-
 def truncate_spectrum(slices: FloatArray) -> FloatArray:
     """See slices through the matrix of a scan, which rings beside every edge (Gibbs).
 
     Parameters
     ----------
-    slices : (..., 2 rows, 2 columns) float array on the plane of :func:`halve_voxels`
+    slices : (..., 2 rows, 2 columns) float array on the plane of a plane divided by 2
 
     Returns
     -------

@@ -19,7 +19,6 @@ from scsnet_bids.images import Grid
 from scsnet_bids.phantom.acquisition import (
     add_noise,
     draw_receive_field,
-    halve_voxels,
     lose_slices,
     truncate_spectrum,
 )
@@ -115,7 +114,7 @@ class _Scan:
     ) -> FloatArray:
         """(i, j, k, n) signal without noise, of (k, n, compartments) and (n, 3) signals."""
         voxels = PlaneGrid.of_image(self.grid)
-        plane = halve_voxels(voxels) if self.ringing else voxels
+        plane = voxels.divided(2) if self.ringing else voxels
         n_volumes = len(self.shift_mm)
         slices = [
             render_slice(

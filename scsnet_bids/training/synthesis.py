@@ -223,7 +223,7 @@ def _dent(x: Tensor, y: Tensor, draws: Draws, share: float, *, front: bool) -> T
 def _paint(regions: Tensor, half_size_mm: Tensor, pose: Pose, draws: Draws) -> Anatomy:
     """Draw intensities: surroundings, then bone, canal and its content, then the cord."""
     wild = draws.chance(0.12)
-    image = _paint_surroundings(pose, draws)
+    image = _paint_surroundings(draws)
     has_canal = pose.has_cord | draws.chance(0.45)
     outside_mm, a, b = _outside_canal_mm(half_size_mm, pose, draws)
     near = has_canal & (outside_mm < 1)
@@ -237,7 +237,7 @@ def _paint(regions: Tensor, half_size_mm: Tensor, pose: Pose, draws: Draws) -> A
     return Anatomy(regions, *_cord_intensity(wild, draws), image, canal, pose)
 
 
-def _paint_surroundings(pose: Pose, draws: Draws) -> Tensor:
+def _paint_surroundings(draws: Draws) -> Tensor:
     """(n, 128, 128) muscle, fat, vessels and airways as smooth random patches with a texture."""
     scale_mm = 6 + 10 * float(draws.uniform(0, 1)[0])
     fields = torch.stack([draws.field(scale_mm) for _ in range(3)], dim=1)

@@ -141,11 +141,11 @@ def noise_bias(tensors: RegionTensors, variance: FloatArray) -> FloatArray:
     around = np.concatenate([centre + steps, centre - steps], axis=1)
     known = np.isfinite(around).all(axis=(1, 2))
     bias = np.full((len(around), len(METRICS)), np.nan)
-    metrics = _metrics(np.linalg.eigvalsh(_matrix(around[known])))
+    metrics = metrics_of(np.linalg.eigvalsh(_matrix(around[known])))
     # The expansion holds for shifts that are small beside the noise itself.
     largest = np.sqrt(variance[:, None] * np.einsum("paa->pa", tensors.spread))
     shift = np.clip(variance[:, None] * tensors.curved, -largest, largest)
-    straight = _metrics(np.linalg.eigvalsh(_matrix((tensors.elements - shift)[known])))
+    straight = metrics_of(np.linalg.eigvalsh(_matrix((tensors.elements - shift)[known])))
     bias[known] = metrics.mean(axis=1) - straight
     return bias
 
@@ -241,8 +241,17 @@ def _matrix(elements: FloatArray) -> FloatArray:
     return np.asarray(elements[..., MATRIX_FROM_ELEMENTS])
 
 
-def _metrics(eigenvalues: FloatArray) -> FloatArray:
-    """(..., 4) FA, MD, AD, RD of (..., 3) ascending eigenvalues; nan where none is positive."""
+def metrics_of(eigenvalues: FloatArray) -> FloatArray:
+    """Tell what a tensor says of diffusion.
+
+    Parameters
+    ----------
+    eigenvalues : (..., 3) float array, ascending; negative ones count as 0
+
+    Returns
+    -------
+    (..., 4) FA, MD, AD, RD, in the unit of the eigenvalues; nan where none is positive
+    """
     positive = np.clip(eigenvalues, 0, None)
     mean = positive.mean(axis=-1)
     power = (positive**2).sum(axis=-1)
@@ -255,7 +264,7 @@ def _metrics(eigenvalues: FloatArray) -> FloatArray:
 def _describe(elements: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(p, 4) metrics of (p, 6) tensor elements, and (p, 4, 6) their gradients (basser1996)."""
     fitted, vectors = np.linalg.eigh(_matrix(elements))
-    value = _metrics(fitted)
+    value = metrics_of(fitted)
     eigenvalues = np.clip(fitted, 0, None)
     fa = value[:, :1]
     spread = eigenvalues - eigenvalues.mean(axis=1, keepdims=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import special
 
 from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.images import Grid
@@ -80,10 +81,10 @@ class PlacedRegions:
         regions = self.cropped()
         plane = regions.plane.divided(FINER)
         inside = np.clip(1 - regions.probability[:, 0], SMALLEST, 1 - SMALLEST)
-        logit = interpolate_linearly(np.log(inside / (1 - inside)), regions.plane, plane)
+        logit = interpolate_linearly(special.logit(inside), regions.plane, plane)
         logs = np.log(np.clip(regions.probability[:, 1:], SMALLEST_REGION, None))
         shared = np.exp(interpolate_linearly(logs, regions.plane, plane))
-        cord = 1 / (1 + np.exp(-logit))[:, None]
+        cord = special.expit(logit)[:, None]
         shared *= cord / shared.sum(axis=1, keepdims=True)
         probability = np.concatenate([1 - cord, shared], axis=1, dtype=np.float32)
         return replace(regions, probability=probability, plane=plane)
@@ -198,8 +199,8 @@ def sharpen_probability(
     """
     cord = probability[:, 1:].sum(axis=1)
     inside = np.clip(cord, SMALLEST, 1 - SMALLEST)
-    logit = sharpness * np.log(inside / (1 - inside)) - withdrawal
-    sharp_cord = np.where(cord > NO_CORD, 1 / (1 + np.exp(-logit)), 0)
+    logit = sharpness * special.logit(inside) - withdrawal
+    sharp_cord = np.where(cord > NO_CORD, special.expit(logit), 0)
     power = np.asarray(probability[:, 1:], dtype=float) ** sharpness
     power[:, GRAY.start - 1 :] *= np.exp(np.reshape(more_gray, (-1, 1, 1, 1)))
     total = power.sum(axis=1, keepdims=True)

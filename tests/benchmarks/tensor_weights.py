@@ -23,9 +23,8 @@ import pandas as pd
 from dipy.reconst.dti import design_matrix
 
 from scsnet_bids.arrays import FloatArray
-from scsnet_bids.benchmark.peers import read_series
+from scsnet_bids.benchmark.peers import gradient_table, read_series
 from scsnet_bids.evaluation.tables import markdown_table
-from scsnet_bids.gradients import gradient_table
 from scsnet_bids.images import read_image
 from scsnet_bids.phantom import PhantomSettings
 from scsnet_bids.phantom.simulation import make_gradients
@@ -67,7 +66,7 @@ def fit(signal: FloatArray, design: FloatArray) -> Iterator[tuple[FloatArray, Fl
 def _simulated() -> Iterator[dict[str, object]]:
     """Compare the fits with the truth, in single voxels with Rician noise."""
     gradients = make_gradients(PhantomSettings(directions=30, b0_volumes=5))
-    design = np.asarray(design_matrix(gradient_table(gradients, 50.0)))
+    design = np.asarray(design_matrix(gradient_table(gradients)))
     rng = np.random.default_rng(0)
     for tissue, eigenvalues in TISSUES.items():
         tensor = np.array([eigenvalues[0], 0, eigenvalues[1], 0, 0, eigenvalues[2], 0])
@@ -91,7 +90,7 @@ def _beside_mrtrix(series: Path, mask: Path) -> pd.DataFrame:
     image, gradients = read_series(series)
     bval, bvec = (series.with_name(series.name.split(".")[0] + end) for end in (".bval", ".bvec"))
     inside = (read_image(mask).data > 0) & (image.data > 0).all(axis=-1)
-    design = np.asarray(design_matrix(gradient_table(gradients, 50.0)))
+    design = np.asarray(design_matrix(gradient_table(gradients)))
     fits = list(fit(image.data[inside].astype(float), design))
     rows = {}
     for option in MRTRIX_OPTIONS:
