@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scsnet_bids.levels import DOUBTFUL_SHAPE
+from scsnet_bids.cord_shape import DOUBTFUL_SHAPE
 from scsnet_bids.slice_marks import EXCLUDED
 
 FEWEST_SLICES = 5

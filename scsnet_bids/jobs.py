@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.metadata import version
@@ -20,14 +20,10 @@ from scsnet_bids import __version__
 from scsnet_bids.errors import UsageError
 from scsnet_bids.files import read_json, read_text, write_text
 from scsnet_bids.setting_values import settings_from_toml, settings_to_toml
-from scsnet_bids.settings import B0, Settings
+from scsnet_bids.settings import B0, Settings, list_settings
 
 LIBRARIES = ("nipype", "dipy")
 """Those whose versions a methods text names."""
-PLACES = frozenset(
-    {("derivatives", "folders"), ("regional", "levels"), ("regional", "exclude_slices")}
-)
-"""Settings that name files: runs differ if one was given such files and another was not."""
 NO_MATTER = frozenset(
     {
         ("motion", "flirt_matrices"),
@@ -186,12 +182,13 @@ def describe_differences(jobs: Mapping[str, Job | None]) -> list[str]:
 def _facts(job: Job) -> dict[str, str]:
     """All that may make a difference, by name."""
     facts = {"version": job.version, **job.libraries}
-    for stage, values in asdict(job.settings).items():
-        for name, value in values.items():
-            if (stage, name) in PLACES:
-                facts[f"{stage}.{name}"] = "given" if value else "not given"
-            elif (stage, name) not in NO_MATTER:
-                facts[f"{stage}.{name}"] = str(value)
+    for known in list_settings():
+        place = known.stage, known.name
+        value = getattr(getattr(job.settings, known.stage), known.name)
+        # Runs differ if one was given files and another was not, wherever these lie.
+        told = ("given" if value else "not given") if known.is_path else str(value)
+        if place not in NO_MATTER:
+            facts[".".join(place)] = told
     for sees, record in (("weights", job.weights), ("second weights", job.weights.get("dwi", {}))):
         facts[sees] = str(record.get("sha256", "none"))[:12]
     return facts

@@ -18,7 +18,7 @@ from scsnet_bids.plugin_files import PluginChoice, read_plugin_file
 from scsnet_bids.resources import parse_memory
 from scsnet_bids.setting_options import take_settings
 from scsnet_bids.setting_values import change_settings
-from scsnet_bids.settings import Settings
+from scsnet_bids.settings import Settings, list_settings
 
 SLOPPY = {("motion", "method"): "none", ("alignment", "enabled"): False}
 """What a quick run that only tests the command leaves out; the methods text says so."""
@@ -110,17 +110,15 @@ def parse_options(words: Sequence[str]) -> Options:
 
 def _with_absolute_paths(settings: Settings) -> Settings:
     """Name files and folders from the root, since the steps run in folders of their own."""
-    regional = settings.regional
-    return change_settings(
-        settings,
-        {
-            ("segmentation", "weights"): _absolute(settings.segmentation.weights),
-            ("segmentation", "dwi_weights"): _absolute(settings.segmentation.dwi_weights),
-            ("regional", "levels"): _absolute(regional.levels),
-            ("regional", "exclude_slices"): tuple(map(_absolute, regional.exclude_slices)),
-            ("derivatives", "folders"): tuple(map(_absolute_dataset, settings.derivatives.folders)),
-        },
-    )
+    changes: dict[tuple[str, str], Any] = {}
+    for known in list_settings():
+        if known.is_path:
+            given = getattr(getattr(settings, known.stage), known.name)
+            absolute = _absolute_dataset if known.option == "--derivatives" else _absolute
+            changes[known.stage, known.name] = (
+                tuple(map(absolute, given)) if isinstance(given, tuple) else absolute(given)
+            )
+    return change_settings(settings, changes)
 
 
 def _absolute(place: str) -> str:

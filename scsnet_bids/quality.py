@@ -10,15 +10,15 @@ import pandas as pd
 from scipy import ndimage
 
 from scsnet_bids.arrays import BoolArray, FloatArray
+from scsnet_bids.cord_shape import DOUBTFUL_SHAPE
 from scsnet_bids.derivatives import join_flags
-from scsnet_bids.levels import DOUBTFUL_SHAPE
 from scsnet_bids.regions import HALF
 from scsnet_bids.slice_marks import EXCLUDED
 from scsnet_bids.vertebrae import fit_centre_line
 
 LOW_SNR = 4.0
 LARGE_DISPLACEMENT_MM = 3.0
-MANY_OUTLIERS = 0.2
+MANY_UNTRUSTED = 0.2
 MUCH_LOST = 0.1
 """What is left stays good: noise grows by 5 %. But milder losses, which are not found, come with
 those that are."""
@@ -35,7 +35,7 @@ FLAGS: dict[str, str] = {
     "implausible_shape": "the shape table flags a slice as implausible or cut off",
     "low_snr": f"snr_b0 is below {LOW_SNR:g}",
     "large_motion": f"displacement_max_mm is above {LARGE_DISPLACEMENT_MM:g}",
-    "many_outliers": f"outlier_share is above {MANY_OUTLIERS:g}",
+    "many_untrusted": f"untrusted_share is above {MANY_UNTRUSTED:g}",
     "signal_lost": f"lost_share is above {MUCH_LOST:g}",
     "slice_lost": f"lost_share_max is above {MUCH_LOST_IN_SLICE:g}",
     "misaligned": f"b0_to_dwi_max_mm is above {LARGE_MISALIGNMENT_MM:g}",
@@ -65,7 +65,7 @@ QUALITY_COLUMNS: dict[str, dict[str, Any]] = {
         "Description": "Largest length of the estimated in-plane displacement.",
         "Units": "mm",
     },
-    "outlier_share": {
+    "untrusted_share": {
         "Description": "Share of slices of volumes that show too little of the cord to tell "
         "their own displacement; n/a where none was estimated.",
         "Units": "1",
@@ -195,7 +195,7 @@ def summarise_quality(
         "n_slices_excluded": len(shape) - len(kept),
         "displacement_mean_mm": length_mm.mean(),
         "displacement_max_mm": length_mm.max(),
-        "outlier_share": 1 - float(np.mean(trusted)),
+        "untrusted_share": 1 - float(np.mean(trusted)),
         "b0_to_dwi_max_mm": np.linalg.norm(b0_to_dwi_mm, axis=-1).max(),
         "cord_area_mm2": kept["area_mm2"].mean(),
         "fa_white_matter": _cord_fa(regions, "white_matter"),
@@ -222,7 +222,7 @@ def _flag(row: dict[str, Any], found: BoolArray, shape_flag: pd.Series[str]) -> 
         "implausible_shape": bool(doubtful_shape.any()),
         "low_snr": row["snr_b0"] < LOW_SNR,
         "large_motion": row["displacement_max_mm"] > LARGE_DISPLACEMENT_MM,
-        "many_outliers": row["outlier_share"] > MANY_OUTLIERS,
+        "many_untrusted": row["untrusted_share"] > MANY_UNTRUSTED,
         "signal_lost": row["lost_share"] > MUCH_LOST,
         "slice_lost": row["lost_share_max"] > MUCH_LOST_IN_SLICE,
         "misaligned": row["b0_to_dwi_max_mm"] > LARGE_MISALIGNMENT_MM,

@@ -61,14 +61,15 @@ def _place(known: Declared) -> str:
 
 def _kind(known: Declared) -> dict[str, Any]:
     """Say how the value of a setting is written on the command line."""
+    word = "PATH" if known.is_path else "NAME"
     if isinstance(known.default, bool):
         return {"action": argparse.BooleanOptionalAction}
     if isinstance(known.default, tuple):
-        return {"nargs": "+", "metavar": "NAME"}
+        return {"nargs": "+", "metavar": word}
     if known.choices:
         return {"choices": known.choices}
     kind = type(known.default)
-    return {"type": kind, "metavar": "NAME" if kind is str else "NUMBER"}
+    return {"type": kind, "metavar": word if kind is str else "NUMBER"}
 
 
 def _explain(known: Declared) -> str:

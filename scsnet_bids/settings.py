@@ -23,15 +23,28 @@ Stages = TypeVar("Stages", bound="DataclassInstance")
 
 
 def setting(
-    default: Any, unit: str, text: str, option: str | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    unit: str,
+    text: str,
+    option: str | None = None,
+    choices: tuple[str, ...] = (),
+    is_path: bool = False,
 ) -> Any:
     """Declare a setting with its default, its unit (``1`` if it has none) and one sentence.
 
     Those that many users change have an option on the command line; TOML can set all of them.
-    A word that must be one of a few names them as ``choices``.
+    A word that must be one of a few names them as ``choices``; ``is_path`` marks files and folders.
     """
-    words = {"unit": unit, "text": text, "option": option, "choices": choices}
-    return field(default=default, metadata=words)
+    return field(
+        default=default,
+        metadata={
+            "unit": unit,
+            "text": text,
+            "option": option,
+            "choices": choices,
+            "is_path": is_path,
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,7 @@ class DenoisingSettings:
     method: str = setting(
         "none",
         "1",
-        "Remove noise before motion correction; the FA of the regions suffers.",
+        "Remove noise first. Not advised where regions are compared: it pulls their FA together.",
         "--denoise",
         ("none", "mppca", "patch2self"),
     )
@@ -106,14 +119,14 @@ class DistortionSettings:
     phase_encoding: str = setting(
         "sidecar",
         "1",
-        "PhaseEncodingDirection of series whose sidecars do not say; a pair's is its reverse.",
+        "PhaseEncodingDirection to assume where sidecars do not say; a pair has its reverse.",
         "--phase-encoding",
         ("sidecar", "i", "i-", "j", "j-"),
     )
     readout_s: float = setting(
         0.0,
         "s",
-        "TotalReadoutTime of images whose sidecars do not say; 0 if unknown.",
+        "TotalReadoutTime to assume where sidecars do not say; 0 if unknown.",
         "--readout-time",
     )
 
@@ -137,12 +150,14 @@ class SegmentationSettings:
         "1",
         "Weights of your own (.pt, with its .json); empty takes the shipped ones.",
         "--weights",
+        is_path=True,
     )
     dwi_weights: str = setting(
         "",
         "1",
-        "The same of the network that sees B0 and mean DWI.",
+        "Weights of your own for the network that sees B0 and mean DWI; empty: the shipped ones.",
         "--dwi-weights",
+        is_path=True,
     )
 
 
@@ -168,12 +183,14 @@ class RegionalSettings:
         "1",
         "Vertebral levels: a table (.tsv) or a folder of label images; empty leaves levels out.",
         "--levels",
+        is_path=True,
     )
     exclude_slices: tuple[str, ...] = setting(
         (),
         "1",
         "Slices to leave out: tables of marks as the pages save them, or folders of such.",
         "--exclude-slices",
+        is_path=True,
     )
 
 
@@ -186,7 +203,7 @@ class UnmixingSettings:
     )
     cord_share: float = setting(0.8, "1", "Voxels that the cord fills more than this are unmixed.")
     least_voxels: float = setting(
-        2.0, "1", "A region determined worse than by this many voxels of its own has no value."
+        2.0, "1", "Fewest voxels of its own, in effect, that a region needs in a slice; else n/a."
     )
 
 
@@ -200,6 +217,7 @@ class DerivativesSettings:
         "Take what other tools have found, instead of computing it, from these derivative datasets "
         "(DIR or NAME=DIR): a corrected series, a mask of the cord, vertebral levels.",
         "--derivatives",
+        is_path=True,
     )
 
 
@@ -229,6 +247,7 @@ class Declared(NamedTuple):
     text : one sentence
     option : on the command line, or None
     choices : words that it can be; empty if any will do
+    is_path : tells that it names files or folders
     """
 
     stage: str
@@ -238,6 +257,7 @@ class Declared(NamedTuple):
     text: str
     option: str | None
     choices: tuple[str, ...]
+    is_path: bool
 
 
 def list_settings(of: type[DataclassInstance] = Settings) -> Iterator[Declared]:

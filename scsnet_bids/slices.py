@@ -18,6 +18,7 @@ array([[0.5, 0. ],
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -76,6 +77,13 @@ class PlaneGrid:
             (start[0], start[1]), (columns * times, rows * times), (finer[0], finer[1])
         )
 
+    def part(self, left: slice, posterior: slice) -> PlaneGrid:
+        """Cut out a box of pixels; each slice names the first and the one after the last."""
+        first = (left.start, posterior.start)
+        start = [s + n * mm for s, n, mm in zip(self.start_mm, first, self.spacing_mm, strict=True)]
+        shape = (left.stop - left.start, posterior.stop - posterior.start)
+        return PlaneGrid((start[0], start[1]), shape, self.spacing_mm)
+
     def positions_mm(self, axis: int) -> FloatArray:
         """Pixel centres along an axis (0 left, 1 posterior)."""
         return self.start_mm[axis] + np.arange(self.shape[axis]) * self.spacing_mm[axis]
@@ -125,6 +133,23 @@ def slices_to_volume(slices: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     """Turn a stack (k, j, i), or (k, c, j, i), into a volume (i, j, k), or (i, j, k, c)."""
     order = (2, 1, 0) if slices.ndim == 3 else (3, 2, 0, 1)
     return np.ascontiguousarray(slices.transpose(order))
+
+
+def centre_of_slices(volume: FloatArray, spacing_mm: Sequence[float] = (1.0, 1.0)) -> FloatArray:
+    """Find the centre of mass in each slice.
+
+    Parameters
+    ----------
+    volume : (i, j, k) float array >= 0
+    spacing_mm : voxel size, of which the first two count; 1 gives voxels
+
+    Returns
+    -------
+    (k, 2) float array, (left, posterior) from the centre of the first voxel; nan where a slice
+    holds nothing
+    """
+    plane = PlaneGrid((0.0, 0.0), volume.shape[:2], (spacing_mm[0], spacing_mm[1]))
+    return plane.centre_and_spread_mm(volume_to_slices(volume))[0]
 
 
 def interpolate_linearly(slices: FloatArray, source: PlaneGrid, target: PlaneGrid) -> FloatArray:

@@ -21,6 +21,7 @@ from numpy.polynomial import Polynomial
 from scipy.spatial import cKDTree
 
 from scsnet_bids.arrays import FloatArray
+from scsnet_bids.slices import centre_of_slices
 
 LevelArray = npt.NDArray[np.integer]
 
@@ -95,12 +96,9 @@ def fit_centre_line(cord_share: FloatArray) -> tuple[Polynomial, Polynomial]:
     -------
     two polynomials of the slice number, voxels
     """
-    area = cord_share.sum(axis=(0, 1))
-    found = np.flatnonzero(area > 0)
-    left, back = (
-        np.einsum(axes, cord_share, np.arange(n, dtype=float))[found] / area[found]
-        for axes, n in zip(("ijk,i->k", "ijk,j->k"), cord_share.shape, strict=False)
-    )
+    centre = centre_of_slices(cord_share)
+    found = np.flatnonzero(np.isfinite(centre[:, 0]))
+    left, back = centre[found].T
     degree = min(2, len(found) - 1)
     return Polynomial.fit(found, left, degree), Polynomial.fit(found, back, degree)
 

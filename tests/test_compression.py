@@ -12,7 +12,7 @@ from scsnet_bids.compression import (
     find_most_compressed,
     tabulate_compression,
 )
-from scsnet_bids.levels import measure_shape
+from scsnet_bids.cord_shape import measure_shape
 from scsnet_bids.phantom import PhantomSettings, simulate
 from scsnet_bids.slice_marks import EXCLUDED
 

@@ -39,7 +39,7 @@ def test_every_exit_code_of_an_error_is_explained():
 
 
 def test_every_file_that_the_checklist_names_exists():
-    page = (ROOT / "docs/cluster-checklist.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/expectations.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([A-Za-z][\w/-]*(?:\.(?:py|md|json)|/)|Dockerfile)`", page))
     homes = [ROOT, ROOT / "scsnet_bids", ROOT / "tests", ROOT / "docs"]
     assert len(named) > 50
@@ -47,7 +47,7 @@ def test_every_file_that_the_checklist_names_exists():
 
 
 def test_the_checklist_has_every_wish_once():
-    page = (ROOT / "docs/cluster-checklist.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/expectations.md").read_text(encoding="utf-8")
     numbers = re.findall(r"^\| (\d+) \|", page, flags=re.MULTILINE)
     assert numbers == [str(number) for number in range(1, 47)]
 

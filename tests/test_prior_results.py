@@ -201,8 +201,8 @@ def test_series_and_cord_of_other_tools_go_through_and_are_named_everywhere(root
     assert sidecar["PhaseEncodingDirection"] == "j"
     assert "left as another tool" in sidecar["DistortionCorrection"]["Description"]
     quality = read_table(folder / "sub-01_desc-image_qc.tsv").iloc[0]
-    assert np.isnan(quality["outlier_share"])
-    assert "many_outliers" not in str(quality["flag"])
+    assert np.isnan(quality["untrusted_share"])
+    assert "many_untrusted" not in str(quality["flag"])
     links = json.loads((root / "out/dataset_description.json").read_text())["DatasetLinks"]
     assert links == {"raw": "../data", "pre": "../qsiprep", "sct": "../sct"}
     page = (root / "out/sub-01.html").read_text()

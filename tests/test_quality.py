@@ -77,7 +77,7 @@ def test_displacements_are_lengths():
         ({"measured": MEASURED | {"lost_share": 0.15}}, "signal_lost"),
         ({"measured": MEASURED | {"lost_share_max": 0.6}}, "slice_lost"),
         ({"shift_mm": np.full((4, 3, 2), 3.0)}, "large_motion"),
-        ({"trusted": np.arange(12).reshape(4, 3) % 2 == 0}, "many_outliers"),
+        ({"trusted": np.arange(12).reshape(4, 3) % 2 == 0}, "many_untrusted"),
         ({"b0_to_dwi_mm": np.full((3, 2), 1.0)}, "misaligned"),
         ({"regions": region_table(0.5, 0.6)}, "no_contrast"),
         ({"shape": shape_table([80.0, np.nan, 60.0], [None, "no_cord", None])}, "cord_gap"),
@@ -99,7 +99,7 @@ def test_each_fault_has_its_flag(change, flag):
 
 def test_where_no_motion_was_estimated_nothing_is_said_of_it():
     row = summarise_quality(**GOOD | {"trusted": np.full((4, 3), np.nan)}).iloc[0]
-    assert pd.isna(row["outlier_share"])
+    assert pd.isna(row["untrusted_share"])
     assert pd.isna(row["flag"])
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from lxml import html
 
-from scsnet_bids import levels, quality
+from scsnet_bids import cord_shape, quality
 from scsnet_bids.cli import main
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.errors import BusyError, GradientError, InputDataError, ScsnetError, SkippedSeries
@@ -395,7 +395,7 @@ def judged(shape: pd.DataFrame | None = None, known: float = 1.0, **change: Any)
 
 def test_a_run_without_doubt_passes():
     assert judged() == []
-    assert judged(outlier_share=np.nan) == [], "motion was not estimated, as was asked for"
+    assert judged(untrusted_share=np.nan) == [], "motion was not estimated, as was asked for"
     assert overall_verdict([]) is Verdict.PASS
 
 
@@ -423,7 +423,7 @@ def test_each_doubt_has_its_verdict(change, verdict):
 
 def test_every_flag_of_the_tables_has_a_rule():
     told_by_the_quality_row = {"cut_off", "implausible"}
-    known = {*quality.FLAGS, *noise.FLAGS, *levels.FLAGS} - told_by_the_quality_row
+    known = {*quality.FLAGS, *noise.FLAGS, *cord_shape.FLAGS} - told_by_the_quality_row
     assert known <= set(RULES)
 
 
@@ -436,7 +436,7 @@ def test_every_figure_and_picture_has_words_for_a_reader():
 def test_no_reason_shows_the_name_of_a_flag_or_column():
     figures = dict.fromkeys(FIGURES, 9.0) | {"fa_gray_matter": np.nan}
     flags = {"flag": ";".join([*quality.FLAGS, "of_tomorrow"]), "noise_flag": "unknown"}
-    reasons = judged(shape_table(*levels.FLAGS), known=0.1, **figures, **flags)
+    reasons = judged(shape_table(*cord_shape.FLAGS), known=0.1, **figures, **flags)
     assert len(reasons) > len(quality.FLAGS)
     assert not [reason.found for reason in reasons if "_" in reason.found.replace("low_conf", "")]
 
@@ -449,7 +449,7 @@ def test_the_worst_reason_comes_first_and_names_what_was_found():
 
 @pytest.mark.parametrize("value", [1, 1.0, np.int64(1), np.float64(1)])
 def test_the_figure_of_a_flag_is_named_with_its_value(value):
-    (reason,) = judged(flag="many_outliers", outlier_share=value)
+    (reason,) = judged(flag="many_untrusted", untrusted_share=value)
     assert reason.found.startswith("share of displacements borrowed")
     assert reason.found.endswith("(found 1)")
 

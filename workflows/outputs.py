@@ -10,6 +10,7 @@ from nipype.pipeline import engine as pe
 
 from scsnet_bids.compression import COMPRESSION_COLUMNS
 from scsnet_bids.confounds import CONFOUND_COLUMNS
+from scsnet_bids.cord_shape import SHAPE_COLUMNS
 from scsnet_bids.derivatives import (
     BY_STORAGE,
     Derivative,
@@ -22,7 +23,6 @@ from scsnet_bids.derivatives import (
 )
 from scsnet_bids.fieldmaps import DistortionPlan
 from scsnet_bids.interfaces import SaveDerivatives, WriteFlirtMatrices
-from scsnet_bids.levels import SHAPE_COLUMNS
 from scsnet_bids.outlier_table import FRACTION_COLUMN, OUTLIER_COLUMNS
 from scsnet_bids.prior_results import find_taken, prior_uri
 from scsnet_bids.quality import QUALITY_COLUMNS

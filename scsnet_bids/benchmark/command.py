@@ -62,9 +62,11 @@ def _parser() -> argparse.ArgumentParser:
         )
     parser.add_argument("--repeats", type=int, metavar="N", help="runs of everything")
     parser.add_argument("--data", type=Path, metavar="DS", help="dataset with real series as well")
-    parser.add_argument("--cord-masks", type=Path, metavar="DIR", help="the cords in them")
-    parser.add_argument("--shapes", type=Path, metavar="DIR", help="masks of cords: more shapes")
-    parser.add_argument("--held-out", nargs="+", default=[], metavar="LABEL", help="only of these")
+    parser.add_argument("--cord-masks", type=Path, metavar="DIR", help="cord masks of DATA")
+    parser.add_argument("--shapes", type=Path, metavar="DIR", help="manual cord masks for shapes")
+    parser.add_argument(
+        "--held-out", nargs="+", default=[], metavar="LABEL", help="take theirs only"
+    )
     return parser
 
 

@@ -18,7 +18,7 @@ from scsnet_bids.images import Grid, read_image
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 from scsnet_bids.regions import label_shares
 from scsnet_bids.settings import GradientSettings
-from scsnet_bids.slices import PlaneGrid
+from scsnet_bids.slices import PlaneGrid, centre_of_slices
 
 MOTIONS_MM = (0.0, 0.3, 0.8, 1.5)
 SNRS = (7.0, 12.0, 25.0)
@@ -143,7 +143,7 @@ def make_phantom(settings: PhantomSettings, seed: int) -> Case:
     phantom = simulate(settings, (seed, 1))
     still = simulate(replace(settings, motion_mm=0.0, lost_slices=0.0, eddy_mm=0.0), (seed, 1))
     mask = label_shares(np.asarray(phantom.region_share, float)) > 0
-    centre_mm = mask_centre_mm(mask, phantom.grid)
+    centre_mm = centre_of_slices(mask, phantom.grid.spacing_mm)
     truth = Truth(
         -_displacement_mm(phantom, centre_mm),
         phantom.lost,
@@ -206,25 +206,8 @@ def read_real(path: Path, mask_path: Path) -> Case:
     bval, bvec = (stem.with_suffix(end) for end in (".bval", ".bvec"))
     gradients = read_gradients(bval, bvec, image.grid, image.data.shape[3], path)
     mask = read_on(mask_path, image.grid) > 0.5
-    centre_mm = mask_centre_mm(mask, image.grid)
+    centre_mm = centre_of_slices(mask, image.grid.spacing_mm)
     return Case(Series(image.data, gradients, image.grid, centre_mm), mask, None)
-
-
-def mask_centre_mm(mask: BoolArray, grid: Grid) -> FloatArray:
-    """Find the centre of a mask in each slice.
-
-    Parameters
-    ----------
-    mask : (i, j, k) bool array
-    grid : of the mask
-
-    Returns
-    -------
-    (k, 2) float array, (left, posterior) in mm; nan where the mask is empty
-    """
-    from scsnet_bids.slices import volume_to_slices
-
-    return PlaneGrid.of_image(grid).centre_and_spread_mm(volume_to_slices(mask.astype(float)))[0]
 
 
 def _named(phantoms: list[PhantomSettings]) -> dict[str, PhantomSettings]:

@@ -10,9 +10,9 @@ import numpy as np
 from scipy import ndimage
 
 from scsnet_bids.arrays import BoolArray, FloatArray
-from scsnet_bids.benchmark.motion_cases import mask_centre_mm
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.images import Grid
+from scsnet_bids.slices import centre_of_slices
 from scsnet_bids.unmixing.region_tensor import tensor_design
 
 RAYS = 32
@@ -65,7 +65,7 @@ def edge_mm(mean: FloatArray, cord: BoolArray, grid: Grid) -> float:
     float, mm, median over slices of the median over rays; nan if no slice shows an edge
     """
     spacing_mm = grid.spacing_mm[:2]
-    centre_mm = mask_centre_mm(cord, grid)
+    centre_mm = centre_of_slices(cord, grid.spacing_mm)
     widths = []
     for k in np.flatnonzero(cord.any(axis=(0, 1))):
         profiles = _ray_profiles(mean[..., k], cord[..., k], centre_mm[k], spacing_mm)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from scsnet_bids.arrays import BoolArray, FloatArray
@@ -145,31 +144,22 @@ def _slice_models(
         width_mm = 2 * spread_mm  # half of it, as of an ellipse
         reach_mm = width_mm + RIM_MM + max_shift_mm
         left, posterior = (
-            _indices_within(image_plane.positions_mm(axis), centre_mm[axis], reach_mm[axis])
+            _within(image_plane.positions_mm(axis), centre_mm[axis], reach_mm[axis])
             for axis in (0, 1)
         )
-        if min(left.size, posterior.size) < 3:
+        voxels = image_plane.part(left, posterior)
+        if min(voxels.shape) < 3:
             continue
-        voxels = _part(image_plane, left, posterior)
         weight, background = _weight_and_background(voxels, centre_mm, width_mm + RIM_MM)
-        seen = _without_background(image[np.ix_(posterior, left)], weight, background)
+        seen = _without_background(image[posterior, left], weight, background)
         if np.isfinite(seen).all() and seen.any():
             yield k, _SliceModel(seen, share, plane, voxels, weight, background)
 
 
-def _indices_within(
-    position_mm: FloatArray, centre_mm: float, reach_mm: float
-) -> npt.NDArray[np.intp]:
+def _within(position_mm: FloatArray, centre_mm: float, reach_mm: float) -> slice:
     """Voxels whose centres lie within reach."""
-    return np.flatnonzero(np.abs(position_mm - centre_mm) <= reach_mm)
-
-
-def _part(
-    plane: PlaneGrid, left: npt.NDArray[np.intp], posterior: npt.NDArray[np.intp]
-) -> PlaneGrid:
-    """Cut a box out of a plane."""
-    start = (float(plane.positions_mm(0)[left[0]]), float(plane.positions_mm(1)[posterior[0]]))
-    return PlaneGrid(start, (left.size, posterior.size), plane.spacing_mm)
+    near = np.flatnonzero(np.abs(position_mm - centre_mm) <= reach_mm)
+    return slice(int(near[0]), int(near[-1]) + 1) if near.size else slice(0, 0)
 
 
 def _weight_and_background(

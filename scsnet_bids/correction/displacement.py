@@ -1,4 +1,4 @@
-"""Displacements of many slices, each measured badly, believed together.
+"""Combine noisy displacements of single slices into one estimate, by what slices share.
 
 A slice measures its own displacement with an information matrix (the inverse of the covariance of
 its error); a slice without signal measures nothing. What all slices say together is the posterior

@@ -1,4 +1,4 @@
-"""What the volumes of a slice let expect of each other, though up to half of them may be wrong.
+"""Predict the signal of each volume from the others, though up to half of them may be wrong.
 
 The logarithm of a slice's signal is a linear function of the gradient. As most errors are losses,
 the first fit, one for all slices, runs above the middle of the data (a quantile regression). From

@@ -230,9 +230,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--rescan", action="store_true", help="with --masks: areas in other runs of an image, too"
     )
     parser.add_argument(
-        "--participant-label", nargs="+", default=[], metavar="LABEL", help="with --masks: only"
+        "--participant-label",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="with --masks: these participants only",
     )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="with --masks: another .pt")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="with --masks: other weights (.pt)"
+    )
     parser.add_argument(
         "--inputs",
         action="store_true",

@@ -22,6 +22,7 @@ from contourpy import contour_generator
 
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.regions import REGIONS
+from scsnet_bids.slices import centre_of_slices
 
 PixelArray = npt.NDArray[np.uint8]
 
@@ -73,17 +74,13 @@ def window_around(cord_share: FloatArray, spacing_mm: tuple[float, float, float]
     """
     step = np.array(spacing_mm[:2])
     size = np.round(FIELD_MM / step).astype(int)
-    weight = cord_share.sum(axis=(0, 1))
-    found = np.flatnonzero(weight > 0)
-    slices = np.arange(cord_share.shape[2])
-    centre = np.empty((len(slices), 2))
-    for axis in range(2):
-        place = np.arange(cord_share.shape[axis])
-        marginal = cord_share.sum(axis=1 - axis)[:, found]
-        middle = (place @ marginal) / weight[found]
-        known = found if found.size else slices
-        values = middle if found.size else np.full(len(slices), place.mean())
-        centre[:, axis] = np.interp(slices, known, values)
+    centre = centre_of_slices(cord_share)
+    found = np.flatnonzero(np.isfinite(centre[:, 0]))
+    if found.size:
+        slices = np.arange(len(centre))
+        centre = np.stack([np.interp(slices, found, x) for x in centre[found].T], axis=1)
+    else:
+        centre[:] = (np.array(cord_share.shape[:2]) - 1) / 2
     first = np.round(centre - (size - 1) / 2).astype(int)
     return Window(first, (int(size[0]), int(size[1])), (float(step[0]), float(step[1])))
 

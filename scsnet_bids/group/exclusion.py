@@ -21,9 +21,9 @@ import pandas as pd
 
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.compression import COMPRESSION_COLUMNS, tabulate_compression
+from scsnet_bids.cord_shape import DOUBTFUL_SHAPE
 from scsnet_bids.derivatives import join_flags
 from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
-from scsnet_bids.levels import DOUBTFUL_SHAPE
 from scsnet_bids.regional import FEW_VOXELS, FULL_COVERAGE, PLAUSIBLE, REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGION_GROUPS, REGIONS
 from scsnet_bids.slice_marks import (

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from scsnet_bids.compression import COMPRESSION_COLUMNS
+from scsnet_bids.cord_shape import SHAPE_COLUMNS
 from scsnet_bids.derivatives import sidecar_path, write_sidecar, write_table
 from scsnet_bids.group.changes import CHANGE_COLUMNS, tabulate_changes
 from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
@@ -27,7 +28,6 @@ from scsnet_bids.group.people import (
 )
 from scsnet_bids.group.values import CELL, list_unusable_runs, tabulate_values
 from scsnet_bids.group.wide import describe_wide, widen
-from scsnet_bids.levels import SHAPE_COLUMNS
 from scsnet_bids.quality import QUALITY_COLUMNS
 from scsnet_bids.regional import REGION_TABLE_COLUMNS
 from scsnet_bids.unmixing.table import NOISE_COLUMNS, UNMIXED_COLUMNS

@@ -85,7 +85,7 @@ def read_shifts(path: str) -> FloatArray:
 
     Parameters
     ----------
-    path : as :func:`tabulate_shifts` of ``confounds`` writes it
+    path : as :func:`tabulate_shifts` of ``shift_table`` writes it
 
     Returns
     -------

@@ -68,7 +68,7 @@ class MeasureRegions(StageInterface):
     }
 
     def _write(self, plain_table: Path, shape_table: Path) -> None:  # type: ignore[override]
-        from scsnet_bids.levels import measure_shape
+        from scsnet_bids.cord_shape import measure_shape
         from scsnet_bids.regional import SliceNotes, measure_regions
         from scsnet_bids.unmixing.borders import TYPICAL_ERRORS, alternative_regions
 

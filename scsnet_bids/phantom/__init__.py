@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Write a synthetic cervical cord diffusion dataset (BIDS) with known truth.",
     )
     parser.add_argument("out", type=Path, help="Folder to write; new, empty or an older phantom.")
-    parser.add_argument("--participants", type=int, default=2, help="How many (default 2).")
+    parser.add_argument(
+        "--participants", type=int, default=2, help="How many participants (default 2)."
+    )
     parser.add_argument(
         "--compressed",
         type=int,

@@ -229,14 +229,8 @@ def _corner(pose: Pose, plane: PlaneGrid) -> tuple[int, int]:
 
 def _box(plane: PlaneGrid, corner: tuple[int, int]) -> PlaneGrid:
     """Fine plane whose pixels divide those of the plane exactly."""
-    fine_mm = PIXEL_MM / FINE
-    left, posterior = (
-        start + first * PIXEL_MM - (PIXEL_MM - fine_mm) / 2
-        for start, first in zip(plane.start_mm, corner, strict=True)
-    )
-    return PlaneGrid(
-        (left, posterior), (BOX_SHAPE[0] * FINE, BOX_SHAPE[1] * FINE), (fine_mm, fine_mm)
-    )
+    left, posterior = (slice(n, n + size) for n, size in zip(corner, BOX_SHAPE, strict=True))
+    return plane.part(left, posterior).divided(FINE)
 
 
 def _positions(plane: PlaneGrid) -> tuple[FloatArray, FloatArray]:

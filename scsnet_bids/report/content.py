@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from scsnet_bids import levels
+from scsnet_bids import cord_shape
 from scsnet_bids.compression import STANDS_OUT
 from scsnet_bids.figures import PICTURES
 from scsnet_bids.report.numbers import (
@@ -155,7 +155,11 @@ def _facts(record: RunRecord, b0_max: float) -> Iterator[tuple[str, Number | str
     yield "Noise read from", SOURCES.get(row["noise_source"], row["noise_source"]), ""
     yield "Displacement, mean", round_number(row["displacement_mean_mm"], digits=2), "mm"
     yield "Displacement, largest", round_number(row["displacement_max_mm"], digits=2), "mm"
-    yield "Displacements borrowed from neighbours", round_number(row["outlier_share"], 100, 1), "%"
+    yield (
+        "Displacements borrowed from neighbours",
+        round_number(row["untrusted_share"], 100, 1),
+        "%",
+    )
     if "lost_share" in row:
         yield (
             "Slices of volumes that lost their signal",
@@ -188,7 +192,7 @@ def _cards(record: RunRecord) -> Iterator[dict[str, Any]]:
             "excluded": EXCLUDED in flag,
             "flattest": flattest == str(k),
             "flag": "" if flag == "n/a" else flag.replace(";", ", ").replace("_", " "),
-            "doubt": explain_flags(flag, levels.FLAGS),
+            "doubt": explain_flags(flag, cord_shape.FLAGS),
             "pictures": [(title, tiles[k]) for title, tiles in sheets.items() if k in tiles],
         }
 

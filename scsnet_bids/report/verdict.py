@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scsnet_bids import levels, quality
+from scsnet_bids import cord_shape, quality
 from scsnet_bids.compression import COMPRESSION_COLUMNS
 from scsnet_bids.report.wording import name_figure
 from scsnet_bids.slice_marks import EXCLUDED
@@ -89,10 +89,10 @@ RULES: dict[str, tuple[Verdict, str]] = {
         "So large a displacement brings other tissue into the slice, which moving the picture "
         "back in its plane cannot undo.",
     ),
-    "many_outliers": (
+    "many_untrusted": (
         Verdict.LOOK,
-        "So many slices show too little of the cord to be placed by themselves, as where signal "
-        "was lost or the b-value is high; where they lie is told by the others.",
+        "In many slices the cord was too faint to measure its motion, as where signal was lost or "
+        "the b-value is high; their position was borrowed from the other slices.",
     ),
     "signal_lost": (
         Verdict.LOOK,
@@ -156,7 +156,7 @@ RULES: dict[str, tuple[Verdict, str]] = {
 }
 """What follows from each flag. Pass means that the reason is worth knowing and no more."""
 
-MAY_BE_MISSING = frozenset({"flag", "noise_flag", "outlier_share", *COMPRESSION_COLUMNS})
+MAY_BE_MISSING = frozenset({"flag", "noise_flag", "untrusted_share", *COMPRESSION_COLUMNS})
 LEAST_MEASURED = 0.5
 """Share of the slices with a cord that a region needs an unmixed FA in."""
 
@@ -239,7 +239,7 @@ def _shape_reasons(shape: pd.DataFrame) -> Iterator[Reason]:
     for name in dict.fromkeys(name for names in flags.values() for name in names):
         if name not in told:
             slices = ", ".join(str(k) for k, names in flags.items() if name in names)
-            sentence = levels.FLAGS.get(name, _unknown(name))
+            sentence = cord_shape.FLAGS.get(name, _unknown(name))
             rule = "slice_without_cord" if name == "no_cord" else name
             yield reason_for(rule, f"slice {slices}: {sentence}")
 

@@ -11,7 +11,7 @@ FIGURES: dict[str, str] = {
     "snr_b0": "signal-to-noise ratio (b=0, one volume)",
     "displacement_mean_mm": "mean displacement (mm)",
     "displacement_max_mm": "largest displacement (mm)",
-    "outlier_share": "share of displacements borrowed from neighbours",
+    "untrusted_share": "share of displacements borrowed from neighbours",
     "lost_share": "share of slices that lost their signal",
     "lost_share_max": "share of volumes that lost their signal in the worst slice",
     "b0_to_dwi_max_mm": "largest displacement from B0 to DWI (mm)",

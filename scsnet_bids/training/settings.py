@@ -25,19 +25,32 @@ class DataSettings:
         B0, "1", "What the network sees: B0, or the mean DWI as well.", "--input", INPUTS
     )
     atlas: str = setting(
-        "", "1", "PAM50 folder (atlas/ and template/), for synthetic slices.", "--atlas"
+        "",
+        "1",
+        "PAM50 folder (atlas/ and template/), for synthetic slices.",
+        "--atlas",
+        is_path=True,
     )
     shapes: str = setting(
-        "", "1", "Folder of manual cord and gray-matter masks: more anatomies.", "--shapes"
+        "",
+        "1",
+        "Folder of manual cord and gray-matter masks: more anatomies.",
+        "--shapes",
+        is_path=True,
     )
     labels: str = setting(
-        "", "1", "BIDS derivatives with manual labels (dseg) or cord masks.", "--labels"
+        "",
+        "1",
+        "BIDS derivatives with manual labels (dseg) or cord masks.",
+        "--labels",
+        is_path=True,
     )
     images: str = setting(
         "",
         "1",
         "BIDS folder with the images that were labelled; empty: that of labels.",
         "--images",
+        is_path=True,
     )
     participants: tuple[str, ...] = setting(
         (), "1", "Labelled participants to use; empty takes all.", "--participant-label"
@@ -55,7 +68,11 @@ class DataSettings:
         0.5, "1", "Share of labelled slices in a batch; the others are synthetic.", "--manual-share"
     )
     start: str = setting(
-        "", "1", "Weights to go on from: a file, or shipped; empty starts afresh.", "--start"
+        "",
+        "1",
+        "Weights to go on from: a file, or shipped; empty starts afresh.",
+        "--start",
+        is_path=True,
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a value owes to borders that are not known exactly.
+"""Uncertainty of region values that comes from uncertain borders.
 
 Each border of the placed regions is moved by its typical error, one at a time and both ways: moved
 into fluid, a region changes more than moved into the cord, and of the two sides only one moves into

@@ -216,10 +216,8 @@ def _crop_to_cord(probability: FloatArray, plane: PlaneGrid) -> tuple[FloatArray
     if not cord.any():
         return probability, plane
     rows, columns = np.flatnonzero(cord.any(axis=1)), np.flatnonzero(cord.any(axis=0))
-    top, bottom, first, last = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    start_mm = (float(plane.positions_mm(0)[first]), float(plane.positions_mm(1)[top]))
-    cropped = PlaneGrid(start_mm, (int(last - first), int(bottom - top)), plane.spacing_mm)
-    return probability[..., top:bottom, first:last], cropped
+    down, across = (slice(int(x[0]), int(x[-1]) + 1) for x in (rows, columns))
+    return probability[..., down, across], plane.part(across, down)
 
 
 def _believed_withdrawal(residuals: FloatArray, freedom: FloatArray) -> FloatArray:

@@ -21,11 +21,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from scsnet_bids.arrays import FloatArray
-from scsnet_bids.benchmark.motion_cases import mask_centre_mm
 from scsnet_bids.correction.distortion import estimate_distortion
 from scsnet_bids.correction.resampling import Correction, apply_correction
 from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
+from scsnet_bids.slices import centre_of_slices
 
 SETTINGS = PhantomSettings(
     directions=6, slices=8, matrix=(64, 48), motion_mm=0.0, b0_to_dwi_mm=0.0, reversed_b0=1
@@ -84,7 +84,7 @@ def mean_b0(phantom: Phantom) -> FloatArray:
 def seen_centre_mm(phantom: Phantom) -> FloatArray:
     """(k, 2) middle of the cord where it is seen."""
     cord = phantom.region_share[..., 0] < INSIDE
-    centre_mm = mask_centre_mm(cord, phantom.grid)
+    centre_mm = centre_of_slices(cord, phantom.grid.spacing_mm)
     inside = [phantom.field_mm[..., k][cord[..., k]].mean() for k in range(cord.shape[2])]
     centre_mm[:, 1] += inside
     return centre_mm

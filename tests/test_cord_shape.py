@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scsnet_bids.levels import SHAPE_COLUMNS, measure_shape
+from scsnet_bids.cord_shape import SHAPE_COLUMNS, measure_shape
 from scsnet_bids.slice_marks import EXCLUDED
 
 SHAPE = (28, 24)
