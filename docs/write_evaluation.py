@@ -43,6 +43,7 @@ PHANTOM_ROWS = {
     "bias of MD, unmixed": "MD unmixed bias %",
     "slices whose stated 90 % holds the truth, unmixed FA": "FA in 90 %",
     "the same, plain mean FA on the same map": "FA mean in 90 %",
+    "slices without an unmixed value": "FA n/a %",
 }
 DWI_ROWS = {
     "error of region-mean FA, from b0+dwi": "FA error of slices %",

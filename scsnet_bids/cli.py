@@ -309,7 +309,8 @@ def _run_group(options: Options) -> int:
 
     tables = collect_group(options.output_dir)
     for gap in tables.gaps.itertuples():
-        print(f"Missing: {gap.participant_id}: {gap.reason}", file=sys.stderr)
+        whose = gap.run if isinstance(gap.run, str) else gap.participant_id
+        print(f"Missing: {whose}: {gap.reason}", file=sys.stderr)
     for line in tables.differences:
         print(f"Warning: the runs were not processed alike. {line}", file=sys.stderr)
     tables = exclude_slices(tables, read_marks(options.settings.regional.exclude_slices))
@@ -322,9 +323,11 @@ def _run_group(options: Options) -> int:
             "it was acquired or processed.",
             file=sys.stderr,
         )
+    counts = analysis.verdicts["verdict"].value_counts()
+    verdicts = ", ".join(f"{counts.get(name, 0)} {name}" for name in ("pass", "look", "fail"))
     n_runs, n_participants = len(analysis.wide), analysis.wide["participant_id"].nunique()
     print(
-        f"Done: {n_runs} runs of {n_participants} participants gathered. "
+        f"Done: {n_runs} runs of {n_participants} participants gathered, by verdict {verdicts}. "
         f"Group page: {page}. Group tables: {options.output_dir / 'group_*.tsv'}"
     )
     return 0

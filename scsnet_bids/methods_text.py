@@ -141,7 +141,11 @@ def _format_reference(fields: Mapping[str, str]) -> str:
     authors = plain["author"].split(" and ")
     who = ", ".join(" ".join(author.split(", ")) for author in authors[:6])
     who += " et al." if len(authors) > 6 else ""
-    volume = plain["volume"] + (f"({plain['number']})" if "number" in plain else "")
-    place = f"{plain['journal']} {plain['year']};{volume}:{plain['pages']}."
+    if "journal" in plain:
+        volume = plain["volume"] + (f"({plain['number']})" if "number" in plain else "")
+        place = f"{plain['journal']} {plain['year']};{volume}:{plain['pages']}."
+    else:
+        where = plain.get("publisher") or plain["howpublished"]
+        place = f"{where}, {plain['year']}."
     doi = f" doi:{plain['doi']}" if "doi" in plain else ""
     return f"{who.removesuffix('.')}. {plain['title']}. {place}{doi}"

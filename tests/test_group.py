@@ -136,17 +136,16 @@ def test_the_wide_table_has_the_whole_cord_in_one_row_per_run(out_dir):
     wide = widen(collect_group(out_dir).scalarstats)
     assert wide.columns.tolist() == [
         *RUN_COLUMNS,
-        "FA_left_lateral_column",
-        "MD_left_lateral_column",
-        "FA_both_white_matter",
-        "MD_both_white_matter",
-        "FA_left_lateral_column_unmixed",
-        "MD_left_lateral_column_unmixed",
-        "FA_both_white_matter_unmixed",
-        "MD_both_white_matter_unmixed",
+        *(
+            f"{metric}_{place}_{kind}"
+            for kind in ("unmixed", "unmixed_uncertainty", "mean")
+            for place in ("left_lateral_column", "both_white_matter")
+            for metric in ("FA", "MD")
+        ),
         "flag",
+        "unmixed_flag",
     ]
-    assert wide["FA_left_lateral_column"].tolist() == [0.8, 0.7, 0.6]
+    assert wide["FA_left_lateral_column_mean"].tolist() == [0.8, 0.7, 0.6]
     assert pd.isna(wide["flag"][0])
     assert wide["flag"].tolist()[1:] == ["few_voxels", "few_voxels;low_confidence"]
 
@@ -155,8 +154,8 @@ def test_every_column_of_the_wide_table_is_described(out_dir):
     wide = widen(collect_group(out_dir).scalarstats)
     described = describe_wide(wide)
     assert list(described) == wide.columns.tolist()
-    assert "left lateral column" in described["FA_left_lateral_column"]["Description"]
-    assert described["MD_both_white_matter"]["Units"] == "mm2/s"
+    assert "left lateral column" in described["FA_left_lateral_column_mean"]["Description"]
+    assert described["MD_both_white_matter_unmixed_uncertainty"]["Units"] == "mm2/s"
 
 
 def test_a_table_of_a_version_without_flags_is_a_gap(out_dir):
@@ -172,7 +171,7 @@ def test_missing_values_stay_missing(out_dir):
     table["mean"] = "n/a"
     write(out_dir / "sub-01" / "dwi", "sub-01", "scalarstats", table)
     wide = widen(collect_group(out_dir).scalarstats)
-    assert wide["FA_left_lateral_column"].isna().tolist() == [True, False, False]
+    assert wide["FA_left_lateral_column_mean"].isna().tolist() == [True, False, False]
 
 
 def test_what_is_missing_is_named_with_its_reason(out_dir):

@@ -79,7 +79,7 @@ def test_who_failed_and_why_is_told_and_left_out_of_comparisons(page, out_dir):
     summary = words_of(page.xpath('//section[@id="summary"]')[0])
     assert "Missing or failed1" in summary
     assert "fail 1" in summary
-    assert "Left out of comparisons (verdict fail)1" in summary
+    assert "Left out of comparisons (verdict fail, or no quality table)1" in summary
     assert "left out: <b>no</b> b-vectors" in words_of(page.xpath('//section[@id="missing"]')[0])
     scores = file_of(out_dir, "zscores")
     assert HOSTILE not in set(scores["participant_id"])

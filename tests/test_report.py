@@ -194,7 +194,7 @@ def test_the_methods_are_on_the_page_and_in_the_logs(phantom_run):
     assert "was segmented by SCS-Net" in words
     assert "was segmented by SCS-Net" in citation
     assert "Bioengineering 2025;12(7):709" in words
-    assert (phantom_run["out"] / "logs/CITATION.bib").read_text().startswith("@article{yang2025")
+    assert (phantom_run["out"] / "logs/CITATION.bib").read_text().startswith("@software{scsnetbids")
 
 
 def test_the_page_is_the_same_when_it_is_made_again(phantom_run, out_dir):

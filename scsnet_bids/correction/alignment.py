@@ -90,7 +90,7 @@ def estimate_b0_to_dwi(
     trusted = np.asarray(information.any(axis=(1, 2)))
     shift_mm = _believed_together(measured_mm, information, grid.spacing_mm[2])
     length_mm = np.linalg.norm(shift_mm, axis=1, keepdims=True)
-    bound = settings.max_shift_mm / np.maximum(length_mm, settings.max_shift_mm)
+    bound = settings.max_shift_mm / np.maximum(length_mm, max(settings.max_shift_mm, 1e-9))
     return B0ToDwi(shift_mm * bound, trusted)
 
 

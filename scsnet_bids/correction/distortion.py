@@ -38,8 +38,8 @@ STEPS = 4
 SMALL_STEP_MM, LARGEST_STEP_MM = 0.02, 2.0
 OUTLYING = 2.0
 """A difference of this many SD counts half."""
-ACROSS_SD_MM = 0.5
-"""How far a slice is expected to move from side to side between the scans."""
+ACROSS_STEP_MM = 0.5
+"""Of the place from side to side, which the second scan may have moved: damps its steps."""
 SMALLEST_NOISE = 1e-3
 """Relative to the signal; images without noise would else be trusted without end."""
 
@@ -161,7 +161,7 @@ class _Comparison:
         """(k,) how much farther the second scan is displaced along the other axis, mm."""
         slope = self.second_by_across
         pull = (trust * self.difference * slope).sum((1, 2))
-        return pull / ((trust * slope**2).sum((1, 2)) + 1 / ACROSS_SD_MM**2)
+        return pull / ((trust * slope**2).sum((1, 2)) + 1 / ACROSS_STEP_MM**2)
 
 
 def _compare(

@@ -4,8 +4,9 @@ The displacement of the cord itself is found slice by slice, whatever its cause.
 eddy currents are a scale and a shear about the cord, small ones: 2 % move the edge of the cord by
 0.1 mm. So they are measured in a wide window, in all slices of a volume together, and believed
 only as far as they follow the gradient: the field of an eddy current is proportional to the
-gradient that drives it, so scale and shear are linear in b-value times direction, with three
-coefficients each for the whole series. What does not follow the gradient (the neck that moves
+gradient that drives it, whose strength is as the root of the b-value where the timing is the same.
+So scale and shear are linear in that root times the direction, with three coefficients each for the
+whole series. What does not follow the gradient (the neck that moves
 against the cord, contrast, noise) has a part of its own beside it, which is not corrected. The
 sizes of both are learned by maximum likelihood [zhou2019]; unless the series is far likelier with
 a part that follows the gradient than without one, nothing is corrected.
@@ -170,7 +171,7 @@ def _measured(
 
 def _drive(gradients: Gradients) -> Tensor:
     """(n, 3) gradient of each volume, in units of the strongest; on average none."""
-    drive = torch.tensor(gradients.bvals[:, None] * gradients.bvecs)
+    drive = torch.tensor(np.sqrt(gradients.bvals)[:, None] * gradients.bvecs)
     drive = drive / drive.norm(dim=-1).amax().clamp(min=TINY)
     apart: Tensor = drive - drive.mean(dim=0)
     return apart

@@ -45,6 +45,7 @@ LARGEST_STEP_MM = 0.8
 SETTLED_MM = 0.01
 MARGIN_MM = 2.0
 TRUSTED_MM = 1.0
+NO_LENGTH_MM = 1e-9
 """A slice that knows its displacement worse than this on either axis is not trusted."""
 
 
@@ -225,4 +226,4 @@ def _damped(step_mm: Tensor, before_mm: Tensor) -> Tensor:
 def _bounded(shift_mm: Tensor, length_mm: float) -> Tensor:
     """Shorten displacements that are longer than what is believed."""
     length: Tensor = torch.linalg.vector_norm(shift_mm, dim=-1, keepdim=True)
-    return shift_mm * (length_mm / length.clamp(min=length_mm))
+    return shift_mm * (length_mm / length.clamp(min=max(length_mm, NO_LENGTH_MM)))

@@ -118,9 +118,11 @@ def _by_run(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _rescans(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per region, one column per image: change of the area."""
-    wide = rows.pivot_table(index=["region", "side"], columns="run", values="value", sort=False)
+    place = ["region", "side"]
+    wide = rows.pivot_table(index=place, columns="run", values="value", sort=False)
     cells = wide.map(lambda value: write_number("%", value))
-    cells[MEAN_SIZE] = [write_number("%", value) for value in wide.abs().mean(axis=1)]
+    sizes = rows.assign(value=rows["value"].abs()).groupby(place, sort=False)["value"].mean()
+    cells[MEAN_SIZE] = [write_number("%", value) for value in sizes.reindex(wide.index)]
     return cells
 
 

@@ -89,6 +89,12 @@ class GroupTables:
     )
     differences: tuple[str, ...] = ()
 
+    @property
+    def left_out_whole(self) -> frozenset[str]:
+        """Runs of which readers failed every slice."""
+        left = self.scalarstats.loc[self.scalarstats["scope"] == "slice", "run"]
+        return frozenset(self.excluded["run"]) - frozenset(left)
+
 
 class _Found(NamedTuple):
     """A table of a run: which kind, whose, and where it lies."""

@@ -203,7 +203,9 @@ def _pool_unmixed(parts: pd.DataFrame, metric: str) -> dict[str, Any]:
     value, error, volume = (parts[name].to_numpy(float) for name in columns)
     volume = np.nan_to_num(volume)
     weight = np.where(np.isfinite(value), volume, 0)
-    deviation = _average(error, weight)
+    # Without the error of one slice that of the mean is not known.
+    is_known = np.isfinite(error[weight > 0]).all()
+    deviation = _average(error, weight) if is_known else float("nan")
     found = combine_values(value, volume, deviation, metric, "not_separable")
     return dict(zip(UNMIXED_COLUMNS, found, strict=True))
 

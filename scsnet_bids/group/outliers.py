@@ -10,9 +10,11 @@ from scipy.stats import median_abs_deviation
 
 from scsnet_bids.arrays import FloatArray
 
-FEWEST = 5
-LIMIT = 3.5
-"""Of a robust z, after Iglewicz and Hoaglin; a normal sample exceeds it once in 2000 values."""
+FEWEST = 8
+LIMIT, WIDER = 3.5, 8.5
+"""Of a robust z, after Iglewicz and Hoaglin: a large normal sample exceeds 3.5 once in 2000 values.
+In a small one the deviation itself is uncertain: of n, exp(8.5 / n) times as much is exceeded as
+rarely, as simulation shows for 8 and more."""
 NO_MEASURES = frozenset({"compressed_slice", "compressed_stands_out"})
 
 OUTLIER_COLUMNS: dict[str, dict[str, Any]] = {
@@ -23,9 +25,14 @@ OUTLIER_COLUMNS: dict[str, dict[str, Any]] = {
     "value": {"Description": "Value of the run, in the unit of the measure."},
     "median": {"Description": "Median of all runs, in the unit of the measure."},
     "robust_z": {
-        "Description": "Distance from the median in median absolute deviations, scaled so that it "
-        f"is a z-score in a normal sample. Listed from {LIMIT:g} on; measures of fewer than "
-        f"{FEWEST} runs, or equal in most, have none.",
+        "Description": "Distance from the median in median absolute deviations times 1.4826, so "
+        f"that it is a z-score in a large normal sample. Measures of fewer than {FEWEST} runs, or "
+        "equal in most, have none.",
+        "Units": "1",
+    },
+    "limit": {
+        "Description": "Runs are listed from this size of robust_z on, which one in 2000 values of "
+        f"a normal sample of as many runs exceeds: {LIMIT:g} in large ones.",
         "Units": "1",
     },
 }
@@ -53,6 +60,15 @@ def robust_z(values: FloatArray) -> FloatArray:
     return np.asarray((values - middle) / np.where(sound, spread, np.nan))
 
 
+def limit_of(n: FloatArray) -> FloatArray:
+    """Tell which robust z one in 2000 values of a normal sample of n exceeds.
+
+    >>> limit_of(np.array([10, 30, 1000])).round(1).tolist()
+    [8.2, 4.6, 3.5]
+    """
+    return np.asarray(LIMIT * np.exp(WIDER / n))
+
+
 def find_outliers(quality: pd.DataFrame, scalarstats: pd.DataFrame) -> pd.DataFrame:
     """List the runs that are outliers in a figure of quality or in a value of the whole cord.
 
@@ -75,7 +91,8 @@ def find_outliers(quality: pd.DataFrame, scalarstats: pd.DataFrame) -> pd.DataFr
     measures = measures.join(cells.pivot(index="run", columns="measure", values="unmixed"))
     values = measures.to_numpy(float)
     distance = robust_z(values) if len(values) else values
-    row, column = np.nonzero(np.abs(distance) >= LIMIT)
+    limit = limit_of(np.maximum(np.isfinite(values).sum(axis=0), 1))
+    row, column = np.nonzero(np.abs(distance) >= limit)
     found = pd.DataFrame(
         {
             "run": measures.index[row],
@@ -83,6 +100,7 @@ def find_outliers(quality: pd.DataFrame, scalarstats: pd.DataFrame) -> pd.DataFr
             "value": values[row, column],
             "median": measures.median().to_numpy(float)[column],
             "robust_z": distance[row, column],
+            "limit": limit[column],
         }
     )
     found = runs.merge(found, on="run")

@@ -20,7 +20,6 @@ from scsnet_bids.figures.group import (
     draw_sessions,
 )
 from scsnet_bids.files import write_text
-from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
 from scsnet_bids.group.people import add_people
 from scsnet_bids.group.tables import GroupAnalysis
 from scsnet_bids.group.text import CITATION, describe_analysis
@@ -28,7 +27,6 @@ from scsnet_bids.group.values import PERSON
 from scsnet_bids.methods_text import write_citation
 from scsnet_bids.regions import REGIONS, Tissue
 from scsnet_bids.report.page import render_template
-from scsnet_bids.report.verdict import Verdict, judge_run, overall_verdict
 from scsnet_bids.report.wording import name_figure
 from scsnet_bids.vertebrae import level_rank
 
@@ -66,7 +64,7 @@ def write_group_page(out_dir: Path, analysis: GroupAnalysis) -> Path:
     """
     methods = describe_analysis(analysis)
     write_citation(out_dir / "logs", methods, CITATION)
-    runs = list_runs(analysis.tables)
+    runs = _list_runs(analysis)
     tables = analysis.tables
     text = render_template(
         "group.html.j2",
@@ -85,39 +83,12 @@ def write_group_page(out_dir: Path, analysis: GroupAnalysis) -> Path:
     return write_text(out_dir / FILE, text)
 
 
-def list_runs(tables: GroupTables) -> pd.DataFrame:
-    """Make one row per run: whose it is, its verdict with the reasons, and some figures.
-
-    Parameters
-    ----------
-    tables : of all runs
-
-    Returns
-    -------
-    DataFrame
-    """
-    shapes = dict(iter(tables.shape.groupby("run"))) if len(tables.shape) else {}
-    regions = dict(iter(tables.scalarstats.groupby("run")))
-    rows = [
-        _judge(row, shapes.get(row["run"]), regions.get(row["run"]))
-        for _, row in tables.quality.iterrows()
-    ]
-    named = tables.quality[list(RUN_COLUMNS)]
-    figures = tables.quality[[name for name in RUN_FIGURES if name in tables.quality]]
-    judged_rows = pd.DataFrame(rows, columns=["verdict", "reasons"], index=named.index)
-    return add_people(pd.concat([named, judged_rows, figures], axis=1), tables.people, 5)
-
-
-def _judge(
-    row: pd.Series[Any], shape: pd.DataFrame | None, regions: pd.DataFrame | None
-) -> dict[str, str | None]:
-    """Say the verdict on a run with its reasons; one without all of its tables is to look at."""
-    if shape is None or regions is None or "flag" not in shape:
-        return {"verdict": str(Verdict.LOOK), "reasons": "its tables are incomplete"}
-    quality = row.drop(list(RUN_COLUMNS)).to_frame().T
-    reasons = judge_run(quality, shape, regions)
-    serious = [reason.found for reason in reasons if reason.verdict is not Verdict.PASS]
-    return {"verdict": str(overall_verdict(reasons)), "reasons": "; ".join(serious) or None}
+def _list_runs(analysis: GroupAnalysis) -> pd.DataFrame:
+    """Make one row per run: whose it is, its verdict with the reasons, and some figures."""
+    quality = analysis.tables.quality
+    figures = quality[["run", *(name for name in RUN_FIGURES if name in quality)]]
+    listed = analysis.verdicts.merge(figures, on="run", how="left")
+    return add_people(listed, analysis.tables.people, len(analysis.verdicts.columns))
 
 
 def _named(outliers: pd.DataFrame) -> pd.DataFrame:
@@ -132,15 +103,17 @@ def _count(analysis: GroupAnalysis, runs: pd.DataFrame) -> list[tuple[str, str]]
         ("Participants with values", str(tables.scalarstats["participant_id"].nunique())),
         ("Runs", str(len(runs))),
         ("Missing or failed", str(len(tables.gaps))),
-        ("Left out of comparisons (verdict fail)", str(len(analysis.unusable))),
+        (
+            "Left out of comparisons (verdict fail, or no quality table)",
+            str(len(analysis.unusable)),
+        ),
         ("Slices excluded by readers", str(len(tables.excluded))),
         *(("Not processed alike", line) for line in tables.differences),
         ("Vertebral levels", ", ".join(_levels(analysis.values)) or "not known"),
     ]
     if analysis.controls and analysis.covariates:
-        measured = set(analysis.values["participant_id"])
         groups = analysis.controls.groups.items()
-        words = [f"{name} {len(members & measured)}" for name, members in groups]
+        words = [f"{name} {len(members & analysis.measured)}" for name, members in groups]
         counts.append((f"Groups ({analysis.controls.expression})", ", ".join(words)))
         counts.append(("Covariates", " and ".join(analysis.covariates.names) or "none"))
     if analysis.differences is not None and len(analysis.differences):
@@ -209,6 +182,8 @@ def _comparison(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None
         "forests": forests,
         "n_tests": len(rows),
         "too_few": few,
+        "covariates": " and ".join(analysis.covariates.names) if analysis.covariates else "",
+        "lowest": _lowest_of_controls(analysis),
         "significant": _table(
             f"Differences with q below {SIGNIFICANT:g}",
             "group_differences.tsv",
@@ -224,10 +199,24 @@ def _comparison(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None
     }
 
 
+def _lowest_of_controls(analysis: GroupAnalysis) -> str | None:
+    """Say below what the lowest z of FA at any level lies in half of the controls."""
+    if analysis.scores is None or analysis.controls is None:
+        return None
+    rows = _sided_fa(analysis.scores)
+    rows = rows[(rows["scope"] == "level") & rows["participant_id"].isin(analysis.controls.members)]
+    return f"{rows.groupby(PERSON)['z'].min().median():.1f}" if len(rows) else None
+
+
+def _sided_fa(scores: pd.DataFrame) -> pd.DataFrame:
+    """Take the z-scores of FA in the eight regions."""
+    fa = scores[scores["metric"] == "FA"]
+    return fa[fa["side"].isin(["left", "right"]) & fa["z"].notna()]
+
+
 def _summarise(analysis: GroupAnalysis, scores: pd.DataFrame) -> pd.DataFrame:
     """Make a row per person and session: z of FA in the eight regions, and the lowest z."""
-    fa = scores[scores["metric"] == "FA"]
-    fa = fa[fa["side"].isin(["left", "right"]) & fa["z"].notna()]
+    fa = _sided_fa(scores)
     cord = fa[(fa["scope"] == "cord")].assign(name=fa["side"] + "_" + fa["region"])
     wide = cord.pivot(index=PERSON, columns="name", values="z")
     wide = wide.reindex(columns=[r.name for r in REGIONS])

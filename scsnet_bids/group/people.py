@@ -87,7 +87,9 @@ def read_people(out_dir: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame({"participant_id": pd.Series(dtype=str)})
     try:
-        table = read_rows(read_text(path), {"participant_id": str}, ("n/a", ""))
+        # Words as they stand, without blanks: 01 and True are names of groups as well.
+        table = read_rows(read_text(path), str, ("n/a", ""))
+        table = table.apply(lambda column: column.str.strip()).replace("", None)
         table = table.dropna(how="all")  # spreadsheets leave lines of tabs
         names = table.pop("participant_id")
     except (OSError, ValueError, KeyError) as error:
@@ -174,6 +176,12 @@ def choose_controls(expression: str, people: pd.DataFrame) -> Controls:
             f"there are {known}. Copy the file there, or correct the name."
         )
     words = people[column].map(_word)
+    alike = sorted({word for word in words if word.casefold() == _word(value).casefold()})
+    if len(alike) > 1:
+        raise UsageError(
+            f"--controls must tell the controls: the column {column} of {FILE} has "
+            f"{' and '.join(alike)}. Spell them alike."
+        )
     members = people["participant_id"][words == _word(value)]
     if members.empty:
         raise UsageError(

@@ -16,6 +16,7 @@ from scsnet_bids.group.changes import CHANGE_COLUMNS, tabulate_changes
 from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
 from scsnet_bids.group.differences import DIFFERENCE_COLUMNS, compare_groups
 from scsnet_bids.group.exclusion import EXCLUDED_COLUMNS
+from scsnet_bids.group.judgement import VERDICT_COLUMNS, judge_runs
 from scsnet_bids.group.norms import NORM_COLUMNS, score_people
 from scsnet_bids.group.outliers import OUTLIER_COLUMNS, find_outliers
 from scsnet_bids.group.people import (
@@ -54,6 +55,7 @@ class GroupAnalysis:
     values : one row per person, session and cell
     outliers : runs far from all others
     changes : later sessions against the first
+    verdicts : one row per run: pass, look or fail, and why
     controls : None if nobody named any; then there are no scores and differences
     covariates, scores, differences : of the comparison with the controls
     """
@@ -64,10 +66,16 @@ class GroupAnalysis:
     values: pd.DataFrame
     outliers: pd.DataFrame
     changes: pd.DataFrame
+    verdicts: pd.DataFrame
     controls: Controls | None = None
     covariates: Covariates | None = None
     scores: pd.DataFrame | None = None
     differences: pd.DataFrame | None = None
+
+    @property
+    def measured(self) -> set[str]:
+        """Participants who have a value."""
+        return set(self.values.dropna(subset="value")["participant_id"])
 
 
 def analyse_group(tables: GroupTables, controls: str | None = None) -> GroupAnalysis:
@@ -88,7 +96,8 @@ def analyse_group(tables: GroupTables, controls: str | None = None) -> GroupAnal
         If the controls cannot be found.
     """
     chosen = None if controls is None else choose_controls(controls, tables.people)
-    unusable = frozenset(list_unusable_runs(tables.quality))
+    unusable = frozenset(list_unusable_runs(tables.quality, tables.scalarstats["run"]))
+    unusable |= tables.left_out_whole
     values = tabulate_values(tables.scalarstats, unusable)
     analysis = GroupAnalysis(
         tables=tables,
@@ -97,10 +106,11 @@ def analyse_group(tables: GroupTables, controls: str | None = None) -> GroupAnal
         values=values,
         outliers=find_outliers(tables.quality, tables.scalarstats),
         changes=tabulate_changes(values),
+        verdicts=judge_runs(tables),
     )
     if chosen is None:
         return analysis
-    measured = chosen.members & set(values["participant_id"])
+    measured = chosen.members & analysis.measured
     covariates = choose_covariates(tables.people, measured)
     return replace(
         analysis,
@@ -151,7 +161,10 @@ def _describe(out_dir: Path, analysis: GroupAnalysis) -> Iterator[Described]:
     merged = add_people(analysis.wide, people, n_run)
     yield "wide_scalarstats", merged, _merged(describe_wide(analysis.wide), person)
     yield "shape_scalarstats", tables.shape, RUN_COLUMNS | SHAPE_COLUMNS
-    yield "qc", add_people(tables.quality, people, n_run), _merged(quality, person)
+    rows = tables.quality.drop(columns=[name for name in RUN_COLUMNS if name != "run"])
+    judged = analysis.verdicts.merge(rows, on="run", how="left")
+    judged = add_people(judged, people, len(analysis.verdicts.columns))
+    yield "qc", judged, _merged(RUN_COLUMNS | VERDICT_COLUMNS | quality, person)
     yield "missing", tables.gaps, GAP_COLUMNS
     yield "excluded", tables.excluded, EXCLUDED_COLUMNS
     yield "outliers", analysis.outliers, RUN_COLUMNS | OUTLIER_COLUMNS

@@ -8,8 +8,9 @@ with its standard error. Runs that must not be used have no part in them.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
+import numpy as np
 import pandas as pd
 
 from scsnet_bids.report.verdict import RULES, Verdict
@@ -17,26 +18,31 @@ from scsnet_bids.report.verdict import RULES, Verdict
 CELL = ["scope", "level", "region", "side", "metric"]
 PERSON = ["participant_id", "session"]
 UNUSABLE = "implausible"
+NO_SPREAD = 1e-9
+"""Values of people that differ by no more than this part are not measured ones."""
 BEGINNINGS = ("pre", "base", "bl", "before", "initial")
 """How the name of a first session begins."""
 
 
-def list_unusable_runs(quality: pd.DataFrame) -> set[str]:
-    """Name the runs whose quality row says that their numbers must not be used.
+def list_unusable_runs(quality: pd.DataFrame, runs: Iterable[str]) -> set[str]:
+    """Name the runs whose numbers must not be used: their quality says so, or nothing tells it.
 
     Parameters
     ----------
     quality : quality rows, with the column ``run``
+    runs : names of all
 
     Returns
     -------
     set of names
     """
     fatal = [name for name, (verdict, _) in RULES.items() if verdict is Verdict.FAIL]
+    unjudged = set(runs) - set(quality["run"])
     if "flag" not in quality:
-        return set()
+        return unjudged
     flags = quality["flag"].fillna("").astype(str).str.split(";")
-    return set(quality.loc[flags.map(lambda own: not set(own).isdisjoint(fatal)), "run"])
+    failed = flags.map(lambda own: not set(own).isdisjoint(fatal)).astype(bool)
+    return unjudged | set(quality.loc[failed, "run"])
 
 
 def tabulate_values(scalarstats: pd.DataFrame, unusable: Collection[str] = ()) -> pd.DataFrame:
@@ -51,20 +57,23 @@ def tabulate_values(scalarstats: pd.DataFrame, unusable: Collection[str] = ()) -
     -------
     DataFrame with ``participant_id``, ``session``, the columns of ``CELL``, ``value`` and
     ``uncertainty``, of several runs as if they had one error; session and level are empty if there
-    is none. Implausible values are left out.
+    is none. Implausible values are left out. A session of which no run is usable is there without
+    values, so that no later one is taken for the first.
     """
     columns = [*PERSON, *CELL, "value", "uncertainty"]
     rows = scalarstats[scalarstats["scope"].isin(["cord", "level"])]
-    rows = rows[rows["unmixed"].notna() & ~rows["run"].isin(list(unusable))]
     doubtful = rows["unmixed_flag"].fillna("").astype(str).str.contains(UNUSABLE)
-    rows = rows[~doubtful].rename(columns={"unmixed": "value"})
+    is_unusable = rows["run"].isin(list(unusable))
+    rows = rows[is_unusable | (rows["unmixed"].notna() & ~doubtful)].copy()
+    rows.loc[is_unusable, ["unmixed", "unmixed_uncertainty"]] = np.nan
+    rows = rows.rename(columns={"unmixed": "value"})
     rows = rows.assign(**{name: rows[name].fillna("").astype(str) for name in ("session", "level")})
     grouped = rows.groupby([*PERSON, *CELL], sort=False)
     found = grouped.agg(
         value=("value", "mean"),
         uncertainty=("unmixed_uncertainty", "mean"),
         known=("unmixed_uncertainty", "count"),
-        n=("run", "size"),
+        n=("value", "count"),
     )
     # Borders are misplaced alike in all runs of a person, so errors do not average out. Without
     # that of one run, that of the mean is not known.

@@ -8,12 +8,23 @@ import pandas as pd
 
 from scsnet_bids.group.collect import RUN_COLUMNS
 
-VALUES = {"mean": "", "unmixed": "_unmixed"}
+VALUES = {
+    "unmixed": "_unmixed",
+    "unmixed_uncertainty": "_unmixed_uncertainty",
+    "mean": "_mean",
+}
 """Columns of the long table that become columns of the wide one, and how these end."""
+FLAGS = ("flag", "unmixed_flag")
+MEANS = {
+    "_unmixed": "Unmixed {metric} of the whole cord ({region}).",
+    "_unmixed_uncertainty": "Standard error of the unmixed {metric} of the whole cord ({region}).",
+    "_mean": "Plain mean of {metric} over the voxels inside the region in all slices with a cord "
+    "({region}). Biased by partial volume.",
+}
 
 
 def widen(scalarstats: pd.DataFrame) -> pd.DataFrame:
-    """Make one row per run: plain means and unmixed values of the whole cord, and their flags.
+    """Make one row per run: unmixed values and plain means of the whole cord, and their flags.
 
     Parameters
     ----------
@@ -22,7 +33,7 @@ def widen(scalarstats: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame with the columns of ``RUN_COLUMNS``, one column per metric, side, region and kind of
-    value, and ``flag``
+    value, ``flag`` and ``unmixed_flag``
     """
     runs = scalarstats[list(RUN_COLUMNS)].drop_duplicates("run").set_index("run", drop=False)
     cord = scalarstats[scalarstats["scope"] == "cord"]
@@ -32,8 +43,10 @@ def widen(scalarstats: pd.DataFrame) -> pd.DataFrame:
     for value, ending in VALUES.items():
         part = cells.pivot(index="run", columns="column", values=value)
         wide = wide.join(part[list(dict.fromkeys(column))].add_suffix(ending))
-    flags = cells.dropna(subset="flag").groupby("run")["flag"].agg(_unite_flags)
-    return wide.join(flags).reset_index(drop=True)
+    for flag in FLAGS:
+        raised = cells.dropna(subset=flag).groupby("run")[flag].agg(_unite_flags)
+        wide = wide.join(raised.astype(object))
+    return wide.reset_index(drop=True)
 
 
 def describe_wide(wide: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -48,22 +61,21 @@ def describe_wide(wide: pd.DataFrame) -> dict[str, dict[str, Any]]:
     dict by column, each with a Description and, where there is one, a unit
     """
     described = dict(RUN_COLUMNS)
-    for column in wide.columns.drop(list(RUN_COLUMNS)):
-        metric, _, place = str(column).removesuffix(VALUES["unmixed"]).partition("_")
-        region = place.replace("_", " ")
-        plain = (
-            f"Mean {metric} over the voxels inside the region in all slices with a cord "
-            f"({region}). Biased by partial volume."
-        )
-        unmixed = f"Unmixed {metric} of the whole cord ({region})."
+    for column in map(str, wide.columns.drop(list(RUN_COLUMNS))):
+        if column in FLAGS:
+            continue
+        metric, _, place = column.partition("_")
+        ending = max((end for end in MEANS if place.endswith(end)), key=len)
+        region = place.removesuffix(ending).replace("_", " ")
         described[column] = {
-            "Description": unmixed if str(column).endswith(VALUES["unmixed"]) else plain,
+            "Description": MEANS[ending].format(metric=metric, region=region),
             "Units": "1" if metric == "FA" else "mm2/s",
         }
-    described["flag"] = {
-        "Description": "Reasons for doubt about any value of the row, joined by semicolons; n/a "
-        "if there is none. The long table says which value each concerns."
-    }
+    for flag, kind in zip(FLAGS, ("plain mean", "unmixed value"), strict=True):
+        described[flag] = {
+            "Description": f"Reasons for doubt about any {kind} of the row, joined by semicolons; "
+            "n/a if there is none. The long table says which value each concerns."
+        }
     return described
 
 

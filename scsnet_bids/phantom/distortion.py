@@ -113,7 +113,7 @@ def draw_eddy(
     the weighted volumes
     """
     weighted = gradients.bvals > 0
-    weight = gradients.bvals / gradients.bvals.max()
+    weight = np.sqrt(gradients.bvals / gradients.bvals.max())
     explained = gradients.bvecs @ rng.normal(0, 1, (3, 3)) * weight[:, None]
     rest = FREE_EDDY * rng.normal(0, 1, explained.shape)
     half_left, half_back = np.array(size_mm) / 2

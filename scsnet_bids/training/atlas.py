@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.errors import UsageError
@@ -79,7 +80,11 @@ class Atlas:
         """Part the slices into those to train on and those held out: every 8th block of 12."""
         block = torch.arange(len(self.maps)) // BLOCK_SLICES
         held_out = block % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
-        return self._subset(~held_out), self._subset(held_out)
+        # Slices on both sides of a gap are no neighbours.
+        ends = (self.stack.diff() != 0) | (held_out.int().diff() != 0)
+        runs = functional.pad(ends.long().cumsum(0), (1, 0))
+        apart = replace(self, stack=runs)
+        return apart._subset(~held_out), apart._subset(held_out)
 
     def to(self, device: torch.device) -> Atlas:
         """Move the maps to a device."""

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/cohort.py [--draws 400] [--templates OUT]
 
-Cohorts of 20 controls and 20 patients; the patients' FA is 15 % lower in the lateral columns of one
+Cohorts of 20 controls and 20 patients, and of 50 and 5; the patients' FA is 15 % lower in the lateral columns of one
 level. The cohorts are simulated from tables, not from images: mean values, volumes and standard
 errors of the regions at each level come from the region tables of a few phantoms that went through
 the whole app (or of the folder OUT, with levels), and every person has the template's values times
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,12 +40,11 @@ from scsnet_bids.group.people import Controls, Covariates
 from scsnet_bids.group.values import CELL, tabulate_values
 from scsnet_bids.regions import REGIONS, Side, Tissue
 
-N, DROP, SLICES, PHANTOMS = 20, 0.15, 12, 3
+SIZES = ((20, 20), (50, 5))
+DROP, SLICES, PHANTOMS = 0.15, 12, 3
 METRICS = ("FA", "MD")
 SIGNIFICANT = 0.05
 LATERAL = str(Tissue.LATERAL_COLUMN)
-CONTROLS = [f"sub-c{n:02d}" for n in range(N)]
-PATIENTS = [f"sub-p{n:02d}" for n in range(N)]
 
 
 class Outcome(NamedTuple):
@@ -95,22 +95,30 @@ def read_template(out_dir: Path) -> Template:
     return Template(cells[..., 0], cells[..., 1], cells[:, :, 0, 2], levels, METRICS)
 
 
-def draw_cohort(template: Template, drop: dict[tuple[str, str], float], seed: int) -> pd.DataFrame:
-    """Draw the values of a cohort."""
+def draw_cohort(
+    template: Template,
+    groups: tuple[list[str], list[str]],
+    drop: dict[tuple[str, str], float],
+    seed: int,
+) -> pd.DataFrame:
+    """Draw the values of controls and patients."""
     rng = np.random.default_rng(seed)
     tables = []
-    for people, lost in ((CONTROLS, {}), (PATIENTS, drop)):
+    for people, lost in zip(groups, ({}, drop), strict=True):
         for name in people:
             table = draw_person(template, rng, lost)
             tables.append(table.assign(participant_id=name, session="", run=name))
     return tabulate_values(pd.concat(tables).replace("n/a", None))
 
 
-def judge(template: Template, level: str, drop: float, seed: int) -> Outcome:
+def judge(
+    template: Template, level: str, sizes: tuple[int, int], drop: float, seed: int
+) -> Outcome:
     """Draw a cohort and see what the group level finds in it."""
-    values = draw_cohort(template, {(level, LATERAL): drop}, seed)
-    controls = Controls("group==control", frozenset(CONTROLS), {"patient": frozenset(PATIENTS)})
-    nobody = Covariates((), pd.DataFrame(index=[*CONTROLS, *PATIENTS]))
+    names, patients = ([f"sub-{c}{n:02d}" for n in range(size)] for c, size in zip("cp", sizes))
+    values = draw_cohort(template, (names, patients), {(level, LATERAL): drop}, seed)
+    controls = Controls("group==control", frozenset(names), {"patient": frozenset(patients)})
+    nobody = Covariates((), pd.DataFrame(index=[*names, *patients]))
     rows = compare_groups(values, controls, nobody)
     of_levels = rows[rows["scope"] == "level"]
     here = of_levels[(of_levels["level"] == level) & (of_levels["region"] == LATERAL)]
@@ -126,7 +134,7 @@ def judge(template: Template, level: str, drop: float, seed: int) -> Outcome:
     cell = dict(zip(CELL, ("level", level, LATERAL, "left", "FA"), strict=True))
     chosen = values[(values[list(cell)] == pd.Series(cell)).all(axis=1)]
     own = score_people(chosen, controls, nobody)
-    is_patient = own["participant_id"].isin(PATIENTS)
+    is_patient = own["participant_id"].isin(patients)
     return Outcome(
         float((first["level"], first["region"], first["metric"]) == (level, LATERAL, "FA")),
         float((here["q"] < SIGNIFICANT).all()),
@@ -151,9 +159,9 @@ def main() -> None:
     print(f"levels {', '.join(template.levels)}; drop at {level}; {arguments.draws} cohorts each")
     relative = np.median(template.error / template.value, axis=(0, 1))
     print(f"stated relative error, median of the cells: FA {relative[0]:.3f}, MD {relative[1]:.3f}")
-    for name, drop in (("drop of 15 %", DROP), ("no drop", 0.0)):
-        found = [judge(template, level, drop, seed) for seed in range(arguments.draws)]
-        print(f"\n{name}")
+    for sizes, (name, drop) in product(SIZES, (("drop of 15 %", DROP), ("no drop", 0.0))):
+        found = [judge(template, level, sizes, drop, seed) for seed in range(arguments.draws)]
+        print(f"\n{sizes[0]} controls, {sizes[1]} patients, {name}")
         for field, mean, error in zip(
             Outcome._fields,
             np.mean(found, axis=0),
