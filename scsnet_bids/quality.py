@@ -25,6 +25,7 @@ those that are."""
 MUCH_LOST_IN_SLICE = 0.5
 """Noise grows by 1.4, and beyond it no fit can tell which part of the volumes is the good one."""
 LARGE_MISALIGNMENT_MM = 1.0
+MANY_UNALIGNED = 0.5
 MANY_NON_POSITIVE = 0.25
 OFF_AXIS_RAD = 0.7
 """Fibres of white matter run along the cord; noise turns the directions of voxels by 0.2 to 0.4."""
@@ -39,6 +40,7 @@ FLAGS: dict[str, str] = {
     "signal_lost": f"lost_share is above {MUCH_LOST:g}",
     "slice_lost": f"lost_share_max is above {MUCH_LOST_IN_SLICE:g}",
     "misaligned": f"b0_to_dwi_max_mm is above {LARGE_MISALIGNMENT_MM:g}",
+    "unaligned": f"b0_to_dwi_untrusted_share is above {MANY_UNALIGNED:g}",
     "many_non_positive": f"non_positive_share is above {MANY_NON_POSITIVE:g}",
     "odd_directions": f"direction_angle_rad is above {OFF_AXIS_RAD:g}: the b-vectors may be wrong",
     "no_contrast": "the FA of white matter is not above that of gray matter",
@@ -80,6 +82,11 @@ QUALITY_COLUMNS: dict[str, dict[str, Any]] = {
         "Description": "Largest length over slices of the displacement from the B0 reference to "
         "DTI space.",
         "Units": "mm",
+    },
+    "b0_to_dwi_untrusted_share": {
+        "Description": "Share of the slices with a cord in which the mean DWI does not show it "
+        "where the B0 reference has it, nor near there; n/a where that was not looked for.",
+        "Units": "1",
     },
     "cord_area_mm2": {
         "Description": "Area of the cord, mean over the slices that have one and that no reader "
@@ -167,6 +174,7 @@ def summarise_quality(
     shift_mm: FloatArray,
     trusted: FloatArray,
     b0_to_dwi_mm: FloatArray,
+    b0_to_dwi_trusted: FloatArray,
     shape: pd.DataFrame,
     regions: pd.DataFrame,
 ) -> pd.DataFrame:
@@ -179,6 +187,7 @@ def summarise_quality(
     trusted : (n, k) float array, 1 if the slice itself determined its displacement, 0 if not, nan
         if none was estimated
     b0_to_dwi_mm : (k, 2) displacement from the B0 reference to DTI space, mm
+    b0_to_dwi_trusted : (k,) float array, 1 if the slice has measured it, 0 if not, nan if none did
     shape : shape table, one row per slice
     regions : region table
 
@@ -197,6 +206,7 @@ def summarise_quality(
         "displacement_max_mm": length_mm.max(),
         "untrusted_share": 1 - float(np.mean(trusted)),
         "b0_to_dwi_max_mm": np.linalg.norm(b0_to_dwi_mm, axis=-1).max(),
+        "b0_to_dwi_untrusted_share": 1 - b0_to_dwi_trusted[found].mean() if found.any() else np.nan,
         "cord_area_mm2": kept["area_mm2"].mean(),
         "fa_white_matter": _cord_fa(regions, "white_matter"),
         "fa_gray_matter": _cord_fa(regions, "gray_matter"),
@@ -226,6 +236,7 @@ def _flag(row: dict[str, Any], found: BoolArray, shape_flag: pd.Series[str]) -> 
         "signal_lost": row["lost_share"] > MUCH_LOST,
         "slice_lost": row["lost_share_max"] > MUCH_LOST_IN_SLICE,
         "misaligned": row["b0_to_dwi_max_mm"] > LARGE_MISALIGNMENT_MM,
+        "unaligned": row["b0_to_dwi_untrusted_share"] > MANY_UNALIGNED,
         "many_non_positive": row["non_positive_share"] > MANY_NON_POSITIVE,
         "odd_directions": row["direction_angle_rad"] > OFF_AXIS_RAD,
         "no_contrast": row["fa_white_matter"] <= row["fa_gray_matter"],

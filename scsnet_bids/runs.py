@@ -246,8 +246,8 @@ def check_run(run: DwiRun, settings: GradientSettings) -> list[ScsnetError]:
     except ImageError as error:
         return [error, *_faults(checks)]
     checks.append(partial(_check_geometry, run.image, grid))
-    checks.append(partial(_check_voxels, run.image, n_volumes))
     checks.append(partial(_check_directions, run, grid, n_volumes, settings))
+    checks.append(partial(_check_voxels, run, grid, n_volumes, settings))
     return _faults(checks)
 
 
@@ -338,8 +338,9 @@ def _check_geometry(path: Path, grid: Grid) -> None:
         _log.warning("In %s %s: the sform is used.", path, conflict)
 
 
-def _check_voxels(path: Path, n_volumes: int) -> None:
-    """Make sure that a series is whole, finite, and has signal in every volume."""
+def _check_voxels(run: DwiRun, grid: Grid, n_volumes: int, settings: GradientSettings) -> None:
+    """Make sure that a series is finite, and that enough of its volumes hold signal."""
+    path = run.image
     volumes = read_image(path).data.reshape(-1, n_volumes)
     broken = ~np.isfinite(volumes).all(axis=0)
     if broken.any():
@@ -348,11 +349,21 @@ def _check_voxels(path: Path, n_volumes: int) -> None:
             f"{list_numbers(broken)}. Convert it again, or replace them."
         )
     empty = volumes.max(axis=0) <= 0
-    if empty.any():
+    if not empty.any():
+        return
+    try:
+        gradients = read_gradients(run.bval, run.bvec, grid, n_volumes, path)
+    except ScsnetError:
+        return  # told already
+    try:
+        check_gradients(gradients.select(~empty), path, settings)
+    except GradientError as error:
         raise ImageError(
-            f"Every volume must hold signal: {path} has none in {list_numbers(empty)}. Remove "
-            "such volumes with their gradients, or convert the series again."
-        )
+            f"The volumes that hold signal must determine a tensor: {path} has none in "
+            f"{list_numbers(empty)}, and those that are left do not. Convert the series again, or "
+            "leave it out."
+        ) from error
+    _log.warning("In %s there is no signal in %s: they do not count.", path, list_numbers(empty))
 
 
 def _check_directions(run: DwiRun, grid: Grid, n_volumes: int, settings: GradientSettings) -> None:

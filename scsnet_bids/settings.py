@@ -168,7 +168,12 @@ class AlignmentSettings:
     enabled: bool = setting(
         True, "1", "Estimate and apply the displacement from B0 to DWI.", "--b0-alignment"
     )
-    max_shift_mm: float = setting(1.5, "mm", "Largest displacement that is applied.")
+    max_shift_mm: float = setting(
+        1.5, "mm", "Largest displacement of a slice, beside one that is common to all."
+    )
+    max_common_mm: float = setting(
+        5.0, "mm", "Largest displacement common to all slices, as by a jump between b=0 and DWI."
+    )
 
 
 @dataclass(frozen=True)

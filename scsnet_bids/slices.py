@@ -77,6 +77,11 @@ class PlaneGrid:
             (start[0], start[1]), (columns * times, rows * times), (finer[0], finer[1])
         )
 
+    def moved(self, shift_mm: tuple[float, float]) -> PlaneGrid:
+        """Move the grid by a displacement (left, posterior)."""
+        left, posterior = (s + by for s, by in zip(self.start_mm, shift_mm, strict=True))
+        return PlaneGrid((left, posterior), self.shape, self.spacing_mm)
+
     def part(self, left: slice, posterior: slice) -> PlaneGrid:
         """Cut out a box of pixels; each slice names the first and the one after the last."""
         first = (left.start, posterior.start)

@@ -126,8 +126,28 @@ def test_the_displacement_applied_is_bounded(rng: np.random.Generator) -> None:
 
 
 def test_a_displacement_beyond_reach_is_not_trusted(rng: np.random.Generator) -> None:
-    found = estimate(mean_dwi(np.tile([0.0, 4.0], (K, 1)), rng, noise=0.02))
+    found = estimate(mean_dwi(np.tile([0.0, 4.0], (K, 1)), rng, noise=0.02), max_common_mm=2.0)
     assert not found.trusted.any()
+    assert not found.shift_mm.any()
+
+
+@pytest.mark.parametrize("jump_mm", [(0.0, 4.0), (-3.0, 0.5), (1.3, 1.5)])
+def test_a_jump_between_both_kinds_is_found_and_the_course_beside_it(rng, jump_mm) -> None:
+    shift_mm = COURSE_MM + jump_mm
+    found = estimate(mean_dwi(shift_mm, rng, noise=0.05))
+    assert found.trusted.all()
+    assert rms(found.shift_mm - shift_mm) < 0.15
+
+
+def test_tissue_that_a_few_slices_show_elsewhere_is_no_jump(rng: np.random.Generator) -> None:
+    elsewhere = np.where(np.arange(K) < 3, 4.0, 0.0)
+    found = estimate(mean_dwi(np.stack([0 * elsewhere, elsewhere], axis=1), rng, noise=0.05))
+    assert np.abs(found.shift_mm).max() < 1.5
+    np.testing.assert_array_equal(np.flatnonzero(~found.trusted), [0, 1, 2])
+
+
+def test_no_displacement_is_allowed(rng: np.random.Generator) -> None:
+    found = estimate(mean_dwi(COURSE_MM, rng), max_shift_mm=0.0, max_common_mm=0.0)
     assert not found.shift_mm.any()
 
 

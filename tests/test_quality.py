@@ -42,6 +42,7 @@ GOOD = {
     "shift_mm": np.zeros((4, 3, 2)),
     "trusted": np.ones((4, 3)),
     "b0_to_dwi_mm": np.zeros((3, 2)),
+    "b0_to_dwi_trusted": np.ones(3),
     "shape": shape_table([80.0, 70.0, 60.0], [None, "low_confidence", None]),
     "regions": region_table(0.7, 0.5),
 }
@@ -79,9 +80,13 @@ def test_displacements_are_lengths():
         ({"shift_mm": np.full((4, 3, 2), 3.0)}, "large_motion"),
         ({"trusted": np.arange(12).reshape(4, 3) % 2 == 0}, "many_untrusted"),
         ({"b0_to_dwi_mm": np.full((3, 2), 1.0)}, "misaligned"),
+        ({"b0_to_dwi_trusted": np.array([1.0, 0, 0])}, "unaligned"),
         ({"regions": region_table(0.5, 0.6)}, "no_contrast"),
         ({"shape": shape_table([80.0, np.nan, 60.0], [None, "no_cord", None])}, "cord_gap"),
-        ({"shape": shape_table([80.0, 200.0], [None, "implausible"])}, "implausible_shape"),
+        (
+            {"shape": shape_table([80.0, 200.0, 80.0], [None, "implausible", None])},
+            "implausible_shape",
+        ),
         (
             {
                 "shape": shape_table([np.nan] * 3, ["no_cord"] * 3),
@@ -100,6 +105,12 @@ def test_each_fault_has_its_flag(change, flag):
 def test_where_no_motion_was_estimated_nothing_is_said_of_it():
     row = summarise_quality(**GOOD | {"trusted": np.full((4, 3), np.nan)}).iloc[0]
     assert pd.isna(row["untrusted_share"])
+    assert pd.isna(row["flag"])
+
+
+def test_where_no_alignment_was_asked_for_nothing_is_said_of_it():
+    row = summarise_quality(**GOOD | {"b0_to_dwi_trusted": np.full(3, np.nan)}).iloc[0]
+    assert pd.isna(row["b0_to_dwi_untrusted_share"])
     assert pd.isna(row["flag"])
 
 

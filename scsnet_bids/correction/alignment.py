@@ -5,6 +5,10 @@ up to about a millimetre off the cord of the weighted volumes, mostly front to b
 varying along z. In the mean weighted image the cord is bright and alone: the cord found on the B0
 image is moved, averaged over the voxels and matched with it, slice by slice, beside a background
 that may slope. The slices are then believed together (:mod:`scsnet_bids.correction.displacement`).
+
+A jump between the b=0 and the weighted volumes is larger, and common to all slices. Where the cord
+of most slices is not where the B0 image has it, it is looked for farther away, in all of them at
+once.
 """
 
 from __future__ import annotations
@@ -36,6 +40,9 @@ REFINEMENTS = 4
 SLOPE_STEP_MM = 0.1
 LEAST_CORRELATION = 0.6
 """With less, the cord is not seen."""
+MOST = 0.5
+"""Share of the slices with a cord that must see it."""
+COMMON_STEP_MM = 0.5
 COMMON_MM, SMOOTH_MM = 0.7, 0.4
 """Expected size of the displacement: common to the slices, and varying along z."""
 SMOOTH_LENGTH_MM = 15.0
@@ -81,17 +88,61 @@ def estimate_b0_to_dwi(
     -------
     B0ToDwi
     """
+    nothing = B0ToDwi(np.zeros((len(cord_share), 2)), np.zeros(len(cord_share), dtype=bool))
+    if not settings.enabled:
+        return nothing
+    near = _estimate_around(np.zeros(2), cord_share, cord_plane, mean_dwi, grid, settings)
+    has_cord = _areas_mm2(cord_share, cord_plane) >= SMALLEST_CORD_MM2
+    if not has_cord.any() or _is_settled(near, has_cord, settings.max_shift_mm):
+        return near
+    common_mm = _search_common(cord_share, cord_plane, mean_dwi, grid, settings.max_common_mm)
+    far = _estimate_around(common_mm, cord_share, cord_plane, mean_dwi, grid, settings)
+    if far.trusted[has_cord].mean() <= max(MOST, near.trusted[has_cord].mean()):
+        return near
+    return far
+
+
+def _areas_mm2(cord_share: FloatArray, plane: PlaneGrid) -> FloatArray:
+    """(k,) area of the cord."""
+    return np.asarray(cord_share.sum(axis=(1, 2)) * np.prod(plane.spacing_mm))
+
+
+def _is_settled(found: B0ToDwi, has_cord: BoolArray, max_shift_mm: float) -> bool:
+    """Tell whether most slices have measured a displacement, and within the bound."""
+    at_bound = np.linalg.norm(found.shift_mm, axis=1) >= max_shift_mm * (1 - 1e-6)
+    return float((found.trusted & ~at_bound)[has_cord].mean()) > MOST
+
+
+def _estimate_around(
+    common_mm: FloatArray,
+    cord_share: FloatArray,
+    plane: PlaneGrid,
+    mean_dwi: FloatArray,
+    grid: Grid,
+    settings: AlignmentSettings,
+) -> B0ToDwi:
+    """Estimate the displacement of every slice, not far from a common one."""
     measured_mm = np.zeros((len(cord_share), 2))
     information = np.zeros((len(cord_share), 2, 2))
-    if settings.enabled:
-        models = _slice_models(cord_share, cord_plane, mean_dwi, grid, settings.max_shift_mm)
-        for k, model in models:
-            measured_mm[k], information[k] = _match(model, settings.max_shift_mm + BEYOND_MM)
+    moved = plane.moved((float(common_mm[0]), float(common_mm[1])))
+    for k, model in _slice_models(cord_share, moved, mean_dwi, grid, settings.max_shift_mm):
+        measured_mm[k], information[k] = _match(model, settings.max_shift_mm + BEYOND_MM)
     trusted = np.asarray(information.any(axis=(1, 2)))
     shift_mm = _believed_together(measured_mm, information, grid.spacing_mm[2])
     length_mm = np.linalg.norm(shift_mm, axis=1, keepdims=True)
     bound = settings.max_shift_mm / np.maximum(length_mm, max(settings.max_shift_mm, 1e-9))
-    return B0ToDwi(shift_mm * bound, trusted)
+    return B0ToDwi(common_mm + shift_mm * bound, trusted)
+
+
+def _search_common(
+    cord_share: FloatArray, plane: PlaneGrid, mean_dwi: FloatArray, grid: Grid, reach_mm: float
+) -> FloatArray:
+    """(2,) displacement, on a coarse grid, by which the cords of all slices are seen best."""
+    models = [model for _, model in _slice_models(cord_share, plane, mean_dwi, grid, reach_mm)]
+    steps = np.arange(-reach_mm, reach_mm + COMMON_STEP_MM / 2, COMMON_STEP_MM)
+    candidates = np.array([c for c in product(steps, steps) if np.hypot(*c) <= reach_mm])
+    seen = [sum(_correlation(model, shift_mm) for model in models) for shift_mm in candidates]
+    return np.asarray(candidates[np.argmax(seen)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +189,7 @@ def _slice_models(
     image_plane = PlaneGrid.of_image(grid)
     for k, image in enumerate(volume_to_slices(mean_dwi)):
         share = cord_share[k]
-        if not share.sum() * np.prod(plane.spacing_mm) >= SMALLEST_CORD_MM2:
+        if not _areas_mm2(share[None], plane)[0] >= SMALLEST_CORD_MM2:
             continue
         centre_mm, spread_mm = plane.centre_and_spread_mm(share)
         width_mm = 2 * spread_mm  # half of it, as of an ellipse

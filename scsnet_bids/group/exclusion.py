@@ -34,7 +34,7 @@ from scsnet_bids.slice_marks import (
     refuse_absent_slices,
     refuse_unknown_run,
 )
-from scsnet_bids.unmixing.table import UNMIXED_COLUMNS, combine_values
+from scsnet_bids.unmixing.table import UNMIXED_COLUMNS, combine_values, volume_that_counts
 
 NAMES = ["scope", "slice", "level", "region", "side", "metric"]
 MEASURED = [c for c in (*REGION_TABLE_COLUMNS, *UNMIXED_COLUMNS) if c not in NAMES]
@@ -202,7 +202,7 @@ def _pool_unmixed(parts: pd.DataFrame, metric: str) -> dict[str, Any]:
         return {}
     value, error, volume = (parts[name].to_numpy(float) for name in columns)
     volume = np.nan_to_num(volume)
-    weight = np.where(np.isfinite(value), volume, 0)
+    weight = volume_that_counts(value, volume, metric)
     # Without the error of one slice that of the mean is not known.
     is_known = np.isfinite(error[weight > 0]).all()
     deviation = _average(error, weight) if is_known else float("nan")

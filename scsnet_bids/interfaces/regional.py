@@ -217,6 +217,7 @@ class SummariseQuality(StageInterface):
             shifts_from_table(motion),
             motion["trusted"].to_numpy(float),
             shifts_from_table(b0_to_dwi),
+            b0_to_dwi.sort_values("slice")["trusted"].to_numpy(float),
             shape,
             regions,
         )

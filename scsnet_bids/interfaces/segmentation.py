@@ -122,7 +122,10 @@ class AlignB0ToDwi(StageInterface):
             mean_dwi.grid,
             self.inputs.alignment_settings,
         )
-        write_table(dwiref_to_dwi, tabulate_shifts(shifts.shift_mm, shifts.trusted))
+        table = tabulate_shifts(shifts.shift_mm, shifts.trusted)
+        if not self.inputs.alignment_settings.enabled:
+            table["trusted"] = np.nan
+        write_table(dwiref_to_dwi, table)
 
 
 class RefineRegionsInputSpec(NetworkInputSpec, NetworkPlaneInputSpec):

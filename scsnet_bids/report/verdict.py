@@ -108,6 +108,11 @@ RULES: dict[str, tuple[Verdict, str]] = {
         Verdict.LOOK,
         "A region that lies a voxel off measures its neighbours.",
     ),
+    "unaligned": (
+        Verdict.FAIL,
+        "The cord of the B0 image was not found in the mean DWI, so that the regions may lie "
+        "beside the cord.",
+    ),
     "many_non_positive": (
         Verdict.LOOK,
         "Where noise makes eigenvalues negative, they are cut at 0 and FA comes out too high.",
@@ -156,7 +161,12 @@ RULES: dict[str, tuple[Verdict, str]] = {
 }
 """What follows from each flag. Pass means that the reason is worth knowing and no more."""
 
-MAY_BE_MISSING = frozenset({"flag", "noise_flag", "untrusted_share", *COMPRESSION_COLUMNS})
+MAY_BE_MISSING = frozenset(
+    {
+        *("flag", "noise_flag", "untrusted_share", "b0_to_dwi_untrusted_share"),
+        *COMPRESSION_COLUMNS,
+    }
+)
 LEAST_MEASURED = 0.5
 """Share of the slices with a cord that a region needs an unmixed FA in."""
 

@@ -15,6 +15,7 @@ FIGURES: dict[str, str] = {
     "lost_share": "share of slices that lost their signal",
     "lost_share_max": "share of volumes that lost their signal in the worst slice",
     "b0_to_dwi_max_mm": "largest displacement from B0 to DWI (mm)",
+    "b0_to_dwi_untrusted_share": "share of slices whose cord was not found in the mean DWI",
     "cord_area_mm2": "area of the cord (mm2)",
     "fa_white_matter": "plain FA of white matter",
     "fa_gray_matter": "plain FA of gray matter",

@@ -207,6 +207,7 @@ def _from_residual(
         if chosen.sum() >= LEAST_VOXELS and np.median(residual[chosen]) > 0:
             samples = series[chosen] if fitted is None else series[chosen][:, fitted]
             power = np.nanmean(np.asarray(samples, dtype=float) ** 2, axis=0)
+            power = power[power > 0]
             return _sigma_of_deviation(float(np.median(residual[chosen])), power)
     return float("nan")
 
@@ -226,16 +227,21 @@ def _sigma_of_deviation(deviation: float, power: FloatArray) -> float:
 def _describe_voxels(series: FloatArray, chosen: BoolArray, is_b0: BoolArray) -> FloatArray:
     """(voxels, 3) means of weighted volumes, of their squares and of b=0 volumes.
 
-    Of the chosen voxels that hold something in every volume; none where a kind has no volumes.
+    Of the chosen voxels that hold something in every volume whose slice does; none where a kind has
+    no volumes.
     """
     described = [np.empty((0, 3))]
     if is_b0.all() or not is_b0.any():
         return described[0]
     for k in range(series.shape[2]):
         samples = series[:, :, k][chosen[:, :, k]]
-        samples = samples[(np.isfinite(samples) & (samples > 0)).all(axis=1)].astype(float)
-        weighted = samples[:, ~is_b0]
-        means = [part.mean(axis=1) for part in (weighted, weighted**2, samples[:, is_b0])]
+        holds = (samples > 0).any(axis=0)  # not the slices that were lost as a whole
+        kinds = [holds & kind for kind in (~is_b0, is_b0)]
+        if not all(kind.any() for kind in kinds):
+            continue
+        samples = samples[(np.isfinite(samples) & (samples > 0))[:, holds].all(axis=1)]
+        weighted, unweighted = (samples[:, kind].astype(float) for kind in kinds)
+        means = [part.mean(axis=1) for part in (weighted, weighted**2, unweighted)]
         described.append(np.stack(means, axis=1))
     return np.concatenate(described)
 

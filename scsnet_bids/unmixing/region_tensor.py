@@ -163,6 +163,9 @@ def tensor_design(gradients: Gradients) -> FloatArray:
     """
     x, y, z = gradients.bvecs.T
     elements = np.stack([x * x, 2 * x * y, 2 * x * z, y * y, 2 * y * z, z * z], axis=1)
+    # What weighs a volume without a direction, as the scanner's own gradients do at b = 45, say,
+    # weighs it in some other: on average in all of them alike.
+    elements[~gradients.bvecs.any(axis=1)] = [1 / 3, 0, 0, 1 / 3, 0, 1 / 3]
     return np.insert(-gradients.bvals[:, None] / B_UNIT * elements, 0, 1.0, axis=1)
 
 

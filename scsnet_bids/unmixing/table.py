@@ -167,7 +167,7 @@ def _combine(
     place, number = np.ix_(slices, regions), METRICS.index(metric)
     value, volume = unmixed.value[place][..., number], unmixed.volume[place]
     covariance = unmixed.covariance[:, number][slices][:, regions][:, :, regions]
-    kept = np.where(np.isfinite(value), volume, 0)
+    kept = volume_that_counts(value, volume, metric)
     weight = kept / (kept.sum() or 1.0)
     counted = weight[:, :, None] * weight[:, None, :] > 0
     by_noise = np.einsum("kr,krs,ks->", weight, np.where(counted, covariance, 0), weight)
@@ -177,6 +177,19 @@ def _combine(
     return combine_values(
         value, volume, deviation, metric, _reason(volume, unmixed.determined[slices])
     )
+
+
+def volume_that_counts(value: FloatArray, volume: FloatArray, metric: str) -> FloatArray:
+    """Take the volume of what enters a mean: what has a value, and of several no impossible ones.
+
+    Where hardly a sample is left, or the regions lie beside the cord, a single slice can have ten
+    times the diffusivity of water and would decide the mean.
+    """
+    lowest, highest = PLAUSIBLE[metric]
+    counts = np.isfinite(value)
+    if value.size > 1:
+        counts &= (value >= lowest) & (value <= highest)
+    return np.where(counts, volume, 0)
 
 
 def combine_values(
@@ -196,7 +209,7 @@ def combine_values(
     -------
     mean, its standard error and its flags (None without any), as ``UNMIXED_COLUMNS`` describes
     """
-    kept = np.where(np.isfinite(value), volume, 0)
+    kept = volume_that_counts(value, volume, metric)
     coverage = kept.sum() / volume.sum() if volume.any() else 0.0
     if coverage < LEAST:
         return float("nan"), float("nan"), reason

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/cohort.py [--draws 400] [--templates OUT]
 
-Cohorts of 20 controls and 20 patients, and of 50 and 5; the patients' FA is 15 % lower in the lateral columns of one
-level. The cohorts are simulated from tables, not from images: mean values, volumes and standard
+Cohorts of 20 controls and 20 patients, and of 50 and 5; the patients' FA is 15 % lower in the
+lateral columns of one level. The cohorts are simulated from tables, not from images: mean values, volumes and standard
 errors of the regions at each level come from the region tables of a few phantoms that went through
 the whole app (or of the folder OUT, with levels), and every person has the template's values times
 a factor of their own (4 %), a factor of each region and level (4 %), and an error of measurement as
@@ -115,7 +115,9 @@ def judge(
     template: Template, level: str, sizes: tuple[int, int], drop: float, seed: int
 ) -> Outcome:
     """Draw a cohort and see what the group level finds in it."""
-    names, patients = ([f"sub-{c}{n:02d}" for n in range(size)] for c, size in zip("cp", sizes))
+    names, patients = (
+        [f"sub-{kind}{n:02d}" for n in range(size)] for kind, size in zip("cp", sizes, strict=True)
+    )
     values = draw_cohort(template, (names, patients), {(level, LATERAL): drop}, seed)
     controls = Controls("group==control", frozenset(names), {"patient": frozenset(patients)})
     nobody = Covariates((), pd.DataFrame(index=[*names, *patients]))
