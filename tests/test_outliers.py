@@ -189,6 +189,31 @@ def test_a_lost_b0_slice_is_found(clean: Phantom) -> None:
     np.testing.assert_array_equal(outliers(found), lost)
 
 
+@pytest.mark.parametrize("n_b0", [3, 4])
+@pytest.mark.parametrize(("gain", "kind"), [(0.5, "lost"), (2.0, "bright")])
+def test_of_a_few_b0_volumes_of_one_slice_the_wrong_one_is_found(n_b0, gain, kind) -> None:
+    person = simulate(replace(SMALL, lost_slices=0, b0_volumes=n_b0, slices=6), 11)
+    slices = replace(person.grid, shape=(*person.grid.shape[:2], 1))
+    series = person.series[:, :, 3:4].astype(float)
+    wrong = np.flatnonzero(person.gradients.bvals == 0)[1]
+    series[..., wrong] *= gain
+    centre = centre_of(person)[3:4]
+    found = find_outliers(series, person.gradients, centre, slices, SETTINGS)
+    is_b0 = person.gradients.bvals == 0
+    assert found.weight[wrong] == 0
+    assert found.kind[wrong] in (kind, "bright")
+    assert (found.weight[is_b0].sum()) == n_b0 - 1
+    assert set(found.kind[is_b0].ravel()) <= {"kept", kind}
+
+
+def test_b0_volumes_of_which_half_are_lost_are_told_from_the_others(clean: Phantom) -> None:
+    is_b0 = clean.gradients.bvals == 0
+    lost = np.zeros(clean.lost.shape, dtype=bool)
+    lost[np.flatnonzero(is_b0)[:2], ::2] = True
+    found = find(clean, weaken(clean, lost, 0.5))
+    np.testing.assert_array_equal((found.weight < 0.5)[is_b0], lost[is_b0])
+
+
 def test_blank_volumes_do_not_count(clean: Phantom) -> None:
     series = clean.series.copy()
     series[..., 9], series[..., -1] = np.nan, 0

@@ -111,6 +111,13 @@ def with_nan(bvecs: np.ndarray) -> np.ndarray:
     return spoiled
 
 
+def blank_the_last(dataset: Dataset) -> None:
+    """Leave five directions."""
+    series = np.ones((8, 8, 4, 7), np.int16)
+    series[..., -1] = 0
+    dataset.write_image(series)
+
+
 FAULTS: dict[str, tuple[Callable[[Dataset], None], str, str]] = {
     "no_bval": (remove(".bval"), "sub-01_dwi.bval is missing", "convert the series again"),
     "no_bvec": (remove(".bvec"), "sub-01_dwi.bvec is missing", "convert the series again"),
@@ -143,6 +150,11 @@ FAULTS: dict[str, tuple[Callable[[Dataset], None], str, str]] = {
     "no_checksum": (cut_checksum, "sub-01_dwi.nii.gz ends early", "Copy or convert it again"),
     "cut": (cut_before_packing, "sub-01_dwi.nii.gz ends early", "Copy or convert it again"),
     "one_byte": (spoil_one_byte, "sub-01_dwi.nii.gz ends early", "Copy or convert it again"),
+    "blank": (
+        blank_the_last,
+        "has none in volume 6 (counted from 0), and those that are left do not",
+        "leave it out",
+    ),
     "3d": (keep_one_volume, "sub-01_dwi.nii.gz has 1 volume", "leave it out with a filter"),
     "singular": (flatten_affine, "sub-01_dwi.nii is singular", "repair qform and sform"),
     "sidecar": (
@@ -189,6 +201,16 @@ def test_nan_directions_of_b0_volumes_are_harmless(dataset: Dataset) -> None:
     bvecs[:, 0] = np.nan
     dataset.write_gradients(BVALS, bvecs)
     assert check_run(*dataset.runs(), SETTINGS) == []
+
+
+def test_a_blank_volume_beside_enough_others_is_left_out(dataset: Dataset, caplog) -> None:
+    bvecs = np.column_stack([BVECS, BVECS[:, -1]])
+    dataset.write_gradients([*BVALS, BVALS[-1]], bvecs)
+    series = np.ones((8, 8, 4, 8), np.int16)
+    series[..., -1] = 0
+    dataset.write_image(series)
+    assert check_run(*dataset.runs(), SETTINGS) == []
+    assert "no signal in volume 7" in caplog.text
 
 
 def test_the_limits_are_settings(dataset: Dataset) -> None:

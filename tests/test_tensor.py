@@ -66,6 +66,13 @@ def test_a_known_tensor_is_recovered(series, tensor, gradients):
     np.testing.assert_allclose(maps.tensor[1, 1, 1], elements, atol=1e-9)
 
 
+def test_a_low_b_value_without_a_direction_weighs_too(gradients):
+    md = 0.9e-3
+    given = Gradients(np.where(gradients.bvals == 0, 45.0, gradients.bvals), gradients.bvecs)
+    series = np.tile(1000 * np.exp(-given.bvals * md), (1, 1, 1, 1))
+    np.testing.assert_allclose(fit_tensor(series, given, None, SETTINGS).md, md, rtol=1e-6)
+
+
 def test_the_direction_is_the_longest_axis_and_points_to_the_head(series, gradients):
     direction = fit_tensor(series, gradients, None, SETTINGS).direction[0, 0, 0]
     axis = rotation()[:, 2]

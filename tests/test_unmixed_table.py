@@ -57,6 +57,21 @@ def test_an_excluded_slice_enters_neither_its_level_nor_the_cord(unmixed) -> Non
     assert fa_of(table, scope="level", level="C4")["unmixed_flag"] == EXCLUDED
 
 
+def test_an_impossible_slice_does_not_decide_the_mean(unmixed) -> None:
+    unmixed.value[1, :, METRICS.index("MD")] = 16e-3
+    table = add(unmixed)
+    own = fa_of(table, scope="slice", slice=1, metric="MD")
+    assert pd.isna(own["unmixed"])
+    assert own["unmixed_flag"] == "implausible"
+    wanted = {"scope": "slice", "slice": 1, "metric": "MD", "side": "left"}
+    alone = fa_of(table, region="gray_matter", **wanted)
+    assert alone["unmixed"] == pytest.approx(16e-3)
+    assert "implausible" in alone["unmixed_flag"]
+    whole = fa_of(table, scope="cord", metric="MD")
+    assert whole["unmixed"] == pytest.approx(1e-3)
+    assert whole["unmixed_flag"] == "partial"
+
+
 def test_noise_averages_out_over_regions_and_slices(unmixed) -> None:
     found = fa_of(add(unmixed), scope="cord")
     assert found["unmixed_uncertainty"] == pytest.approx(0.02 / np.sqrt(8 * N_SLICES))

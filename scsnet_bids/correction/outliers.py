@@ -7,7 +7,7 @@ survives the loss of half of a slice's volumes (``robust_regression``). The dire
 of a gradient is part of what is expected, so its contrast is not read as loss.
 
 An outlier is farther from what is expected than noise and the usual unrest of the series allow. It
-then counts by how much is missing. A slice whose weighted volumes are mostly lost shows by its
+then hardly counts: the less, the more is missing. A slice whose weighted volumes are mostly lost shows by its
 attenuation, against that of the other slices; none of them counts then.
 """
 
@@ -34,9 +34,9 @@ cord, which fills less than half of it."""
 SIGNIFICANT = 3.29
 """Standard deviations that chance exceeds once in a thousand times."""
 LARGEST_CHANGE = 0.2
-"""With this part of its signal lost, or as much too much, an outlier does not count at all: a volume
-that has lost a quarter tells twice the diffusivity of a cord, and half a say makes that 2 % of MD
-where a fifth of the slices have soft losses (tests/benchmarks/soft_losses.py)."""
+"""With this part of its signal lost, or as much too much, an outlier does not count at all: a
+volume that has lost a quarter tells half as much diffusivity again, and half a say makes that 2 %
+of MD where a fifth of the slices have such losses (``tests/benchmarks/soft_losses.py``)."""
 MOSTLY_LOST = 0.5
 """With this part lost in its typical weighted volume, none of a slice's counts."""
 ELEMENT_SPREAD = 0.3

@@ -212,7 +212,8 @@ def combine_values(
     kept = volume_that_counts(value, volume, metric)
     coverage = kept.sum() / volume.sum() if volume.any() else 0.0
     if coverage < LEAST:
-        return float("nan"), float("nan"), reason
+        impossible = np.isfinite(value) & (volume > kept)
+        return float("nan"), float("nan"), "implausible" if impossible.any() else reason
     mean = float((kept / kept.sum() * np.nan_to_num(value)).sum())
     lowest, highest = PLAUSIBLE[metric]
     raised = {

@@ -4,8 +4,8 @@
 
 Still phantoms, their regions given; a fifth of the weighted slices keep 45 to 95 % of their signal.
 Bias of unmixed FA and MD against the same series without losses, and RMS over regions: when
-everything counts, when outliers count as the app weighs them, and when all slices with a loss, known
-from the simulation, count for nothing.
+everything counts, when outliers count as the app weighs them, and when no slice with a loss counts,
+as the simulation knows them.
 """
 
 from __future__ import annotations
