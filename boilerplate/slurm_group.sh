@@ -29,5 +29,5 @@ if [ "$n_failed" -gt 0 ]; then
     echo "To run these again: $again"
 fi
 
-run_app group
+run_app group "${app_words[@]}"
 exit $?

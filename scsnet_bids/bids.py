@@ -25,6 +25,11 @@ from scsnet_bids.errors import (
 from scsnet_bids.files import read_json
 from scsnet_bids.runs import ENTITIES, DwiRun, list_inherited, read_entities
 
+FILTERED = frozenset(
+    ["dwi", "anat", "bold", "sbref", "fmap", "flair", "t1w", "t2w", "t2starw", "roi", "asl", "m0scan", "pet", "perf", "meg", "eeg"]
+)
+"""Kinds of images that filter files of BIDS Apps name."""
+MEANT = (("datatype", "dwi"), ("suffix", "dwi"))
 LABEL = re.compile(r"[0-9a-zA-Z+]+")
 """What the standard allows as the value of an entity."""
 
@@ -107,12 +112,17 @@ def read_filters(path: Path) -> Filters:
         ) from error
     if not all(isinstance(conditions, dict) for conditions in content.values()):
         raise UsageError(f'A filter file must look like {{"dwi": {{"run": 1}}}}: {path} does not.')
-    if set(content) - {"dwi"}:
+    unknown = {name for name in content if name.lower() not in FILTERED}
+    if unknown:
         raise UsageError(
-            f'A filter file may hold conditions for "dwi" only: {path} names '
-            f"{listed(sorted(content))}. Remove the others."
+            f'A filter file names kinds of images, "dwi" for diffusion series: {path} names '
+            f"{listed(sorted(unknown))}, which is none. Correct it."
         )
-    filters: Filters = content.get("dwi", {})
+    others = sorted(set(content) - {"dwi"})
+    if others:
+        _log.warning('In %s only "dwi" is used, not %s.', path, listed(others))
+    # Other apps ask for what is meant anyway.
+    filters = {k: v for k, v in content.get("dwi", {}).items() if (k, v) not in MEANT}
     _refuse_unknown_filters(filters)
     return filters
 

@@ -10,7 +10,9 @@ import gc
 import logging
 import math
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -73,8 +75,12 @@ def _prepare_process(options: Options) -> None:
     # The home of a container or of an unknown user may not exist, or be another user's.
     if not os.access(os.environ.get("HOME", ""), os.R_OK | os.X_OK):
         os.environ.pop("HOME", None)
+    cache = options.work_dir / ".cache"
+    if "participant" not in options.levels:  # the group level has no work folder
+        cache = Path(tempfile.mkdtemp(prefix="scsnet-bids-"))
+        atexit.register(shutil.rmtree, cache, ignore_errors=True)
     for name in ("HOME", "MPLCONFIGDIR", "NIPYPE_CONFIG_DIR", "XDG_CACHE_HOME"):
-        os.environ.setdefault(name, str(options.work_dir / ".cache" / name.lower()))
+        os.environ.setdefault(name, str(cache / name.lower()))
 
 
 def _run_participants(options: Options) -> int:
@@ -307,6 +313,14 @@ def _run_group(options: Options) -> int:
     from scsnet_bids.report.page import write_methods_of_all
     from scsnet_bids.slice_marks import read_marks
 
+    if options.levels == ("group",):
+        for name in ("participant_label", "session_label", "exclude_participant_label"):
+            if getattr(options, name):
+                print(
+                    f"Warning: the group level gathers all that the output folder holds: "
+                    f"--{name.replace('_', '-')} is not used.",
+                    file=sys.stderr,
+                )
     tables = collect_group(options.output_dir)
     for gap in tables.gaps.itertuples():
         whose = gap.run if isinstance(gap.run, str) else gap.participant_id

@@ -110,8 +110,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--bids-filter-file",
         type=Path,
-        metavar="JSON",
-        help='series to process, such as {"dwi": {"acquisition": "axial", "run": [1, 2]}}; '
+        metavar="FILE",
+        help='JSON file of the series to process, such as {"dwi": {"acquisition": "axial", "run": [1, 2]}}; '
         'null is "has none", "*" is "has any"',
     )
     group.add_argument(

@@ -182,7 +182,7 @@ def _prepare(given: argparse.Namespace, app_words: list[str], own_words: Sequenc
     check_output_folder(out_dir, bids_dir)
     tasks, note = _choose_tasks(given, app)
     if not tasks:
-        print(f"Nothing to do: {note}.")
+        print(f"Nothing to do: {note}. To process them with other options, give --again.")
         return 0
     chosen = [] if given.by == "session" else _session_words(given.session_label)
     n_tasks, at_a_time, again = len(tasks), given.at_a_time, _again(own_words, app_words)
@@ -193,7 +193,9 @@ def _prepare(given: argparse.Namespace, app_words: list[str], own_words: Sequenc
             "participant.sbatch": write_participant_script(
                 place, resources, n_tasks, at_a_time, [*chosen, *app_words]
             ),
-            "group.sbatch": write_group_script(place, _for_group(resources, bids_dir), again),
+            "group.sbatch": write_group_script(
+                place, _for_group(resources, bids_dir), again, _group_words(app)
+            ),
             "submit.sh": write_submission(place.folder, n_tasks, at_a_time),
         },
     )
@@ -212,6 +214,13 @@ def _check_app_words(bids_dir: Path, out_dir: Path, words: Sequence[str]) -> Opt
                 f"scsnet-bids-slurm: {shlex.join(words)!r} changes {name} after it."
             )
     return app
+
+
+def _group_words(app: Options) -> list[str]:
+    """Choose the words that speak to the group level."""
+    marks = app.settings.regional.exclude_slices
+    words = ["--controls", app.controls] if app.controls else []
+    return [*words, *(["--exclude-slices", *marks] if marks else [])]
 
 
 def _resources(given: argparse.Namespace) -> Resources:

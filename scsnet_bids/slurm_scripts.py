@@ -107,7 +107,9 @@ def write_participant_script(
     return _write_job(place, resources, [array, "--output=%A_%a.txt"], values, "participant")
 
 
-def write_group_script(place: Place, resources: Resources, again: str) -> str:
+def write_group_script(
+    place: Place, resources: Resources, again: str, app_words: Sequence[str] = ()
+) -> str:
     """Write the script that gathers exit codes and runs the group level.
 
     Parameters
@@ -115,12 +117,14 @@ def write_group_script(place: Place, resources: Resources, again: str) -> str:
     place : where things are
     resources : of the job
     again : command that submits once more what has failed
+    app_words : further options of the app's group level
 
     Returns
     -------
     str, a bash script for ``sbatch``
     """
-    return _write_job(place, resources, ["--output=group_%j.txt"], {"again": again}, "group")
+    values: Values = {"again": again, "app_words": app_words}
+    return _write_job(place, resources, ["--output=group_%j.txt"], values, "group")
 
 
 def write_submission(folder: Path, n_tasks: int, at_a_time: int | None = None) -> str:

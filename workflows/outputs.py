@@ -152,7 +152,7 @@ class _Names:
         self.raw = raw_uri(run)
         series = self.path("dwi", ".nii.gz", desc="preproc")
         self.series = derivative_uri(series, out_dir)
-        self.reference = derivative_uri(self.path("dwiref", ".nii.gz", desc="b0"), out_dir)
+        self.b0 = derivative_uri(self.path("dwiref", ".nii.gz", desc="b0"), out_dir)
 
     def path(self, suffix: str, extension: str, **entities: str) -> Path:
         """Name a product."""
@@ -164,8 +164,8 @@ class _Names:
         return path.parents[1] / "figures" / path.name
 
     def image(self, description: str, *sources: str, **fields: Any) -> dict[str, Any]:
-        """Describe an image on the grid of the series."""
-        return describe_image(description, sources, self.reference, **fields)
+        """Describe an image in DTI space."""
+        return describe_image(description, sources, self.series, **fields)
 
 
 MADE_BY = {
@@ -198,9 +198,11 @@ def _series_derivatives(
     """Corrected series, its gradients and the B0 image."""
     taken = "series" in prior
     left = "left as another tool has made it" if taken else plan
-    series = names.image(
+    source = prior.get("series", names.raw)
+    series = describe_image(
         _describe_series(settings, taken=taken),
-        prior.get("series", names.raw),
+        [source],
+        source,
         **carry_over(metadata),
         DistortionCorrection={
             "Method": plan.method,
@@ -210,10 +212,11 @@ def _series_derivatives(
     yield Derivative("corrected_dwi", names.path("dwi", ".nii.gz", desc="preproc"), series)
     for field in ("bval", "bvec"):
         yield Derivative(f"corrected_{field}", names.path("dwi", f".{field}", desc="preproc"))
-    b0 = names.image(
+    b0 = describe_image(
         "Robust mean of the b=0 volumes, their motion corrected, before they were moved onto the "
-        "weighted ones.",
-        prior.get("series", names.raw),
+        "weighted ones: not in DTI space.",
+        [source],
+        source,
     )
     yield Derivative("b0", names.path("dwiref", ".nii.gz", desc="b0"), b0)
 
@@ -248,7 +251,7 @@ def _region_derivatives(
     is_own = network.weights or (both and network.dwi_weights)
     own = " The weights are not those of the package." if is_own else ""
     given = [prior["cord_mask"]] if "cord_mask" in prior else []
-    sources = (names.reference, names.series, *given)
+    sources = (names.b0, names.series, *given)
     outline = " The outline of the cord was given." if given else ""
     mask = names.image(
         "Spinal cord: voxels that the cord fills at least half." + outline, *sources, Type="ROI"

@@ -20,6 +20,7 @@ from scsnet_bids.figures.group import (
     draw_sessions,
 )
 from scsnet_bids.files import write_text
+from scsnet_bids.group.norms import FEWEST_FREEDOM
 from scsnet_bids.group.people import add_people
 from scsnet_bids.group.tables import GroupAnalysis
 from scsnet_bids.group.text import CITATION, describe_analysis
@@ -184,6 +185,7 @@ def _comparison(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None
         "too_few": few,
         "covariates": " and ".join(analysis.covariates.names) if analysis.covariates else "",
         "lowest": _lowest_of_controls(analysis),
+        "fewest": FEWEST_FREEDOM,
         "significant": _table(
             f"Differences with q below {SIGNIFICANT:g}",
             "group_differences.tsv",
