@@ -26,7 +26,10 @@ from scsnet_bids.files import read_json
 from scsnet_bids.runs import ENTITIES, DwiRun, list_inherited, read_entities
 
 FILTERED = frozenset(
-    ["dwi", "anat", "bold", "sbref", "fmap", "flair", "t1w", "t2w", "t2starw", "roi", "asl", "m0scan", "pet", "perf", "meg", "eeg"]
+    {
+        *("dwi", "anat", "bold", "sbref", "fmap", "flair", "t1w", "t2w", "t2starw", "roi"),
+        *("asl", "m0scan", "pet", "perf", "meg", "eeg"),
+    }
 )
 """Kinds of images that filter files of BIDS Apps name."""
 MEANT = (("datatype", "dwi"), ("suffix", "dwi"))

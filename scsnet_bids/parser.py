@@ -111,8 +111,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "--bids-filter-file",
         type=Path,
         metavar="FILE",
-        help='JSON file of the series to process, such as {"dwi": {"acquisition": "axial", "run": [1, 2]}}; '
-        'null is "has none", "*" is "has any"',
+        help='JSON file of the series to process, such as {"dwi": {"acquisition": "axial", '
+        '"run": [1, 2]}}; null is "has none", "*" is "has any"',
     )
     group.add_argument(
         "--skip-bids-validation",

@@ -195,6 +195,6 @@ def _residual_deviation(signal: FloatArray, predicted: FloatArray, say: FloatArr
 def _describe_tensors(elements: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(voxels, 4) fa md ad rd and (voxels, 3) principal direction of (voxels, 6) elements."""
     ascending, vectors = np.linalg.eigh(elements[:, MATRIX_FROM_ELEMENTS])
-    scalars = np.nan_to_num(metrics_of(ascending))
+    scalars = metrics_of(ascending)
     direction = vectors[:, :, 2]
     return scalars, direction * np.where(direction[:, 2:] < 0, -1.0, 1.0)

@@ -193,13 +193,23 @@ def test_a_filter_file_is_read(tmp_path: Path) -> None:
     assert read_filters(path) == {"acquisition": "ax", "run": [1, 2], "direction": None}
 
 
+def test_a_filter_file_of_another_app_will_do(tmp_path: Path, caplog) -> None:
+    path = tmp_path / "filters.json"
+    path.write_text(
+        '{"bold": {"task": "rest"}, "dwi": {"datatype": "dwi", "suffix": "dwi", "run": 1}}'
+    )
+    assert read_filters(path) == {"run": 1}
+    assert "not bold" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
         ("{", "must be a JSON object"),
         ("[]", "must be a JSON object"),
         ('{"dwi": "ax"}', "must look like"),
-        ('{"dwi": {}, "t1w": {}}', 'for "dwi" only: .*dwi, t1w'),
+        ('{"dwi": {}, "t1x": {}}', "names t1x, which is none"),
+        ('{"dwi": {"suffix": "bold"}}', "suffix is none"),
         ('{"dwi": {"acq": "ax"}}', "acq is none; known are subject, session, acquisition"),
     ],
 )

@@ -7,8 +7,8 @@ survives the loss of half of a slice's volumes (``robust_regression``). The dire
 of a gradient is part of what is expected, so its contrast is not read as loss.
 
 An outlier is farther from what is expected than noise and the usual unrest of the series allow. It
-then hardly counts: the less, the more is missing. A slice whose weighted volumes are mostly lost shows by its
-attenuation, against that of the other slices; none of them counts then.
+then hardly counts: the less, the more is missing. A slice whose weighted volumes are mostly lost
+shows by its attenuation, against that of the other slices; none of them counts then.
 """
 
 from __future__ import annotations

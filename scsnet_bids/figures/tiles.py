@@ -259,8 +259,8 @@ def _write(word: str, place: tuple[float, float], size_mm: tuple[float, float]) 
     """Write a word at a part of the width and height of a tile."""
     anchor = "end" if place[0] > 0.5 else "start"
     x, y = (f"{part * size:.4g}" for part, size in zip(place, size_mm, strict=True))
-    return (
-        f'<text x="{x}" y="{y}" text-anchor="{anchor}" font-size="{0.075 * size_mm[1]:.3g}" '
-        f'fill="#fff" stroke="#000" stroke-width="{0.012 * size_mm[1]:.2g}" '
-        f'paint-order="stroke">{escape(word)}</text>'
-    )
+    rim = f'stroke="#000" stroke-width="{0.012 * size_mm[1]:.2g}"'
+    start = f'<text x="{x}" y="{y}" text-anchor="{anchor}" font-size="{0.075 * size_mm[1]:.3g}" '
+    # Twice, since not every program knows paint-order: the dark rim, and the word on it.
+    rim = f'{start}fill="#000" {rim} aria-hidden="true">{escape(word)}</text>'
+    return f'{rim}{start}fill="#fff">{escape(word)}</text>'

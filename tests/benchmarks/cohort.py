@@ -3,11 +3,11 @@
     python tests/benchmarks/cohort.py [--draws 400] [--templates OUT]
 
 Cohorts of 20 controls and 20 patients, and of 50 and 5; the patients' FA is 15 % lower in the
-lateral columns of one level. The cohorts are simulated from tables, not from images: mean values,
-volumes and standard errors of the regions at each level come from the region tables of a few phantoms that went through
-the whole app (or of the folder OUT, with levels), and every person has the template's values times
-a factor of their own (4 %), a factor of each region and level (4 %), and an error of measurement as
-large as the app states. So this measures the statistics, not the images.
+lateral columns of one level. The cohorts are simulated from tables, not from images. Mean values,
+volumes and standard errors of the regions at each level come from the region tables of a few
+phantoms that went through the whole app (or of the folder OUT, with levels). Every person has the
+template's values times a factor of their own (4 %), a factor of each region and level (4 %), and an
+error of measurement as large as the app states. So this measures the statistics, not the images.
 
 Counted per drawn cohort: whether the cell with the smallest probability is that region at that
 level; whether both sides are found after correction; how often the 95 % interval of the lateral
