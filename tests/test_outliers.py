@@ -361,5 +361,9 @@ def test_in_real_series_the_blank_slices_are_found(
     sums = [(mask * place).sum(axis=(0, 1)) for place in (left, posterior)]
     centre_mm = np.stack(sums, axis=1) / mask.sum(axis=(0, 1))[:, None]
     found = find_outliers(series.data, gradients, centre_mm, series.grid, SETTINGS)
-    place = {(int(n), int(k)) for n, k in np.argwhere(outliers(found))}
-    assert place == lost
+    gone = (found.weight == 0) & (found.signal < 0.75 * found.expected)
+    assert {(int(n), int(k)) for n, k in np.argwhere(gone)} == lost
+    # What else counts less lies 8 to 22 % off, more than chance explains.
+    others = (found.weight < 1) & ~gone
+    assert others.sum() <= 10
+    assert (np.abs(found.deviation[others]) > 3.29).all()
