@@ -69,7 +69,7 @@ def test_an_impossible_slice_does_not_decide_the_mean(unmixed) -> None:
     assert "implausible" in alone["unmixed_flag"]
     whole = fa_of(table, scope="cord", metric="MD")
     assert whole["unmixed"] == pytest.approx(1e-3)
-    assert whole["unmixed_flag"] == "partial"
+    assert "partial" in whole["unmixed_flag"]
 
 
 def test_noise_averages_out_over_regions_and_slices(unmixed) -> None:
