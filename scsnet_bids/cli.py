@@ -323,7 +323,7 @@ def _run_group(options: Options) -> int:
                 )
     tables = collect_group(options.output_dir)
     for gap in tables.gaps.itertuples():
-        whose = gap.run if isinstance(gap.run, str) else gap.participant_id
+        whose = gap.run if isinstance(gap.run, str) else str(gap.participant_id)
         print(f"Missing: {whose}: {gap.reason}", file=sys.stderr)
     for line in tables.differences:
         print(f"Warning: the runs were not processed alike. {line}", file=sys.stderr)

@@ -155,6 +155,7 @@ def _describe_dataset(out_dir: Path, bids_dir: Path, others: Mapping[str, Path])
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": APP_NAME, "Version": __version__}],
+        "HowToAcknowledge": "Please cite what logs/CITATION.md lists.",
         "SourceDatasets": [source, *({"URL": links[name]} for name in others)],
         "DatasetLinks": links,
     }

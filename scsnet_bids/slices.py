@@ -25,7 +25,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from scsnet_bids.arrays import FloatArray
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.images import Grid
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -140,12 +140,14 @@ def slices_to_volume(slices: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     return np.ascontiguousarray(slices.transpose(order))
 
 
-def centre_of_slices(volume: FloatArray, spacing_mm: Sequence[float] = (1.0, 1.0)) -> FloatArray:
+def centre_of_slices(
+    volume: FloatArray | BoolArray, spacing_mm: Sequence[float] = (1.0, 1.0)
+) -> FloatArray:
     """Find the centre of mass in each slice.
 
     Parameters
     ----------
-    volume : (i, j, k) float array >= 0
+    volume : (i, j, k) float array >= 0, or bool
     spacing_mm : voxel size, of which the first two count; 1 gives voxels
 
     Returns
@@ -154,7 +156,7 @@ def centre_of_slices(volume: FloatArray, spacing_mm: Sequence[float] = (1.0, 1.0
     holds nothing
     """
     plane = PlaneGrid((0.0, 0.0), volume.shape[:2], (spacing_mm[0], spacing_mm[1]))
-    return plane.centre_and_spread_mm(volume_to_slices(volume))[0]
+    return plane.centre_and_spread_mm(volume_to_slices(np.asarray(volume, dtype=float)))[0]
 
 
 def interpolate_linearly(slices: FloatArray, source: PlaneGrid, target: PlaneGrid) -> FloatArray:

@@ -181,6 +181,17 @@ def test_the_group_tables_hold_every_participant(run):
     assert json.loads((out / "group_scalarstats.json").read_text()).keys() == set(long.columns)
 
 
+def test_the_outputs_can_be_read_by_pybids(run):
+    """Sidecars of group tables lie in the root, and speak of all files below."""
+    from bids import BIDSLayout
+
+    layout = BIDSLayout(run["root"] / "out", validate=False, is_derivative=True)
+    assert "Sessions: 0 | Runs: 0" in repr(layout)
+    assert {"01", "02"} <= set(layout.get_subjects())
+    tables = layout.get(suffix="scalarstats", subject="01", extension=".tsv")
+    assert len(tables) == 3
+
+
 def test_reports_are_written_again_from_the_outputs_alone(run, capsys):
     out, nowhere = run["root"] / "out", str(run["root"] / "nowhere")
     page = out / "sub-01.html"

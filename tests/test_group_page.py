@@ -66,7 +66,7 @@ def test_the_numbers_of_the_page_are_those_of_the_tables(page, out_dir):
     quality = file_of(out_dir, "qc")
     runs = table_of(page, "runs")
     assert runs["snr_b0"].tolist() == quality["snr_b0"].tolist()
-    assert runs["run"].tolist() == quality["run"].tolist()
+    assert runs["run_id"].tolist() == quality["run_id"].tolist()
     scores = file_of(out_dir, "zscores")
     cell = {"scope": "cord", "region": "gray_matter", "side": "left", "metric": "FA"}
     z = scores[(scores[list(cell)] == pd.Series(cell)).all(axis=1)]

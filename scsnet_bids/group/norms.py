@@ -92,7 +92,7 @@ def score_people(values: pd.DataFrame, controls: Controls, covariates: Covariate
 
 def _rows_of_controls(people: pd.Index, is_reference: BoolArray) -> npt.NDArray[np.intp]:
     """(n,) row by which everybody is among the controls, in whatever session; -1 of nobody."""
-    rows = {people[row]: row for row in np.flatnonzero(is_reference)}
+    rows = {people[row]: row for row in np.flatnonzero(is_reference).tolist()}
     return np.array([rows.get(person, -1) for person in people], dtype=np.intp)
 
 

@@ -22,7 +22,7 @@ from scsnet_bids.figures.group import (
 from scsnet_bids.files import write_text
 from scsnet_bids.group.norms import FEWEST_FREEDOM
 from scsnet_bids.group.people import add_people
-from scsnet_bids.group.tables import GroupAnalysis
+from scsnet_bids.group.tables import PUBLISHED, GroupAnalysis
 from scsnet_bids.group.text import CITATION, describe_analysis
 from scsnet_bids.group.values import PERSON
 from scsnet_bids.methods_text import write_citation
@@ -266,7 +266,7 @@ def _changes(analysis: GroupAnalysis, out_dir: Path) -> dict[str, Any] | None:
 
 def _table(title: str, file: str, rows: pd.DataFrame, out_dir: Path) -> dict[str, Any]:
     """Describe a table: the words of its cells, and the pages that participants lead to."""
-    words = as_words(rows.head(MOST_ROWS)).fillna("n/a").astype(str)
+    words = as_words(rows.head(MOST_ROWS)).fillna("n/a").astype(str).rename(columns=PUBLISHED)
     people = set(rows["participant_id"]) if "participant_id" in rows else set()
     return {
         "title": title,

@@ -89,7 +89,7 @@ def read_people(out_dir: Path) -> pd.DataFrame:
     try:
         # Words as they stand, without blanks: 01 and True are names of groups as well.
         table = read_rows(read_text(path), str, ("n/a", ""))
-        table = table.apply(lambda column: column.str.strip()).replace("", None)
+        table = pd.DataFrame({name: table[name].str.strip() for name in table}).replace("", None)
         table = table.dropna(how="all")  # spreadsheets leave lines of tabs
         names = table.pop("participant_id")
     except (OSError, ValueError, KeyError) as error:

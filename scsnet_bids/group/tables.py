@@ -40,6 +40,9 @@ GAP_COLUMNS: dict[str, dict[str, Any]] = {
 }
 PERSON_COLUMNS = {name: RUN_COLUMNS[name] for name in ("participant_id", "session")}
 CELL_COLUMNS = {name: REGION_TABLE_COLUMNS[name] for name in CELL}
+PUBLISHED = {"session": "session_id", "run": "run_id"}
+"""What files call these columns. Sidecars in the root of a dataset speak of all files below: one
+that describes a column ``run`` would take the place of their entity run for those who read them."""
 Described = tuple[str, pd.DataFrame, Mapping[str, Any]]
 
 
@@ -140,8 +143,10 @@ def write_group(out_dir: Path, analysis: GroupAnalysis) -> list[Path]:
     """
     paths = []
     for name, table, columns in _describe(out_dir, analysis):
-        paths.append(write_table(out_dir / f"group_{name}.tsv", table))
-        write_sidecar(sidecar_path(paths[-1]), columns)
+        published = table.rename(columns=PUBLISHED)
+        paths.append(write_table(out_dir / f"group_{name}.tsv", published))
+        described = {PUBLISHED.get(column, column): text for column, text in columns.items()}
+        write_sidecar(sidecar_path(paths[-1]), described)
     if analysis.controls is None:
         # Those of an earlier call with controls would speak of other data.
         for name in ("zscores", "differences"):
