@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from scsnet_bids.cord_shape import DOUBTFUL_SHAPE
+from scsnet_bids.derivatives import select_rows
 from scsnet_bids.slice_marks import EXCLUDED
 
 FEWEST_SLICES = 5
@@ -158,8 +159,7 @@ def _deviation(rows: pd.DataFrame, place: int) -> float:
 
 def _values(found: Compression, regions: pd.DataFrame, metric: str) -> dict[str, float]:
     """Values of a metric in the compressed slice and at C2-C3, their ratio, and their errors."""
-    white = {"region": "white_matter", "side": "both", "metric": metric}
-    rows = regions[(regions[list(white)] == pd.Series(white)).all(axis=1)]
+    rows = select_rows(regions, region="white_matter", side="both", metric=metric)
     is_slice, is_level = rows["scope"] == "slice", rows["scope"] == "level"
     here = _mean(rows[is_slice & (rows["slice"] == found.slice)])
     above = _mean(rows[is_level & rows["level"].isin(REFERENCE)])

@@ -212,6 +212,11 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)
 
 
+def select_rows(table: pd.DataFrame, **cell: Any) -> pd.DataFrame:
+    """Take the rows of a cell, such as ``scope="cord", region="white_matter"``."""
+    return table[(table[list(cell)] == pd.Series(cell)).all(axis=1)]
+
+
 def write_sidecar(path: Path, fields: Mapping[str, Any]) -> Path:
     """Write a JSON file; numpy's numbers and arrays become plain ones.
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.cord_shape import DOUBTFUL_SHAPE
-from scsnet_bids.derivatives import join_flags
+from scsnet_bids.derivatives import join_flags, select_rows
 from scsnet_bids.regions import HALF
 from scsnet_bids.slice_marks import EXCLUDED
 from scsnet_bids.vertebrae import fit_centre_line
@@ -217,8 +217,7 @@ def summarise_quality(
 
 def _cord_fa(regions: pd.DataFrame, region: str) -> float:
     """Plain mean FA of a tissue in the whole cord, both sides."""
-    wanted = {"scope": "cord", "region": region, "side": "both", "metric": "FA"}
-    row = regions[(regions[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    row = select_rows(regions, scope="cord", region=region, side="both", metric="FA")
     return float(row["mean"].iloc[0])
 
 

@@ -26,11 +26,13 @@ SHIFT_COLUMNS: dict[str, dict[str, Any]] = {
     "volume": {"Description": "Volume of the series, from 0."},
     "slice": {"Description": "Slice, from 0 for the lowest (most caudal)."},
     "left_mm": {
-        "Description": "Displacement along the image axis nearest to the patient's left.",
+        "Description": "Displacement along the image axis nearest to the patient's left: what "
+        "must be added to the place of a point in the image after from- in the name, to get its "
+        "place in the image after to-.",
         "Units": "mm",
     },
     "posterior_mm": {
-        "Description": "Displacement along the image axis nearest to the patient's back.",
+        "Description": "The same along the image axis nearest to the patient's back.",
         "Units": "mm",
     },
     "trusted": {

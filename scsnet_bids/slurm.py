@@ -20,6 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from uuid import uuid4
 
+from scsnet_bids import __version__
 from scsnet_bids.bids import check_dataset
 from scsnet_bids.dataset import check_output_folder
 from scsnet_bids.errors import MissingToolError, ScsnetError, UsageError
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}")
     parser.add_argument("bids_dir", type=Path, help="BIDS dataset")
     parser.add_argument("output_dir", type=Path, help="folder for the results")
     parser.add_argument("--submit", action="store_true", help="submit it, not only write it")

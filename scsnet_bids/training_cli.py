@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scsnet_bids import __version__
 from scsnet_bids.errors import ScsnetError, UsageError
 from scsnet_bids.setting_options import add_setting_options, take_settings
 
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}")
     parser.add_argument("--out", type=_weights_path, required=True, help="weights to write (.pt)")
     parser.add_argument(
         "--resume", action="store_true", help="go on where this training was stopped"

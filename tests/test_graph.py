@@ -19,8 +19,8 @@ from scsnet_bids.workflows.graph import check_graph, new_graph
 from scsnet_bids.workflows.segmentation import init_segmentation_wf
 
 from scsnet_bids.errors import WiringError
-from scsnet_bids.figures import PICTURES
 from scsnet_bids.images import Grid, Image, write_image
+from scsnet_bids.report.wording import PICTURES
 from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import DenoisingSettings, SegmentationSettings, Settings
 

@@ -16,7 +16,6 @@ from scsnet_bids import cord_shape, quality
 from scsnet_bids.cli import main
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.errors import BusyError, GradientError, InputDataError, ScsnetError, SkippedSeries
-from scsnet_bids.figures import PICTURES
 from scsnet_bids.jobs import Job, read_job, write_job
 from scsnet_bids.report import wording
 from scsnet_bids.report.content import describe_compression
@@ -184,7 +183,7 @@ def test_pictures_that_cannot_be_saved_do_not_take_the_tables_along(phantom_run,
 
 def test_every_picture_lies_beside_the_tables(phantom_run):
     folder = phantom_run["out"] / "sub-01" / "figures"
-    expected = {f"sub-01_desc-{name}_dwi.svg" for name in PICTURES}
+    expected = {f"sub-01_desc-{name}_dwi.svg" for name in wording.PICTURES}
     assert {path.name for path in folder.iterdir()} == expected
 
 
@@ -427,10 +426,9 @@ def test_every_flag_of_the_tables_has_a_rule():
     assert known <= set(RULES)
 
 
-def test_every_figure_and_picture_has_words_for_a_reader():
+def test_every_figure_has_words_for_a_reader():
     columns = {*quality.QUALITY_COLUMNS, *NOISE_COLUMNS} - {"flag", "noise_flag"}
     assert columns == set(FIGURES)
-    assert set(PICTURES) == set(wording.PICTURES)
 
 
 def test_no_reason_shows_the_name_of_a_flag_or_column():

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from scsnet_bids import __version__
 from scsnet_bids.errors import ScsnetError, UsageError
 from scsnet_bids.files import write_text
 
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure speed and quality beside other tools, on this machine.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}")
     parser.add_argument("benchmark", choices=[*BENCHMARKS, "all"])
     parser.add_argument("--out", type=Path, default=Path("benchmark"), help="folder for the tables")
     length = parser.add_mutually_exclusive_group()

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from scsnet_bids import __version__
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.errors import EmptySelectionError, ScsnetError, UsageError
 from scsnet_bids.evaluation.scores import Score, score_cord, score_regions, tell_regions
@@ -208,6 +209,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Measure how good the results are: outputs against the truth of a phantom "
         "dataset or against manual masks, or the network alone against manual masks.",
     )
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}")
     parser.add_argument("data", type=Path, help="BIDS dataset (with --inputs: PAM50 folder)")
     parser.add_argument("out", type=Path, nargs="?", help="output folder of scsnet-bids for it")
     parser.add_argument("--tsv", type=Path, metavar="FILE", help="also write all scores here")

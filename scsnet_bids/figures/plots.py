@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.compression import find_most_compressed
+from scsnet_bids.derivatives import select_rows
 from scsnet_bids.figures import SHOWN_AS
 from scsnet_bids.regions import REGIONS, Region, Side, Tissue
 from scsnet_bids.slice_marks import EXCLUDED
@@ -277,13 +278,8 @@ def _show_levels(axes: Axes, rows: pd.DataFrame) -> None:
 
 def _slice_rows(regions: pd.DataFrame, region: Region, metric: str) -> pd.DataFrame:
     """Rows of a region's slices, by slice."""
-    wanted = {
-        "scope": "slice",
-        "region": str(region.tissue),
-        "side": str(region.side),
-        "metric": metric,
-    }
-    chosen = regions[(regions[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    names = {"region": str(region.tissue), "side": str(region.side)}
+    chosen = select_rows(regions, scope="slice", metric=metric, **names)
     chosen = chosen[~chosen["flag"].astype(str).str.contains(EXCLUDED)]
     return chosen.assign(slice=chosen["slice"].astype(int)).set_index("slice").sort_index()
 

@@ -22,7 +22,7 @@ import pandas as pd
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.compression import COMPRESSION_COLUMNS, tabulate_compression
 from scsnet_bids.cord_shape import DOUBTFUL_SHAPE
-from scsnet_bids.derivatives import join_flags
+from scsnet_bids.derivatives import join_flags, select_rows
 from scsnet_bids.group.collect import RUN_COLUMNS, GroupTables
 from scsnet_bids.regional import FEW_VOXELS, FULL_COVERAGE, PLAUSIBLE, REGION_TABLE_COLUMNS
 from scsnet_bids.regions import REGION_GROUPS, REGIONS
@@ -226,8 +226,7 @@ def _rejudge(
         result["n_slices_excluded"] = 0
     result.loc[place, "n_slices_excluded"] = n_out
     result.loc[place, "cord_area_mm2"] = own["area_mm2"].mean()
-    cell = {"scope": "cord", "side": "both", "metric": "FA"}
-    plain = rows[(rows[list(cell)] == pd.Series(cell)).all(axis=1)].set_index("region")["mean"]
+    plain = select_rows(rows, scope="cord", side="both", metric="FA").set_index("region")["mean"]
     white, gray = plain.get("white_matter", np.nan), plain.get("gray_matter", np.nan)
     result.loc[place, ["fa_white_matter", "fa_gray_matter"]] = [white, gray]
     flags = own["flag"].astype(str) if "flag" in own else pd.Series(dtype=str)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+from scsnet_bids import __version__
 from scsnet_bids.errors import ScsnetError
 from scsnet_bids.phantom.dataset import write_dataset
 from scsnet_bids.phantom.drawn import DrawnCord
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="scsnet-bids-phantom",
         description="Write a synthetic cervical cord diffusion dataset (BIDS) with known truth.",
     )
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}")
     parser.add_argument("out", type=Path, help="Folder to write; new, empty or an older phantom.")
     parser.add_argument(
         "--participants", type=int, default=2, help="How many participants (default 2)."

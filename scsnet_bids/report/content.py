@@ -16,7 +16,6 @@ import pandas as pd
 
 from scsnet_bids import cord_shape
 from scsnet_bids.compression import STANDS_OUT
-from scsnet_bids.figures import PICTURES
 from scsnet_bids.report.numbers import (
     Number,
     describe_glance,
@@ -26,7 +25,7 @@ from scsnet_bids.report.numbers import (
 )
 from scsnet_bids.report.record import TABLES, RunRecord
 from scsnet_bids.report.verdict import judge_run, overall_verdict, reason_for
-from scsnet_bids.report.wording import explain_flags, name_picture
+from scsnet_bids.report.wording import PICTURES, explain_flags, name_picture
 from scsnet_bids.slice_marks import EXCLUDED
 from scsnet_bids.unmixing.noise import SOURCES
 

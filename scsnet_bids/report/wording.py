@@ -47,7 +47,7 @@ PICTURES: dict[str, str] = {
     "asymmetry": "asymmetry of FA",
     "shape": "shape of the cord",
 }
-"""The pictures of a run."""
+"""Every picture of a run, by the entity ``desc`` of its file."""
 
 
 def name_figure(column: str) -> str:
