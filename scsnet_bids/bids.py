@@ -115,7 +115,8 @@ def read_filters(path: Path) -> Filters:
         ) from error
     if not all(isinstance(conditions, dict) for conditions in content.values()):
         raise UsageError(f'A filter file must look like {{"dwi": {{"run": 1}}}}: {path} does not.')
-    unknown = {name for name in content if name.lower() not in FILTERED}
+    # Other spellings of dwi would leave all series in.
+    unknown = {n for n in content if n.lower() not in FILTERED or (n.lower() == "dwi" != n)}
     if unknown:
         raise UsageError(
             f'A filter file names kinds of images, "dwi" for diffusion series: {path} names '

@@ -6,6 +6,7 @@ Heavy libraries are imported by the level that needs them, so that ``--help`` an
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import logging
 import math
@@ -77,8 +78,9 @@ def _prepare_process(options: Options) -> None:
         os.environ.pop("HOME", None)
     cache = options.work_dir / ".cache"
     if "participant" not in options.levels:  # the group level has no work folder
-        cache = Path(tempfile.mkdtemp(prefix="scsnet-bids-"))
-        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            cache = Path(tempfile.mkdtemp(prefix="scsnet-bids-"))
+            atexit.register(shutil.rmtree, cache, ignore_errors=True)
     for name in ("HOME", "MPLCONFIGDIR", "NIPYPE_CONFIG_DIR", "XDG_CACHE_HOME"):
         os.environ.setdefault(name, str(cache / name.lower()))
 

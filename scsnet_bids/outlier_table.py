@@ -16,14 +16,11 @@ import pandas as pd
 
 from scsnet_bids.arrays import BoolArray, FloatArray
 
-OUTLIER_WEIGHT = 0.5
-"""A slice of a volume that counts less is called an outlier."""
-
 KINDS: dict[str, str] = {
     "kept": "as expected",
     "weak": "significantly less signal than expected; counts less",
-    "lost": "half of the expected signal or less, no samples at all, or a slice whose weighted "
-    "volumes are mostly lost; does not count",
+    "lost": "a fifth of the expected signal or more is missing, there are no samples at all, or "
+    "the slice's weighted volumes are mostly lost; does not count",
     "bright": "significantly more signal than expected; counts less, or not at all",
     "unjudged": "nothing to compare it with: no cord was found in the slice, the volume does not "
     "enter the tensor, or there are too few volumes; counts fully",
@@ -47,7 +44,7 @@ OUTLIER_COLUMNS: dict[str, dict[str, Any]] = {
     },
     "weight": {
         "Description": "How much the slice of the volume counts: in the tensor, in the unmixed "
-        f"values and in the mean weighted image. Below {OUTLIER_WEIGHT:g} it is called an outlier.",
+        "values and in the mean weighted image. Of weight 0 it is called an outlier.",
         "Units": "1",
     },
     "kind": {"Description": "What was found.", "Levels": KINDS},
@@ -55,8 +52,8 @@ OUTLIER_COLUMNS: dict[str, dict[str, Any]] = {
 
 FRACTION_COLUMN: dict[str, dict[str, Any]] = {
     "outlier_fraction": {
-        "Description": f"Share of the volume's slices that count less than {OUTLIER_WEIGHT:g}, "
-        "for their signal is lost or far too bright.",
+        "Description": "Share of the volume's slices that do not count, for their signal is lost "
+        "or far too bright.",
         "Units": "1",
     },
 }
@@ -94,7 +91,7 @@ def weight_from_table(table: pd.DataFrame) -> FloatArray:
 
 def counted_slices(table: pd.DataFrame) -> BoolArray:
     """Tell which slices of which volumes are no outliers, (n, k), from such a table."""
-    return np.asarray(weight_from_table(table) >= OUTLIER_WEIGHT)
+    return np.asarray(weight_from_table(table) > 0)
 
 
 def outlier_shares(table: pd.DataFrame) -> dict[str, float]:
@@ -110,7 +107,7 @@ def outlier_shares(table: pd.DataFrame) -> dict[str, float]:
     the worst slice; nan where none could be judged
     """
     judged = table[table["kind"] != "unjudged"]
-    is_outlier = judged["weight"] < OUTLIER_WEIGHT
+    is_outlier = judged["weight"] <= 0
     by_slice = is_outlier.groupby(judged["slice"]).mean()
     return {"lost_share": float(is_outlier.mean()), "lost_share_max": float(by_slice.max())}
 
@@ -132,4 +129,4 @@ def add_outlier_fraction(confounds: pd.DataFrame, weight: FloatArray) -> pd.Data
     -------
     DataFrame with the further column of ``FRACTION_COLUMN``
     """
-    return confounds.assign(outlier_fraction=(weight < OUTLIER_WEIGHT).mean(axis=1))
+    return confounds.assign(outlier_fraction=(weight <= 0).mean(axis=1))

@@ -20,8 +20,8 @@ LOW_SNR = 4.0
 LARGE_DISPLACEMENT_MM = 3.0
 MANY_UNTRUSTED = 0.2
 MUCH_LOST = 0.1
-"""What is left stays good: noise grows by 5 %. But milder losses, which are not found, come with
-those that are."""
+"""What is left stays good: noise grows by 5 %. But milder losses, which count in part or are not
+found, come with those that do not count."""
 MUCH_LOST_IN_SLICE = 0.5
 """Noise grows by 1.4, and beyond it no fit can tell which part of the volumes is the good one."""
 LARGE_MISALIGNMENT_MM = 1.0

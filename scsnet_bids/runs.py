@@ -131,7 +131,7 @@ def _folders_above(path: Path) -> Iterator[Path]:
     """Folders from that of the dataset down to that of an image."""
     parents = list(path.parents)
     levels = [n for n, folder in enumerate(parents) if folder.name.startswith("sub-")]
-    yield from reversed(parents[: max(levels, default=0) + 2])
+    yield from reversed(parents[: min(levels, default=0) + 2])
 
 
 def leave_out(

@@ -167,7 +167,7 @@ def _fit_voxels(design: FloatArray, signal: FloatArray, say: FloatArray) -> Floa
 
 
 def _fit_coefficients(design: FloatArray, signal: FloatArray, say: FloatArray) -> FloatArray:
-    """(voxels, 7) coefficients in DIPY's order; samples without a say are left out."""
+    """(voxels, 7) coefficients of ``design``; samples without a say are left out."""
     from dipy.reconst.dti import wls_fit_tensor
 
     coefficients = np.empty((len(signal), N_COEFFICIENTS))

@@ -208,6 +208,7 @@ def test_a_filter_file_of_another_app_will_do(tmp_path: Path, caplog) -> None:
         ("{", "must be a JSON object"),
         ("[]", "must be a JSON object"),
         ('{"dwi": "ax"}', "must look like"),
+        ('{"DWI": {"run": 1}}', "names DWI, which is none"),
         ('{"dwi": {}, "t1x": {}}', "names t1x, which is none"),
         ('{"dwi": {"suffix": "bold"}}', "suffix is none"),
         ('{"dwi": {"acq": "ax"}}', "acq is none; known are subject, session, acquisition"),

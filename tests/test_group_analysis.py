@@ -475,6 +475,20 @@ def test_a_column_of_both_tables_keeps_both():
     assert joined.columns.tolist() == ["participant_id", "run", "participant_flag", "age", "flag"]
 
 
+def test_no_column_of_the_files_is_there_twice(tmp_path):
+    write_cohort(tmp_path, 3, 3, DROP, seed=3, sessions=("1",))
+    people = pd.read_csv(tmp_path / "participants.tsv", sep="\t")
+    people.assign(session_id="x", run_id=1, verdict="mine").to_csv(
+        tmp_path / "participants.tsv", sep="\t", index=False
+    )
+    write_group(tmp_path, analyse_group(collect_group(tmp_path)))
+    for path in tmp_path.glob("group_*.tsv"):
+        header = path.read_text().splitlines()[0].split("\t")
+        assert len(header) == len(set(header)), path.name
+        described = json.loads(path.with_suffix(".json").read_text())
+        assert "participants.tsv" not in described.get("session_id", {}).get("Description", "")
+
+
 # Values, outliers, changes.
 
 

@@ -21,7 +21,6 @@ from scsnet_bids.evaluation.motion_scores import rms_length
 from scsnet_bids.evaluation.scores import means_of_regions
 from scsnet_bids.evaluation.truth import shift_slices
 from scsnet_bids.gradients import Gradients
-from scsnet_bids.outlier_table import OUTLIER_WEIGHT
 from scsnet_bids.regions import REGIONS, label_shares
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.tensor import fit_tensor
@@ -29,6 +28,8 @@ from scsnet_bids.unmixing.region_tensor import fit_region_tensors
 
 CORD_SHARE, LEAST_VOXELS = 0.8, 2.0
 """Voxels with this share of cord are unmixed; a region needs this many of its own in a slice."""
+DOUBTED = 0.5
+"""A slice that counts less was taken for a lost one."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def outliers_pct(weight: FloatArray | None, lost: BoolArray) -> tuple[float, flo
     """
     if weight is None:
         return np.nan, np.nan
-    doubted = weight < OUTLIER_WEIGHT
+    doubted = weight < DOUBTED
     found = 100 * float(doubted[lost].mean()) if lost.any() else np.nan
     return found, 100 * float(doubted[~lost].mean())
 

@@ -93,13 +93,11 @@ def estimate_b0_to_dwi(
         return nothing
     near = _estimate_around(np.zeros(2), cord_share, cord_plane, mean_dwi, grid, settings)
     has_cord = _areas_mm2(cord_share, cord_plane) >= SMALLEST_CORD_MM2
-    if not has_cord.any() or _is_settled(near, has_cord, settings.max_shift_mm):
+    if not has_cord.any() or _settled(near, np.zeros(2), has_cord, settings.max_shift_mm) > MOST:
         return near
     common_mm = _search_common(cord_share, cord_plane, mean_dwi, grid, settings.max_common_mm)
     far = _estimate_around(common_mm, cord_share, cord_plane, mean_dwi, grid, settings)
-    if far.trusted[has_cord].mean() <= max(MOST, near.trusted[has_cord].mean()):
-        return near
-    return far
+    return far if _settled(far, common_mm, has_cord, settings.max_shift_mm) > MOST else near
 
 
 def _areas_mm2(cord_share: FloatArray, plane: PlaneGrid) -> FloatArray:
@@ -107,10 +105,12 @@ def _areas_mm2(cord_share: FloatArray, plane: PlaneGrid) -> FloatArray:
     return np.asarray(cord_share.sum(axis=(1, 2)) * np.prod(plane.spacing_mm))
 
 
-def _is_settled(found: B0ToDwi, has_cord: BoolArray, max_shift_mm: float) -> bool:
-    """Tell whether most slices have measured a displacement, and within the bound."""
-    at_bound = np.linalg.norm(found.shift_mm, axis=1) >= max_shift_mm * (1 - 1e-6)
-    return float((found.trusted & ~at_bound)[has_cord].mean()) > MOST
+def _settled(
+    found: B0ToDwi, common_mm: FloatArray, has_cord: BoolArray, max_shift_mm: float
+) -> float:
+    """Share of the slices that have measured a displacement within the bound of a common one."""
+    at_bound = np.linalg.norm(found.shift_mm - common_mm, axis=1) >= max_shift_mm * (1 - 1e-6)
+    return float((found.trusted & ~at_bound)[has_cord].mean())
 
 
 def _estimate_around(

@@ -21,8 +21,8 @@ from scsnet_bids.figures.group import (
 )
 from scsnet_bids.files import write_text
 from scsnet_bids.group.norms import FEWEST_FREEDOM
-from scsnet_bids.group.people import add_people
-from scsnet_bids.group.tables import PUBLISHED, GroupAnalysis
+from scsnet_bids.group.people import PUBLISHED, add_people
+from scsnet_bids.group.tables import GroupAnalysis
 from scsnet_bids.group.text import CITATION, describe_analysis
 from scsnet_bids.group.values import PERSON
 from scsnet_bids.methods_text import write_citation

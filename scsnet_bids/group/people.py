@@ -16,6 +16,9 @@ from scsnet_bids.files import read_json, read_text
 from scsnet_bids.word_tables import read_rows
 
 FILE = "participants.tsv"
+PUBLISHED = {"session": "session_id", "run": "run_id"}
+"""What files call these columns. Sidecars in the root of a dataset speak of all files below: one
+that describes a column ``run`` would take the place of their entity run for those who read them."""
 SEXES = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0}
 GIVEN = 0.8
 """Share of the controls that must have a covariate for it to be used."""
@@ -125,7 +128,8 @@ def add_people(table: pd.DataFrame, people: pd.DataFrame, after: int) -> pd.Data
     DataFrame; a column that the table has already gets the prefix ``participant_``
     """
     own = people.set_index("participant_id")
-    own.columns = pd.Index([f"participant_{c}" if c in table else str(c) for c in own.columns])
+    taken = {*table, *PUBLISHED.values()}
+    own.columns = pd.Index([f"participant_{c}" if c in taken else str(c) for c in own.columns])
     joined = table.join(own, on="participant_id")
     order = [*table.columns[:after], *own.columns, *table.columns[after:]]
     return joined[order]

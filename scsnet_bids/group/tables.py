@@ -20,6 +20,7 @@ from scsnet_bids.group.judgement import VERDICT_COLUMNS, judge_runs
 from scsnet_bids.group.norms import NORM_COLUMNS, score_people
 from scsnet_bids.group.outliers import OUTLIER_COLUMNS, find_outliers
 from scsnet_bids.group.people import (
+    PUBLISHED,
     Controls,
     Covariates,
     add_people,
@@ -40,9 +41,6 @@ GAP_COLUMNS: dict[str, dict[str, Any]] = {
 }
 PERSON_COLUMNS = {name: RUN_COLUMNS[name] for name in ("participant_id", "session")}
 CELL_COLUMNS = {name: REGION_TABLE_COLUMNS[name] for name in CELL}
-PUBLISHED = {"session": "session_id", "run": "run_id"}
-"""What files call these columns. Sidecars in the root of a dataset speak of all files below: one
-that describes a column ``run`` would take the place of their entity run for those who read them."""
 Described = tuple[str, pd.DataFrame, Mapping[str, Any]]
 
 
@@ -183,5 +181,6 @@ def _describe(out_dir: Path, analysis: GroupAnalysis) -> Iterator[Described]:
 def _merged(columns: Mapping[str, Any], person: Mapping[str, Any]) -> dict[str, Any]:
     """Join the descriptions of a table's columns and of the participants'."""
     return dict(columns) | {
-        f"participant_{name}" if name in columns else name: text for name, text in person.items()
+        f"participant_{name}" if name in (*columns, *PUBLISHED.values()) else name: text
+        for name, text in person.items()
     }

@@ -106,8 +106,8 @@ RULES: dict[str, tuple[Verdict, str]] = {
     ),
     "misaligned": (
         Verdict.LOOK,
-        "So large a displacement between b=0 and weighted volumes was undone; but a region that lies "
-        "a voxel off measures its neighbours: look whether it lies right on the FA map.",
+        "So large a displacement between b=0 and weighted volumes was taken out as far as it was "
+        "found; a region that lies a voxel off measures its neighbours: look at the FA map.",
     ),
     "unaligned": (
         Verdict.FAIL,

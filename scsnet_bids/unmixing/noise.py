@@ -207,7 +207,7 @@ def _from_residual(
         if chosen.sum() >= LEAST_VOXELS and np.median(residual[chosen]) > 0:
             samples = series[chosen] if fitted is None else series[chosen][:, fitted]
             power = np.nanmean(np.asarray(samples, dtype=float) ** 2, axis=0)
-            power = power[power > 0]
+            power = power[power > 0]  # not that of blank volumes
             return _sigma_of_deviation(float(np.median(residual[chosen])), power)
     return float("nan")
 

@@ -40,8 +40,8 @@ UNMIXED_COLUMNS: dict[str, dict[str, Any]] = {
     "unmixed": {
         "Description": "Value of the region without partial volume and noise floor: the signals "
         "of the regions are unmixed by their shares, then one tensor is fitted per region and "
-        "slice; other rows are means by volume. Not to be compared with norms made from means of "
-        "voxels.",
+        "slice; other rows are means by volume, of values that are plausible. Not to be compared "
+        "with norms made from means of voxels.",
         "Units": "unit of the metric",
     },
     "unmixed_uncertainty": {
