@@ -49,8 +49,8 @@ def robust_z(values: FloatArray) -> FloatArray:
     -------
     float array of the same shape; nan where it cannot be told
 
-    >>> robust_z(np.array([1.0, 2.0, 3.0, 4.0, 100.0])).round(1).tolist()
-    [-1.3, -0.7, 0.0, 0.7, 65.4]
+    >>> robust_z(np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 100])).round(1).tolist()
+    [-1.3, -1.0, -0.7, -0.3, 0.0, 0.3, 0.7, 1.0, 32.0]
     """
     known = np.isfinite(values)
     filled = np.where(known.any(axis=0), values, 0.0)

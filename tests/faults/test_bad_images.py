@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from faults.datasets import (
     DATATYPE,
@@ -228,9 +229,6 @@ FAULTS = {
     "larger_than_float32": Fault(
         write_voxels(spoil_volume(2, 1e300)), 65, ("that are not in volume 2 (counted",)
     ),
-    "empty_volume": Fault(
-        write_voxels(spoil_volume(13, 0)), 65, (f"{NAME} has none in volume 13 (counted from 0)",)
-    ),
     "empty_series": Fault(write_voxels(np.zeros_like), 65, ("has none in volumes 0, 1, 2,",)),
     "negative_series": Fault(write_voxels(lambda v: -v), 65, ("has none in volumes 0, 1, 2,",)),
 }
@@ -243,3 +241,17 @@ def test_an_unusable_image_is_refused_in_a_sentence(
     fault = FAULTS[name]
     folder = f"{dataset.path().parent}/"
     expect_refusal(fault._replace(said=tuple(text.replace("{}", folder) for text in fault.said)))
+
+
+@pytest.mark.parametrize("volume", [0, 13])
+def test_an_empty_volume_is_left_out_with_a_warning(
+    volume: int, run_app, dataset, tmp_path
+) -> None:
+    write_voxels(spoil_volume(volume, 0))(dataset)
+    code, said = run_app(dataset)
+    assert code == 0
+    assert f"{NAME} there is no signal in volume {volume} (counted from 0)" in said
+    (table,) = (tmp_path / "out").glob("sub-*/dwi/*_desc-outliers_scalarstats.tsv")
+    rows = pd.read_csv(table, sep="\t")
+    assert (rows.loc[rows["volume"] == volume, "weight"] == 0).all()
+    assert rows.loc[rows["volume"] != volume, "weight"].mean() > 0.9
