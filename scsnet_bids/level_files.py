@@ -84,7 +84,7 @@ def check_levels(
 
     Parameters
     ----------
-    good, left_out : runs as :func:`scsnet_bids.runs.check_runs` sorts them
+    good, left_out : runs as :func:`scsnet_bids.run_checks.check_runs` sorts them
     source : table, or folder of label images; empty for none
 
     Returns

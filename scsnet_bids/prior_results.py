@@ -170,7 +170,7 @@ def check_prior(
 
     Parameters
     ----------
-    good, left_out : runs as :func:`scsnet_bids.runs.check_runs` sorts them
+    good, left_out : runs as :func:`scsnet_bids.run_checks.check_runs` sorts them
     settings : of the runs
 
     Returns

@@ -17,7 +17,8 @@ from scsnet_bids.gradient_checks import check_gradients
 from scsnet_bids.gradients import list_shells, read_gradients
 from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.nifti import find_affine_conflict
-from scsnet_bids.runs import DwiRun, check_run, read_metadata
+from scsnet_bids.run_checks import check_run
+from scsnet_bids.runs import DwiRun, read_metadata
 from scsnet_bids.settings import GradientSettings
 
 SETTINGS = GradientSettings()

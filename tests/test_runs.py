@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from scsnet_bids.bids import find_runs
-from scsnet_bids.runs import DwiRun, check_run, check_runs
+from scsnet_bids.run_checks import check_run, check_runs
+from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import GradientSettings
 
 SETTINGS = GradientSettings()

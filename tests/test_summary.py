@@ -12,7 +12,7 @@ import pytest
 from scsnet_bids.bids import find_runs
 from scsnet_bids.cli import main
 from scsnet_bids.errors import InputDataError, ScsnetError, SkippedSeries
-from scsnet_bids.runs import check_runs
+from scsnet_bids.run_checks import check_runs
 from scsnet_bids.setting_values import change_settings
 from scsnet_bids.settings import GradientSettings, Settings
 from scsnet_bids.summary import WIDTH, describe_plan, describe_result, exit_code

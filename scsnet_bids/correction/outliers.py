@@ -35,8 +35,8 @@ SIGNIFICANT = 3.29
 """Standard deviations that chance exceeds once in a thousand times."""
 LARGEST_CHANGE = 0.2
 """With this part of its signal lost, or as much too much, an outlier does not count at all: a
-volume that has lost a quarter tells half as much diffusivity again, and half a say makes that 2 %
-of MD where a fifth of the slices have such losses (``tests/benchmarks/soft_losses.py``)."""
+volume that has lost a quarter tells half as much diffusivity again, and half a say still shows in
+MD where a fifth of the slices have such losses (``tests/benchmarks/soft_losses.py``)."""
 MOSTLY_LOST = 0.5
 """With this part lost in its typical weighted volume, none of a slice's counts."""
 ELEMENT_SPREAD = 0.3

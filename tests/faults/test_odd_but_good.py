@@ -24,7 +24,8 @@ from scipy.spatial.transform import Rotation
 from scsnet_bids.bids import find_runs
 from scsnet_bids.gradients import Gradients, read_gradients, write_gradients
 from scsnet_bids.images import Image, read_grid, read_image
-from scsnet_bids.runs import DwiRun, check_runs
+from scsnet_bids.run_checks import check_runs
+from scsnet_bids.runs import DwiRun
 from scsnet_bids.settings import GradientSettings
 
 Read = tuple[Image, Gradients]
