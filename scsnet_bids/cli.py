@@ -174,7 +174,7 @@ def _refuse_absent_weights(options: Options) -> None:
     for option, place in (("--weights", own.weights), ("--dwi-weights", second)):
         if place and not Path(place).is_file():
             raise UsageError(
-                f"{option} must name a file of weights: {place} is none. Correct the path."
+                f"Weights must be a file: {option} names {place}, which is none. Correct the path."
             )
 
 

@@ -210,6 +210,11 @@ class UnmixingSettings:
     least_voxels: float = setting(
         2.0, "1", "Fewest voxels of its own, in effect, that a region needs in a slice; else n/a."
     )
+    largest_unexplained: float = setting(
+        0.12,
+        "1",
+        "Part of the cord's signal that its regions may leave unexplained in a slice; else n/a.",
+    )
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,20 @@ def test_a_cord_that_any_edge_cuts_off_is_flagged(centre):
     assert at_edge["flag"] == "cut_off"
 
 
+def test_a_slice_far_narrower_than_both_beside_it_is_flagged():
+    depths = [8, 5, 8, 6, 8, 5, 5, 8]  # 5 of 8 is less than two thirds, 6 is more
+    share = np.concatenate([ellipse(12, depth) for depth in depths], axis=2)
+    flags = measure_shape(share, (0.9, 0.9, 5.0), None, LOW_CONFIDENCE)["flag"]
+    assert flags[1] == "narrow"
+    assert flags.drop(1).isna().all()
+
+
+def test_a_slice_beside_one_without_a_cord_is_not_called_narrow():
+    slices = [ellipse(12, 8), ellipse(12, 5), np.zeros((*SHAPE, 1)), ellipse(12, 5)]
+    flags = measure_shape(np.concatenate(slices, axis=2), (0.9, 0.9, 5.0), None, LOW_CONFIDENCE)
+    assert flags["flag"].fillna("").tolist() == ["", "", "no_cord", ""]
+
+
 def test_confidence_is_low_below_the_limit_alone():
     share = np.repeat(ellipse(12, 8), 2, axis=2)
     stated = np.array([LOW_CONFIDENCE, LOW_CONFIDENCE - 0.01])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def test_every_message_that_the_faq_explains_is_one_of_the_code():
     known = sentences()
     assert len(explained) > 40
     assert not [text for text in explained if not any(s.startswith(text) for s in known)]
+
+
+def test_the_page_of_flags_is_that_of_the_code():
+    spec = importlib.util.spec_from_file_location("made", ROOT / "docs" / "write_flags.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (ROOT / "docs/flags.md").read_text(encoding="utf-8")
+    assert module.write_flags() == page, "run docs/write_flags.py again"
 
 
 def test_every_exit_code_of_an_error_is_explained():

@@ -412,6 +412,7 @@ def test_a_run_without_doubt_passes():
         ({"outline_at_limit": 0}, Verdict.PASS),
         ({"shape": shape_table(None, "low_confidence")}, Verdict.LOOK),
         ({"shape": shape_table(None, "no_cord")}, Verdict.LOOK),
+        ({"shape": shape_table(None, "narrow")}, Verdict.LOOK),
         ({"known": 0.4}, Verdict.LOOK),
         ({"known": 0.6}, Verdict.PASS),
     ],
@@ -455,6 +456,14 @@ def test_the_figure_of_a_flag_is_named_with_its_value(value):
 def test_flagged_slices_are_named():
     (reason,) = judged(shape=shape_table("low_confidence", None, "low_confidence"))
     assert reason.found.startswith("slice 0, 2: ")
+
+
+def test_slices_that_their_regions_do_not_explain_are_named():
+    regions = region_table(1.0)
+    regions["unmixed_flag"] = np.where(regions["slice"].isin([3, 5]), "unexplained", None)
+    (reason,) = judge_run(pd.DataFrame([GOOD_ROW]), shape_table(None), regions)
+    assert reason.verdict is Verdict.LOOK
+    assert reason.found.startswith("slice 3, 5: the cord is bright and dark")
 
 
 def test_a_picture_that_is_missing_is_a_reason_to_look(out_dir):

@@ -38,7 +38,8 @@ def unmixed() -> UnmixedValues:
     covariance = np.eye(8) * 0.02**2
     covariance = np.broadcast_to(covariance, (N_SLICES, 4, 8, 8)).copy()
     volume, known = np.full((N_SLICES, 8), 5.0), np.ones(N_SLICES, dtype=bool)
-    return UnmixedValues(value, covariance, volume, known, np.zeros((N_SLICES, 8, 4, 6)))
+    unexplained, influence = np.full(N_SLICES, 0.02), np.zeros((N_SLICES, 8, 4, 6))
+    return UnmixedValues(value, covariance, volume, known, unexplained, ~known, influence)
 
 
 def fa_of(table: pd.DataFrame, **wanted: object) -> pd.Series:
@@ -55,6 +56,16 @@ def test_an_excluded_slice_enters_neither_its_level_nor_the_cord(unmixed) -> Non
     assert fa_of(table, scope="level", level="C5")["unmixed"] == pytest.approx(0.5)
     assert fa_of(table, scope="cord")["unmixed"] == pytest.approx(0.5)
     assert fa_of(table, scope="level", level="C4")["unmixed_flag"] == EXCLUDED
+
+
+def test_a_slice_that_its_regions_do_not_explain_says_so_and_enters_no_mean(unmixed) -> None:
+    unmixed.value[1], unmixed.rejected[1] = np.nan, True
+    table = add(unmixed)
+    assert fa_of(table, scope="slice", slice=1)["unmixed_flag"] == "unexplained"
+    assert fa_of(table, scope="cord")["unmixed"] == pytest.approx(0.6)
+    assert fa_of(table, scope="cord")["unmixed_flag"] == "partial"
+    unmixed.value[0], unmixed.rejected[0] = np.nan, True
+    assert fa_of(add(unmixed), scope="cord")["unmixed_flag"] == "unexplained"
 
 
 def test_an_impossible_slice_does_not_decide_the_mean(unmixed) -> None:

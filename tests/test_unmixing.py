@@ -74,6 +74,37 @@ def mean_of_slices(unmixed: UnmixedValues, metric: str) -> np.ndarray:
     return np.nansum(kept * value, axis=0) / kept.sum(axis=0)
 
 
+def darkened(phantom: Phantom, number: int, kept: float) -> np.ndarray:
+    """The series whose cord has lost signal behind its middle, in one slice."""
+    cord = 1 - phantom.region_share[..., number, 0]
+    middle = int(np.round((cord.sum(axis=0) * np.arange(cord.shape[1])).sum() / cord.sum()))
+    series = phantom.series.copy()
+    series[:, middle + 1 :, number] *= kept
+    return series
+
+
+@pytest.mark.parametrize("snr", [np.inf, 15, SNR])
+def test_a_slice_that_has_lost_signal_within_the_cord_has_no_values(phantom, rng, snr) -> None:
+    sigma, series = 1000 / snr, darkened(phantom, 2, kept=0.4)
+    if sigma:
+        series = noisy(series, rng, sigma)
+    found = unmix(phantom, series, sigma)
+    assert found.rejected.tolist() == [False, False, True, False, False]
+    assert np.isnan(found.value[2]).all()
+    assert np.isnan(found.influence[2]).all()
+    assert np.isfinite(found.value[[0, 1, 3, 4]]).all()
+    tolerant = replace(SETTINGS, largest_unexplained=1.0)
+    assert np.isfinite(unmix(phantom, series, sigma, settings=tolerant).value).all()
+
+
+def test_even_slices_are_explained_however_noisy_they_are(phantom, rng) -> None:
+    for snr in (np.inf, 15, 5, 3):
+        sigma = 1000 / snr
+        series = noisy(phantom.series, rng, sigma) if sigma else phantom.series
+        unexplained = unmix(phantom, series, sigma).unexplained
+        assert unexplained.max() < SETTINGS.largest_unexplained / 2
+
+
 def test_partial_volume_is_taken_out_without_noise(phantom) -> None:
     unmixed = unmix(phantom, phantom.series, 0.0)
     for metric in ("FA", "MD"):

@@ -116,7 +116,7 @@ class UnmixRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
     """Outputs of :class:`UnmixRegions`."""
 
     region_table = File(desc="region table with unmixed values")
-    noise_table = File(desc="noise level in one row (table)")
+    noise_table = File(desc="noise level and unexplained signal in one row (table)")
 
 
 class UnmixRegions(SeriesInterface):
@@ -132,7 +132,7 @@ class UnmixRegions(SeriesInterface):
     def _write(self, region_table: Path, noise_table: Path) -> None:  # type: ignore[override]
         from scsnet_bids.unmixing.borders import TYPICAL_ERRORS, alternative_regions
         from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
-        from scsnet_bids.unmixing.table import add_unmixed, tabulate_noise
+        from scsnet_bids.unmixing.table import add_unmixed, tabulate_fit
 
         series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
         share = read_image(Path(self.inputs.region_share)).data
@@ -151,7 +151,7 @@ class UnmixRegions(SeriesInterface):
         change = change_of_values(series.data, shares, gradients, unmixed, *settings)
         plain = read_table(Path(self.inputs.plain_table))
         write_table(region_table, add_unmixed(plain, unmixed, change))
-        write_table(noise_table, tabulate_noise(level))
+        write_table(noise_table, tabulate_fit(level, unmixed))
 
     def _estimate_noise(self, bvals: Any, cord_share: Any) -> Any:
         """Estimate the noise level from the series as acquired and the tensor's residual."""

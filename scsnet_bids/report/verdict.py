@@ -21,6 +21,7 @@ from scsnet_bids.compression import COMPRESSION_COLUMNS
 from scsnet_bids.report.wording import name_figure
 from scsnet_bids.slice_marks import EXCLUDED
 from scsnet_bids.unmixing import noise
+from scsnet_bids.unmixing.table import UNMIXED_FLAGS
 
 
 class Verdict(IntEnum):
@@ -142,10 +143,20 @@ RULES: dict[str, tuple[Verdict, str]] = {
         "The network itself expects a poor overlap with the true cord in these slices, or a mask "
         "that was given lies elsewhere than the cord that it found.",
     ),
+    "narrow": (
+        Verdict.LOOK,
+        "A compression at this level alone does that, and so does signal that is lost in front of "
+        "or behind the cord, where the outline then follows what is left: look at b=0.",
+    ),
     "outline_at_limit": (
         Verdict.LOOK,
         "In so many slices the signals ask for a cord much larger or smaller than the network "
         "drew: one of the two is wrong.",
+    ),
+    "unexplained": (
+        Verdict.LOOK,
+        "Signal is lost within the cord, as beside discs or metal, or the outline is wrong. There "
+        "are no unmixed values then, and plain means are wrong as well.",
     ),
     "slice_without_cord": (
         Verdict.LOOK,
@@ -192,6 +203,7 @@ def judge_run(
         *_flag_reasons(row),
         *_missing_reasons(row),
         *_shape_reasons(shape),
+        *_unexplained_reasons(regions),
         *_region_reasons(regions),
     ]
     return sorted(reasons, key=lambda reason: -reason.verdict)
@@ -253,6 +265,18 @@ def _shape_reasons(shape: pd.DataFrame) -> Iterator[Reason]:
             sentence = cord_shape.FLAGS.get(name, _unknown(name))
             rule = "slice_without_cord" if name == "no_cord" else name
             yield reason_for(rule, f"slice {slices}: {sentence}")
+
+
+def _unexplained_reasons(regions: pd.DataFrame) -> Iterator[Reason]:
+    """Slices whose signal the regions do not explain."""
+    if "unmixed_flag" not in regions:
+        return
+    flagged = np.flatnonzero(regions["unmixed_flag"].to_numpy(dtype=object) == "unexplained")
+    rows = regions.iloc[flagged]
+    slices = sorted({int(k) for k in rows.loc[rows["scope"] == "slice", "slice"]})
+    if slices:
+        names = ", ".join(map(str, slices))
+        yield reason_for("unexplained", f"slice {names}: {UNMIXED_FLAGS['unexplained']}")
 
 
 def _region_reasons(regions: pd.DataFrame) -> Iterator[Reason]:

@@ -23,6 +23,7 @@ FIGURES: dict[str, str] = {
     "direction_angle_rad": "angle of white matter to the cord's axis (rad)",
     "noise_sigma": "noise level",
     "noise_source": "source of the noise level",
+    "unexplained_max": "part of the cord's signal that its regions do not explain, worst slice",
     "outline_area_ratio": "area by the signals over that of the network, median of the slices",
     "outline_area_ratio_min": "area by the signals over that of the network, lowest slice",
     "outline_area_ratio_max": "area by the signals over that of the network, highest slice",

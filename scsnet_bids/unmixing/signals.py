@@ -12,7 +12,9 @@ Signals of one volume alone are too noisy for that expectation: below SNR 5 they
 MD by several percent. They are solved as well, since their scatter about the tensor tells the
 noise of the values.
 
-A region that the shares do not separate from its neighbours in a slice has no value there.
+A region that the shares do not separate from its neighbours in a slice has no value there. Nor
+has any region of a slice whose cord is bright in one part and dark in another although the regions
+are the same: where the scanner has lost signal within the cord, or the outline is wrong.
 """
 
 from __future__ import annotations
@@ -58,6 +60,10 @@ class UnmixedValues:
         where nothing tells the noise
     volume : (k, 8) sum of the region's shares, voxels
     determined : (k,) bool, whether the volumes left determine a tensor
+    unexplained : (k,) how far the cord's voxels lie from what the regions' signals explain, in the
+        mean of the weighted volumes: root mean square by mean, without the part of noise; nan where
+        nothing was fitted
+    rejected : (k,) bool, whether that is too far, so that the slice has no value
     influence : (k, 8, 4, n) change of a value per unit of the region's signal in each volume that
         enters the tensor; nan where there is no value
     """
@@ -66,6 +72,8 @@ class UnmixedValues:
     covariance: FloatArray
     volume: FloatArray
     determined: BoolArray
+    unexplained: FloatArray
+    rejected: BoolArray
     influence: FloatArray
 
     @property
@@ -139,7 +147,8 @@ def unmix_regions(
     given = np.ones((used.size, series.shape[2])) if weight is None else weight[used]
     volume = np.nansum(share[..., 1:], axis=(0, 1), dtype=float)
     weight = np.where(system.present, given.T, 0.0)
-    return _fit(system, sigma, weight, volume, gradients, settings.least_voxels)
+    weighted = gradients.bvals > gradient_settings.b0_max
+    return _fit(system, sigma, weight, volume, gradients, weighted, settings)
 
 
 def change_of_values(
@@ -273,29 +282,42 @@ def _fit(
     weight: FloatArray,
     volume: FloatArray,
     gradients: Gradients,
-    least_voxels: float,
+    weighted: BoolArray,
+    settings: UnmixingSettings,
 ) -> UnmixedValues:
     """Fit the tensors of the regions that are separated, and propagate the noise."""
     enough = determined(weight, gradients)
-    fitted = (system.n_effective >= least_voxels) & enough[:, None]
-    tensors, scatter = _fit_tensors(system, sigma, weight, fitted, gradients)
+    fitted = (system.n_effective >= settings.least_voxels) & enough[:, None]
+    tensors, scatter, signal = _fit_tensors(system, sigma, weight, fitted, gradients)
     unit = np.einsum("krr->kr", system.covariance)
     noise2 = _noise_of_slices(fitted, scatter / unit[fitted], sigma)
+    unexplained = _unexplained(system, signal, sigma, weight * weighted, noise2)
+    unexplained[~fitted.any(axis=1)] = np.nan
+    rejected = unexplained > settings.largest_unexplained
+    has_value = fitted & ~rejected[:, None]
     # Where nothing tells the noise, values stay as they are.
     bias = np.nan_to_num(noise_bias(tensors, (noise2[:, None] * unit)[fitted]))
     value = np.full((*fitted.shape, 4), np.nan)
     value[fitted] = np.clip(tensors.value - bias, 0, [1, np.inf, np.inf, np.inf])
+    value[~has_value] = np.nan
     influence = np.full((*value.shape, weight.shape[1]), np.nan)
     influence[fitted] = tensors.influence
+    influence[~has_value] = np.nan
     by_noise = np.einsum("krmn,ksmn,krs->kmrs", influence, influence, system.covariance)
     covariance = by_noise * noise2[:, None, None, None]
-    return UnmixedValues(value, covariance, volume, enough, influence)
+    return UnmixedValues(value, covariance, volume, enough, unexplained, rejected, influence)
 
 
 def _fit_tensors(
     system: _System, sigma: float, weight: FloatArray, fitted: BoolArray, gradients: Gradients
-) -> tuple[RegionTensors, FloatArray]:
-    """Tensors of the regions that are fitted, and how far single volumes scatter about them."""
+) -> tuple[RegionTensors, FloatArray, FloatArray]:
+    """Tensors of the regions that are fitted, how single volumes scatter about them, and signals.
+
+    Returns
+    -------
+    tensors; (r,) variance about each; (k, 9, n) signals of fluid and regions, those that are fitted
+    as the tensors have them
+    """
     k, r = np.nonzero(fitted)
     signal = _solve_volumes(system, sigma)
     tensors = fit_region_tensors(signal[k, 1 + r], weight[k], gradients)
@@ -304,7 +326,32 @@ def _fit_tensors(
         signal[k, 1 + r] = tensors.predicted
         signal = _improve(system, signal, sigma)
         tensors = fit_region_tensors(signal[k, 1 + r], weight[k], gradients)
-    return tensors, scatter
+    signal[k, 1 + r] = tensors.predicted
+    return tensors, scatter, signal
+
+
+def _unexplained(
+    system: _System, signal: FloatArray, sigma: float, weight: FloatArray, noise2: FloatArray
+) -> FloatArray:
+    """(k,) deviation of the cord's voxels from what (k, 9, n) signals explain, by their mean.
+
+    That is judged in the mean of the weighted volumes, where fluid is dark and a border that lies a
+    little elsewhere hardly shows; (k,) ``noise2`` says how much of it is noise.
+    """
+    expected = system.design @ signal
+    if sigma > 0:
+        expected = sigma * magnitude_moments(np.clip(expected, 0, None) / sigma).mean
+    total = weight.sum(axis=1)
+    share = weight / np.where(total > 0, total, 1)[:, None]
+    mean, apart = (
+        np.einsum("kmn,kn->km", x, share) for x in (expected, system.magnitude - expected)
+    )
+    of_noise = np.nan_to_num(noise2) * (share**2).sum(axis=1)
+    inside = system.design.any(axis=-1)
+    count = np.maximum(inside.sum(axis=1), 1)
+    level, square = ((x * inside).sum(axis=1) / count for x in (mean, apart**2))
+    deviation = np.sqrt(np.clip(square - of_noise, 0, None))
+    return np.asarray(np.where(level > 0, deviation / np.where(level > 0, level, 1), np.nan))
 
 
 def _noise_of_slices(fitted: BoolArray, variance: FloatArray, sigma: float) -> FloatArray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scsnet_bids.arrays import BoolArray, FloatArray, IntArray
+from scsnet_bids.arrays import FloatArray, IntArray
 from scsnet_bids.derivatives import join_flags
 from scsnet_bids.regional import PLAUSIBLE, flag_excluded, variance_by_borders
 from scsnet_bids.regions import REGION_GROUPS
@@ -30,6 +30,8 @@ UNMIXED_FLAGS: dict[str, str] = {
     "not_separable": "the shares do not tell the region's signal from its neighbours', or too "
     "few voxels lie inside the cord",
     "few_volumes": "the volumes left do not determine a tensor",
+    "unexplained": "the cord is bright and dark where its regions do not explain it (setting "
+    "largest_unexplained)",
     "partial": f"less than {WHOLE:.0%} of the volume has a value",
     "implausible": "the value lies outside what cord tissue can have",
     "uncertain": "the value is uncertain by more than a quarter, or nothing tells by how much",
@@ -66,6 +68,12 @@ NOISE_COLUMNS: dict[str, dict[str, Any]] = {
     "noise_flag": {
         "Description": "Reason to doubt the noise level; n/a if there is none.",
         "Levels": FLAGS,
+    },
+    "unexplained_max": {
+        "Description": "Deviation of the cord's voxels from what the signals of its regions "
+        "explain, in the mean of the weighted volumes: root mean square by mean, without the part "
+        "of noise. Highest slice.",
+        "Units": "1",
     },
     "outline_area_ratio": {
         "Description": "Area of the cord that explains the signals best, by the area that the "
@@ -108,18 +116,25 @@ def summarise_borders(borders: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def tabulate_noise(level: NoiseLevel) -> pd.DataFrame:
-    """Write down the noise level.
+def tabulate_fit(level: NoiseLevel, unmixed: UnmixedValues) -> pd.DataFrame:
+    """Write down the noise level, and how well the regions explain the cord.
 
     Parameters
     ----------
     level : noise of the series
+    unmixed : values of its regions
 
     Returns
     -------
     DataFrame with one row and the first columns of ``NOISE_COLUMNS``
     """
-    row = {"noise_sigma": level.sigma, "noise_source": level.source, "noise_flag": level.flag}
+    known = unmixed.unexplained[np.isfinite(unmixed.unexplained)]
+    row = {
+        "noise_sigma": level.sigma,
+        "noise_source": level.source,
+        "noise_flag": level.flag,
+        "unexplained_max": known.max(initial=0.0) if known.size else np.nan,
+    }
     return pd.DataFrame([row])
 
 
@@ -174,9 +189,7 @@ def _combine(
     moved = change[:, slices][:, :, regions, number]
     by_borders = variance_by_borders(np.einsum("pkr,kr->p", np.nan_to_num(moved), weight))
     deviation = float(np.sqrt(by_noise + by_borders))
-    return combine_values(
-        value, volume, deviation, metric, _reason(volume, unmixed.determined[slices])
-    )
+    return combine_values(value, volume, deviation, metric, _reason(unmixed, slices, volume))
 
 
 def volume_that_counts(value: FloatArray, volume: FloatArray, metric: str) -> FloatArray:
@@ -224,10 +237,12 @@ def combine_values(
     return mean, deviation, join_flags(raised)
 
 
-def _reason(volume: FloatArray, determined: BoolArray) -> str:
-    """Say why there is no value."""
+def _reason(unmixed: UnmixedValues, slices: IntArray, volume: FloatArray) -> str:
+    """Say why regions with a volume in some slices have no value."""
     if not volume.size:
         return EXCLUDED
     if not volume.any():
         return "no_cord"
-    return "not_separable" if determined.any() else "few_volumes"
+    if not unmixed.determined[slices].any():
+        return "few_volumes"
+    return "unexplained" if unmixed.rejected[slices].any() else "not_separable"
