@@ -41,7 +41,7 @@ PHANTOM_ROWS = {
     "bias of FA, plain mean": "FA plain bias %",
     "bias of FA, unmixed": "FA unmixed bias %",
     "bias of MD, unmixed": "MD unmixed bias %",
-    "slices whose stated 90 % holds the truth, unmixed FA": "FA in 90 %",
+    "slices whose 90 % interval holds the truth, FA": "FA in 90 %",
     "the same, plain mean FA on the same map": "FA mean in 90 %",
     "slices without an unmixed value": "FA n/a %",
 }
