@@ -68,6 +68,7 @@ def draw_profiles(values: pd.DataFrame, metric: str, along: str) -> str:
             for n, group in enumerate(groups):
                 _draw_group(axes, rows[rows["group"] == group], places, factor, n)
             axes.set_title(as_title(tissue))
+        for axes in panels[-1]:
             _label_places(axes, places, along)
         for axes in panels[:, 0]:
             axes.set_ylabel(label)
