@@ -163,7 +163,8 @@ def test_weights_that_are_needed_must_be_there(tmp_path, capsys):
     command = [str(tmp_path / "data"), str(tmp_path / "out"), "participant", "--dry-run"]
     absent = str(tmp_path / "ours.pt")
     assert main([*command, "--weights", absent]) == 2
-    assert f"Weights must be a file: --weights names {absent}, which is none" in capsys.readouterr().err
+    expected = f"Weights must be a file: --weights names {absent}, which is none"
+    assert expected in capsys.readouterr().err
     assert main([*command, "--dwi-weights", absent]) == 0, "B0 alone does not use them"
     assert main([*command, "--dwi-weights", absent, "--segment-from", "b0+dwi"]) == 2
 
