@@ -23,7 +23,7 @@ from scsnet_bids.errors import (
     listed,
 )
 from scsnet_bids.files import read_json
-from scsnet_bids.runs import ENTITIES, DwiRun, list_inherited, read_entities
+from scsnet_bids.runs import ENTITIES, DwiRun, comparable, list_inherited, read_entities
 
 FILTERED = frozenset(
     {
@@ -80,9 +80,9 @@ def find_runs(
         folders = _choose_folders(folders, "ses", session_labels)
     folders = _without_closed(folders)
     layout = _index(bids_dir, folders)
-    images = _without_misnamed(_find_images(layout, {}))
+    images = _without_misnamed(_find_images(layout, bids_dir))
     _report_absent(folders, images)
-    chosen = [path for path in _find_images(layout, filters) if path in set(images)]
+    chosen = [path for path in images if _answers(path, filters)]
     if not chosen:
         raise EmptySelectionError(
             f"The filters must choose a diffusion series: {dict(filters)} leaves none of "
@@ -229,19 +229,33 @@ def _index(bids_dir: Path, folders: Sequence[Path]) -> Any:
     return BIDSLayout(bids_dir, validate=False, indexer=indexer)
 
 
-def _find_images(layout: Any, filters: Filters) -> list[Path]:
-    """List the magnitude series of a layout under given conditions, in natural order."""
-    from bids.layout import Query
+def _find_images(layout: Any, bids_dir: Path) -> list[Path]:
+    """List the magnitude series of a layout, in natural order."""
+    # pybids reads all else from the names of the folders above the dataset as well.
+    found = layout.get(suffix="dwi", extension=[".nii", ".nii.gz"], return_type="filename")
+    images = [path for path in map(Path, found) if read_entities(path).get("part", "mag") == "mag"]
+    return [path for path in images if path.relative_to(bids_dir).parent.name == "dwi"]
 
-    words = {None: Query.NONE, "*": Query.REQUIRED}
-    query = {"part": [None, "mag"], **filters}
-    for name, wanted in query.items():
-        values = wanted if isinstance(wanted, list) else [wanted]
-        query[name] = [words.get(value, value) for value in values]
-    found = layout.get(
-        suffix="dwi", datatype="dwi", extension=[".nii", ".nii.gz"], return_type="filename", **query
+
+def _answers(path: Path, filters: Filters) -> bool:
+    """Tell whether the name of a series is as filters want it."""
+    own = {ENTITIES[key]: value for key, value in read_entities(path).items()}
+    return all(
+        any(
+            _is_wanted(name, own.get(name), word)
+            for word in (wanted if isinstance(wanted, list) else [wanted])
+        )
+        for name, wanted in filters.items()
     )
-    return [Path(name) for name in found]
+
+
+def _is_wanted(name: str, value: str | None, word: str | int | None) -> bool:
+    """Tell whether the value of an entity is what one word of a filter wants."""
+    if value is None or word is None or word == "*":
+        return (value is None) == (word is None)
+    if isinstance(word, int):
+        return value.isdecimal() and int(value) == word
+    return comparable(name, value) == comparable(name, word)
 
 
 def _without_misnamed(images: Sequence[Path]) -> list[Path]:

@@ -26,6 +26,8 @@ ENTITIES = {
     "chunk": "chunk",
 }
 """Entities of a raw diffusion series in the order of the standard, with their long names."""
+NUMBERED = ("run", "chunk")
+"""Entities whose values are numbers."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,15 @@ def read_entities(path: Path) -> dict[str, str]:
     """
     pairs = (part.partition("-") for part in path.name.split("_")[:-1])
     return {key: value for key, _, value in pairs}
+
+
+def comparable(key: str, value: str) -> str:
+    """Write the value of an entity so that what means the same is the same.
+
+    >>> comparable("run", "01"), comparable("acq", "01")
+    ('1', '01')
+    """
+    return str(int(value)) if key in NUMBERED and value.isdecimal() else value
 
 
 def list_inherited(path: Path, *extensions: str) -> list[Path]:

@@ -187,6 +187,19 @@ def test_filters_choose_by_entity(
     assert prefixes(find_runs(root, filters=filters)) == expected
 
 
+@pytest.mark.parametrize("above", ["anat", "func/x", "perf", "sub-cohort", "ses-9", "run-7_acq-z"])
+def test_folders_above_a_dataset_do_not_matter(
+    above: str, dataset: MakeDataset, tmp_path: Path
+) -> None:
+    root = dataset(
+        *series("sub-01_ses-1"), *series("sub-01_ses-2_run-2"), root=tmp_path / above / "ds"
+    )
+    assert prefixes(find_runs(root)) == ["sub-01_ses-1", "sub-01_ses-2_run-2"]
+    assert prefixes(find_runs(root, filters={"session": "1", "run": None})) == ["sub-01_ses-1"]
+    chosen = find_runs(root, filters={"subject": "01", "acquisition": None, "run": 2})
+    assert prefixes(chosen) == ["sub-01_ses-2_run-2"]
+
+
 def test_a_filter_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "filters.json"
     path.write_text('{"dwi": {"acquisition": "ax", "run": [1, 2], "direction": null}}')
