@@ -23,7 +23,14 @@ from scsnet_bids.errors import (
     listed,
 )
 from scsnet_bids.files import read_json
-from scsnet_bids.runs import ENTITIES, DwiRun, comparable, list_inherited, read_entities
+from scsnet_bids.runs import (
+    ENTITIES,
+    DwiRun,
+    comparable,
+    is_raw_name,
+    list_inherited,
+    read_entities,
+)
 
 FILTERED = frozenset(
     {
@@ -33,8 +40,6 @@ FILTERED = frozenset(
 )
 """Kinds of images that filter files of BIDS Apps name."""
 MEANT = (("datatype", "dwi"), ("suffix", "dwi"))
-LABEL = re.compile(r"[0-9a-zA-Z+]+")
-"""What the standard allows as the value of an entity."""
 
 Filters = Mapping[str, Any]
 """By long entity name: the wanted value, or a list of them; None is absent, ``"*"`` present."""
@@ -260,7 +265,7 @@ def _is_wanted(name: str, value: str | None, word: str | int | None) -> bool:
 
 def _without_misnamed(images: Sequence[Path]) -> list[Path]:
     """Leave out, with a warning, what is not named as the standard names a raw series."""
-    named = [path for path in images if _is_series_name(path)]
+    named = [path for path in images if is_raw_name(path)]
     misnamed = [path for path in images if path not in set(named)]
     if misnamed:
         _log.warning(
@@ -269,18 +274,6 @@ def _without_misnamed(images: Sequence[Path]) -> list[Path]:
             listed(misnamed),
         )
     return named
-
-
-def _is_series_name(path: Path) -> bool:
-    """Tell whether a path is named by entities of raw series, and lies in the folder of them."""
-    entities = read_entities(path)
-    folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
-    return (
-        len(entities) == path.name.count("_")  # no entity twice
-        and {"sub"} <= entities.keys() <= ENTITIES.keys()
-        and all(LABEL.fullmatch(label) for label in entities.values())
-        and list(path.parent.parts[-len(folders) - 1 :]) == [*folders, "dwi"]
-    )
 
 
 def _report_absent(folders: Sequence[Path], images: Sequence[Path]) -> None:

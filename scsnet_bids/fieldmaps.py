@@ -21,6 +21,7 @@ from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import Grid, read_grid
 from scsnet_bids.runs import (
     DwiRun,
+    is_raw_name,
     list_inherited,
     merge_sidecars,
     phase_encoding,
@@ -161,6 +162,8 @@ def _read_pair(path: Path, run: DwiRun, settings: Settings) -> ReversedPair:
     """Take a fieldmap as the pair of a run, or raise why it cannot be."""
     if not path.name.split(".")[0].endswith(("_epi", "_dwi")):
         raise InputDataError(f"{path.name} is no image with reversed phase encoding.")
+    if read_entities(path).get("part", "mag") != "mag" or not is_raw_name(path, "ce"):
+        raise InputDataError(f"{path.name} is not named as a magnitude image of raw data.")
     grid, _ = read_grid(run.image)
     other, n_volumes = read_grid(path)
     if not grid.matches(other):
