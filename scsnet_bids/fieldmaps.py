@@ -1,6 +1,6 @@
 """Images with reversed phase encoding that correct the distortion of a run: found and judged.
 
-A fieldmap names its series by ``IntendedFor``, or shares a ``B0FieldIdentifier`` with it; a series
+A fieldmap shares a ``B0FieldIdentifier`` with its series, or names it by ``IntendedFor``; a series
 in the same folder with the phase encoded the other way round counts too. What cannot be used is
 told in a sentence, and the run goes on without.
 """
@@ -21,6 +21,7 @@ from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import Grid, read_grid
 from scsnet_bids.runs import (
     DwiRun,
+    comparable,
     is_raw_name,
     list_inherited,
     merge_sidecars,
@@ -114,19 +115,30 @@ def find_fieldmaps(run: DwiRun, settings: DistortionSettings) -> list[Path]:
 
     Returns
     -------
-    list of NIfTI files: those of ``fmap`` that say so, then series beside the run with reversed
-    phase encoding, the most alike in name first
+    list of NIfTI files: those of ``fmap`` and the series beside the run with reversed phase
+    encoding, first what tells of the same field, then what names the run, then the other series;
+    of these the most alike in name first
     """
     metadata = read_series_metadata(run, settings)
+    own = _comparable_entities(run.image)
+
+    def rank(path: Path) -> tuple[bool, bool, int]:
+        apart = len(own ^ _comparable_entities(path))
+        return not _is_of_field(path, metadata), not _names_run(path, run), apart
+
     folder = run.image.parent.parent / "fmap"
-    named = [path for path in sorted(folder.glob("*.nii*")) if _is_for(path, run, metadata)]
-    own = set(read_entities(run.image).items())
+    named = [path for path in sorted(folder.glob("*.nii*")) if not all(rank(path)[:2])]
     beside = [
         path
         for path in sorted(run.image.parent.glob("*_dwi.nii*"))
         if path != run.image and _looks_reversed(path, run, metadata)
     ]
-    return named + sorted(beside, key=lambda path: len(own ^ set(read_entities(path).items())))
+    return sorted(named + beside, key=rank)
+
+
+def _comparable_entities(path: Path) -> set[tuple[str, str]]:
+    """Entities of a file name, written so that what means the same is the same."""
+    return {(key, comparable(key, value)) for key, value in read_entities(path).items()}
 
 
 def read_series_metadata(run: DwiRun, settings: DistortionSettings) -> dict[str, Any]:
@@ -259,20 +271,27 @@ def _find_b0(path: Path, n_volumes: int, b0_max: float) -> tuple[int, ...]:
     return tuple(int(n) for n in chosen)
 
 
-def _is_for(path: Path, run: DwiRun, metadata: Mapping[str, Any]) -> bool:
-    """Tell whether a fieldmap says that it belongs to a run."""
-    try:
-        said = _read_inherited(path)
-    except InputDataError:
-        return False
-    # Relative to the participant's folder, or to the dataset as in bids::sub-01/dwi/... or
-    # bids:raw:sub-01/dwi/...
-    targets = [re.sub("^bids:.*?:", "", str(word)) for word in _listed(said.get("IntendedFor"))]
-    if any(run.image.as_posix().endswith(f"/{target.lstrip('/')}") for target in targets):
-        return True
+def _is_of_field(path: Path, metadata: Mapping[str, Any]) -> bool:
+    """Tell whether an image says that it helps to estimate the field of a run."""
     # A series that is one of the pair may say no more than which field it helps to estimate.
     own = _listed(metadata.get("B0FieldSource") or metadata.get("B0FieldIdentifier"))
-    return any(name in own for name in _listed(said.get("B0FieldIdentifier")))
+    return any(name in own for name in _said(path, "B0FieldIdentifier"))
+
+
+def _names_run(path: Path, run: DwiRun) -> bool:
+    """Tell whether an image says that it is intended for a run."""
+    # Relative to the participant's folder, or to the dataset as in bids::sub-01/dwi/... or
+    # bids:raw:sub-01/dwi/...
+    targets = [re.sub("^bids:.*?:", "", str(word)) for word in _said(path, "IntendedFor")]
+    return any(run.image.as_posix().endswith(f"/{target.lstrip('/')}") for target in targets)
+
+
+def _said(path: Path, name: str) -> Sequence[Any]:
+    """List what the sidecars of an image say under a name; nothing if they cannot be read."""
+    try:
+        return _listed(_read_inherited(path).get(name))
+    except InputDataError:
+        return []
 
 
 def _looks_reversed(path: Path, run: DwiRun, metadata: Mapping[str, Any]) -> bool:

@@ -118,6 +118,26 @@ def test_a_series_beside_the_run_counts_if_its_phase_is_encoded_the_other_way_ro
     assert find_fieldmaps(unknown, DEFAULT) == [reverse.image], "their names say so"
 
 
+def test_the_field_goes_before_the_name_of_the_series_and_that_before_nearness(tmp_path):
+    own = {"PhaseEncodingDirection": "j-", "B0FieldSource": "right"}
+    run = make_run(tmp_path, "sub-01_ses-a_run-2_dwi", **own)
+    reverse: dict[str, Any] = {"PhaseEncodingDirection": "j"}
+    named = {**reverse, "IntendedFor": "ses-a/dwi/sub-01_ses-a_run-2_dwi.nii.gz"}
+    names = [f"sub-01_ses-a_dir-PA_run-{n}" for n in ("1", "3", "02")]
+    beside = [
+        make_run(tmp_path, f"{names[0]}_dwi", **reverse, B0FieldIdentifier="right").image,
+        make_run(tmp_path, f"{names[1]}_dwi", **reverse, B0FieldIdentifier="wrong").image,
+        make_run(tmp_path, f"{names[2]}_dwi", **reverse).image,
+    ]
+    fmap = [
+        make_fieldmap(tmp_path, f"{names[0]}_epi", **named, B0FieldIdentifier="wrong"),
+        make_fieldmap(tmp_path, f"{names[1]}_epi", **named, B0FieldIdentifier=["a", "right"]),
+        make_fieldmap(tmp_path, f"{names[2]}_epi", **named),
+    ]
+    right = [fmap[1], beside[0]]
+    assert find_fieldmaps(run, DEFAULT) == [*right, fmap[2], fmap[0], beside[2], beside[1]]
+
+
 def test_two_full_series_correct_each_other_by_their_b0_volumes(tmp_path):
     there = make_run(tmp_path, "sub-01_ses-a_dir-AP_dwi", PhaseEncodingDirection="j-")
     back = make_run(tmp_path, "sub-01_ses-a_dir-PA_dwi", PhaseEncodingDirection="j")
