@@ -186,6 +186,8 @@ def _read_pair(path: Path, run: DwiRun, settings: Settings) -> ReversedPair:
     metadata = read_series_metadata(run, settings.distortion)
     reverse = _reverse(settings.distortion.phase_encoding) or "sidecar"
     said = _completed(_read_inherited(path), reverse, settings.distortion)
+    _refuse_through_slices(run.image, metadata, grid)
+    _refuse_through_slices(path, said, other)
     signed = phase_encoding(metadata, grid).sign * phase_encoding(said, other).sign != 0
     if settings.distortion.method == "fsl" and not signed:
         raise InputDataError(
@@ -196,6 +198,16 @@ def _read_pair(path: Path, run: DwiRun, settings: Settings) -> ReversedPair:
     volumes = _find_b0(path, n_volumes, settings.gradients.b0_max)
     ratio = _readout_ratio(path, (metadata, grid), (said, other))
     return ReversedPair(path, volumes, said, ratio)
+
+
+def _refuse_through_slices(path: Path, metadata: Mapping[str, Any], grid: Grid) -> None:
+    """Raise InputDataError if a scan says that its phase is encoded along no axis of the slices."""
+    direction = metadata.get("PhaseEncodingDirection")
+    if _reverse(direction) and not phase_encoding(metadata, grid).sign:
+        raise InputDataError(
+            f"{path.name} has PhaseEncodingDirection {direction}, which points through the "
+            "slices and cannot be used. Correct it."
+        )
 
 
 def _refuse_same_direction(

@@ -182,6 +182,17 @@ def test_the_reversed_one_of_two_fieldmaps_is_used(tmp_path):
         ),
         ({}, {"PhaseEncodingDirection": "j"}, "sidecar of sub-01_ses-a_dwi.nii.gz does not say"),
         (
+            {"PhaseEncodingDirection": "k-"},
+            {"PhaseEncodingDirection": "j"},
+            "sub-01_ses-a_dwi.nii.gz has PhaseEncodingDirection k-, which points "
+            "through the slices and cannot be used",
+        ),
+        (
+            {"PhaseEncodingDirection": "j"},
+            {"PhaseEncodingDirection": "k"},
+            "sub-01_ses-a_dir-PA_epi.nii.gz has PhaseEncodingDirection k, which",
+        ),
+        (
             {"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05},
             {"PhaseEncodingDirection": "j-"},
             "sidecar of sub-01_ses-a_dir-PA_epi.nii.gz does not say TotalReadoutTime",
