@@ -133,10 +133,10 @@ def _check(found: list[DwiRun], options: Options) -> tuple[list[DwiRun], dict[Dw
     marks = slice_marks.read_marks(settings.regional.exclude_slices)
     slice_marks.check_marks(marks, found, options.bids_dir)
     checked = run_checks.check_runs(found, settings.gradients)
+    checked = prior_results.check_prior(*checked, settings)
     checked = level_files.check_levels(*checked, settings.regional.levels)
     checked = denoising.check_runs(*checked, settings)
-    checked = fsl.check_runs(*checked, settings)
-    return prior_results.check_prior(*checked, settings)
+    return fsl.check_runs(*checked, settings)
 
 
 def _write_boilerplate(runs: Sequence[DwiRun], options: Options) -> None:

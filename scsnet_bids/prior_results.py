@@ -152,14 +152,16 @@ def take_series(runs: Sequence[DwiRun], folders: Sequence[str]) -> list[DwiRun]:
 
     Returns
     -------
-    list of DwiRun, names and sidecars unchanged
+    list of DwiRun, names and sidecars unchanged; a run of which a folder has several corrected
+    series stays as it is, and :func:`check_prior` leaves it out
 
     Raises
     ------
-    UsageError, InputDataError
-        As :func:`find_prior`.
+    UsageError
+        As :func:`list_datasets`.
     """
-    series = {run: find_prior(run, folders).series for run in runs} if folders else {}
+    clear, _ = leave_out(runs, {}, lambda run: find_prior(run, folders))
+    series = {run: find_prior(run, folders).series for run in clear}
     return [_with_series(run, series.get(run)) for run in runs]
 
 
@@ -183,8 +185,9 @@ def check_prior(
         If there are folders, and nothing in them belongs to any of the runs.
     """
     folders = settings.derivatives.folders
-    found = {run: find_prior(run, folders) for run in good} if folders else {}
-    if found and not any(found.values()):
+    clear, left_out = leave_out(good, left_out, lambda run: find_prior(run, folders))
+    found = {run: find_prior(run, folders) for run in clear} if folders else {}
+    if found and len(clear) == len(good) and not any(found.values()):
         raise UsageError(
             "--derivatives must lead to results of the chosen series: there is neither a corrected "
             "series (*_desc-preproc_dwi.nii.gz), nor a mask of the cord (dwi/*_label-SC_mask.nii.gz"
@@ -201,7 +204,7 @@ def check_prior(
             if run in faults:
                 raise faults[run]
 
-    return leave_out(good, left_out, check)
+    return leave_out(clear, left_out, check)
 
 
 def level_source(run: DwiRun, settings: Settings) -> str:

@@ -125,6 +125,20 @@ def test_two_corrected_series_of_a_run_are_refused(root, run):
         find_prior(run, [str(root / "qsiprep")])
 
 
+def test_two_corrected_series_are_a_fault_of_their_run_alone(root, capsys):
+    shutil.copytree(root / "data/sub-01", root / "data/sub-02")
+    for path in (root / "data/sub-02").rglob("sub-01*"):
+        path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
+    folder = root / "qsiprep/sub-01/dwi"
+    first = folder / "sub-01_space-T1w_desc-preproc_dwi.nii.gz"
+    shutil.copy(first, folder / "sub-01_space-orig_desc-preproc_dwi.nii.gz")
+    words = [str(root / "data"), str(root / "out"), "participant", "-w", str(root / "work")]
+    assert main([*words, "--derivatives", str(root / "qsiprep"), "--dry-run"]) == 65
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 of 2 diffusion series can be processed" in said
+    assert "sub-01: A folder of --derivatives may have one corrected series of sub-01" in said
+
+
 def test_a_mask_on_other_voxels_is_named_and_its_run_left_out(root, run):
     path = root / "sct/sub-01/dwi/sub-01_dwi_seg.nii.gz"
     nib.save(nib.load(path).slicer[1:], path)
