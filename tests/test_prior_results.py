@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -115,6 +116,23 @@ def test_a_series_of_another_run_is_not_taken(root, run):
     for path in folder.iterdir():
         path.rename(folder / path.name.replace("_space", "_run-2_space"))
     assert not find_prior(run, [str(root / "qsiprep")])
+
+
+def test_runs_are_compared_as_numbers_and_those_without_results_are_named(root, run, caplog):
+    for path in [*root.glob("qsiprep/*/dwi/*"), *root.glob("sct/*/dwi/*")]:
+        path.rename(path.with_name(path.name.replace("sub-01_", "sub-01_run-1_")))
+    (root / "sct/sub-01/dwi/sub-01_run-1_level-labels_dseg.nii.gz").touch()
+    settings = settings_with(root / "qsiprep", root / "sct")
+    first, second, third = (
+        replace(run, entities=(("sub", "01"), ("run", number))) for number in ("01", "02", "10")
+    )
+    assert find_taken(first, settings).keys() == {"series", "cord_mask", "levels"}
+    assert check_prior([first], {}, settings_with(root / "qsiprep")) == ([first], {})
+    assert not caplog.text
+    runs = [first, second, third]
+    assert check_prior(runs, {}, settings_with(root / "qsiprep")) == (runs, {})
+    assert "nothing of sub-01_run-02, sub-01_run-10: processed from" in caplog.text
+    assert len(caplog.records) == 1
 
 
 def test_two_corrected_series_of_a_run_are_refused(root, run):
