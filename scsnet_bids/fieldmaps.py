@@ -15,7 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from scsnet_bids.errors import InputDataError, ScsnetError
+from scsnet_bids.errors import (
+    ONLY_B0,
+    GradientError,
+    InputDataError,
+    ScsnetError,
+    SkippedSeries,
+)
 from scsnet_bids.gradient_files import read_bvals
 from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import Grid, read_grid
@@ -33,6 +39,8 @@ from scsnet_bids.settings import DistortionSettings, Settings
 
 OPPOSITE = {"AP": "PA", "PA": "AP", "LR": "RL", "RL": "LR"}
 LABEL_AXIS = {"AP": 1, "PA": 1, "LR": 0, "RL": 0}
+FEWEST_WEIGHTED = 7
+"""So many volumes without gradients may be a diffusion series whose gradients are missing."""
 READOUT_S = (1e-4, 10.0)
 """Readout times beyond this are taken as not said: only their ratio matters here."""
 
@@ -139,6 +147,42 @@ def find_fieldmaps(run: DwiRun, settings: DistortionSettings) -> list[Path]:
 def _comparable_entities(path: Path) -> set[tuple[str, str]]:
     """Entities of a file name, written so that what means the same is the same."""
     return {(key, comparable(key, value)) for key, value in read_entities(path).items()}
+
+
+def skip_pairs(
+    good: Sequence[DwiRun], left_out: Mapping[DwiRun, ScsnetError], settings: Settings
+) -> tuple[list[DwiRun], dict[DwiRun, ScsnetError]]:
+    """Find no fault in series that hold nothing but the reversed b=0 volumes of a good run.
+
+    Parameters
+    ----------
+    good, left_out : runs as :func:`scsnet_bids.run_checks.check_runs` sorts them
+    settings : of the runs
+
+    Returns
+    -------
+    The same, with such series as ``SkippedSeries``
+    """
+    reversed_images = {path for run in good for path in find_fieldmaps(run, settings.distortion)}
+    skipped = {
+        run: SkippedSeries(ONLY_B0)
+        for run, error in left_out.items()
+        if isinstance(error, GradientError)
+        and run.image in reversed_images
+        and _holds_only_b0(run.image, settings.gradients.b0_max)
+    }
+    return list(good), {**left_out, **skipped}
+
+
+def _holds_only_b0(path: Path, b0_max: float) -> bool:
+    """Tell whether all volumes of a series have b=0, or are few and have no gradients."""
+    _, n_volumes = read_grid(path)
+    if not list_inherited(path, ".bval"):
+        return n_volumes < FEWEST_WEIGHTED and not list_inherited(path, ".bvec")
+    try:
+        return len(_find_b0(path, n_volumes, b0_max)) == n_volumes
+    except InputDataError:
+        return False
 
 
 def read_series_metadata(run: DwiRun, settings: DistortionSettings) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from scsnet_bids.errors import (
+    ONLY_B0,
     GradientError,
     ImageError,
     InputDataError,
@@ -80,10 +81,7 @@ def check_runs(
     left_out = {run: _joined(errors) for run, errors in faults.items() if errors}
     for run in left_out:
         if _is_companion(run, good, settings):
-            left_out[run] = SkippedSeries(
-                "Every volume has b=0, so there is nothing to fit. Such a series serves to correct "
-                "the distortion of one whose phase is encoded the other way round."
-            )
+            left_out[run] = SkippedSeries(ONLY_B0)
     return good, left_out
 
 
