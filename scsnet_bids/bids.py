@@ -40,6 +40,15 @@ FILTERED = frozenset(
 )
 """Kinds of images that filter files of BIDS Apps name."""
 MEANT = (("datatype", "dwi"), ("suffix", "dwi"))
+ABSENT = frozenset(
+    {
+        *("sample", "task", "tracksys", "nucleus", "volume", "ceagent", "staining", "tracer"),
+        *("proc", "modality", "echo", "flip", "inv", "mt", "recording", "space", "atlas", "roi"),
+        *("label", "desc", "from", "to", "mode", "hemi", "segmentation", "res", "den", "model"),
+        *("subset", "split"),
+    }
+)
+"""Entities, as pybids calls them, that no raw diffusion series has."""
 
 Filters = Mapping[str, Any]
 """By long entity name: the wanted value, or a list of them; None is absent, ``"*"`` present."""
@@ -131,9 +140,15 @@ def read_filters(path: Path) -> Filters:
     if others:
         _log.warning('In %s only "dwi" is used, not %s.', path, listed(others))
     # Other apps ask for what is meant anyway.
-    filters = {k: v for k, v in content.get("dwi", {}).items() if (k, v) not in MEANT}
+    filters = {k: v for k, v in content.get("dwi", {}).items() if not _is_idle(k, v)}
     _refuse_unknown_filters(filters)
     return filters
+
+
+def _is_idle(name: str, wanted: Any) -> bool:
+    """Tell whether all diffusion series are as a condition of a filter file wants them."""
+    told = (name, wanted) in MEANT or name == "extension"
+    return told or (wanted is None and name in ABSENT)
 
 
 def check_dataset(bids_dir: Path) -> None:

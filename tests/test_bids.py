@@ -209,9 +209,10 @@ def test_a_filter_file_is_read(tmp_path: Path) -> None:
 def test_a_filter_file_of_another_app_will_do(tmp_path: Path, caplog) -> None:
     path = tmp_path / "filters.json"
     path.write_text(
-        '{"bold": {"task": "rest"}, "dwi": {"datatype": "dwi", "suffix": "dwi", "run": 1}}'
+        '{"bold": {"task": "rest"}, "dwi": {"datatype": "dwi", "suffix": "dwi", "run": 1, '
+        '"extension": [".nii.gz", ".nii"], "echo": null, "space": null, "part": null}}'
     )
-    assert read_filters(path) == {"run": 1}
+    assert read_filters(path) == {"run": 1, "part": None}
     assert "not bold" in caplog.text
 
 
@@ -224,6 +225,8 @@ def test_a_filter_file_of_another_app_will_do(tmp_path: Path, caplog) -> None:
         ('{"DWI": {"run": 1}}', "names DWI, which is none"),
         ('{"dwi": {}, "t1x": {}}', "names t1x, which is none"),
         ('{"dwi": {"suffix": "bold"}}', "suffix is none"),
+        ('{"dwi": {"echo": 1}}', "echo is none"),
+        ('{"dwi": {"acq": null}}', "acq is none"),
         ('{"dwi": {"acq": "ax"}}', "acq is none; known are subject, session, acquisition"),
     ],
 )
