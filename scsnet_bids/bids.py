@@ -23,7 +23,14 @@ from scsnet_bids.errors import (
     listed,
 )
 from scsnet_bids.files import read_json
-from scsnet_bids.runs import ENTITIES, DwiRun, list_inherited, read_entities
+from scsnet_bids.runs import (
+    ENTITIES,
+    DwiRun,
+    comparable,
+    is_raw_name,
+    list_inherited,
+    read_entities,
+)
 
 FILTERED = frozenset(
     {
@@ -33,8 +40,15 @@ FILTERED = frozenset(
 )
 """Kinds of images that filter files of BIDS Apps name."""
 MEANT = (("datatype", "dwi"), ("suffix", "dwi"))
-LABEL = re.compile(r"[0-9a-zA-Z+]+")
-"""What the standard allows as the value of an entity."""
+ABSENT = frozenset(
+    {
+        *("sample", "task", "tracksys", "nucleus", "volume", "ceagent", "staining", "tracer"),
+        *("proc", "modality", "echo", "flip", "inv", "mt", "recording", "space", "atlas", "roi"),
+        *("label", "desc", "from", "to", "mode", "hemi", "segmentation", "res", "den", "model"),
+        *("subset", "split"),
+    }
+)
+"""Entities, as pybids calls them, that no raw diffusion series has."""
 
 Filters = Mapping[str, Any]
 """By long entity name: the wanted value, or a list of them; None is absent, ``"*"`` present."""
@@ -80,9 +94,9 @@ def find_runs(
         folders = _choose_folders(folders, "ses", session_labels)
     folders = _without_closed(folders)
     layout = _index(bids_dir, folders)
-    images = _without_misnamed(_find_images(layout, {}))
+    images = _without_misnamed(_find_images(layout, bids_dir))
     _report_absent(folders, images)
-    chosen = [path for path in _find_images(layout, filters) if path in set(images)]
+    chosen = [path for path in images if _answers(path, filters)]
     if not chosen:
         raise EmptySelectionError(
             f"The filters must choose a diffusion series: {dict(filters)} leaves none of "
@@ -126,9 +140,15 @@ def read_filters(path: Path) -> Filters:
     if others:
         _log.warning('In %s only "dwi" is used, not %s.', path, listed(others))
     # Other apps ask for what is meant anyway.
-    filters = {k: v for k, v in content.get("dwi", {}).items() if (k, v) not in MEANT}
+    filters = {k: v for k, v in content.get("dwi", {}).items() if not _is_idle(k, v)}
     _refuse_unknown_filters(filters)
     return filters
+
+
+def _is_idle(name: str, wanted: Any) -> bool:
+    """Tell whether all diffusion series are as a condition of a filter file wants them."""
+    told = (name, wanted) in MEANT or name == "extension"
+    return told or (wanted is None and name in ABSENT)
 
 
 def check_dataset(bids_dir: Path) -> None:
@@ -229,24 +249,38 @@ def _index(bids_dir: Path, folders: Sequence[Path]) -> Any:
     return BIDSLayout(bids_dir, validate=False, indexer=indexer)
 
 
-def _find_images(layout: Any, filters: Filters) -> list[Path]:
-    """List the magnitude series of a layout under given conditions, in natural order."""
-    from bids.layout import Query
+def _find_images(layout: Any, bids_dir: Path) -> list[Path]:
+    """List the magnitude series of a layout, in natural order."""
+    # pybids reads all else from the names of the folders above the dataset as well.
+    found = layout.get(suffix="dwi", extension=[".nii", ".nii.gz"], return_type="filename")
+    images = [path for path in map(Path, found) if read_entities(path).get("part", "mag") == "mag"]
+    return [path for path in images if path.relative_to(bids_dir).parent.name == "dwi"]
 
-    words = {None: Query.NONE, "*": Query.REQUIRED}
-    query = {"part": [None, "mag"], **filters}
-    for name, wanted in query.items():
-        values = wanted if isinstance(wanted, list) else [wanted]
-        query[name] = [words.get(value, value) for value in values]
-    found = layout.get(
-        suffix="dwi", datatype="dwi", extension=[".nii", ".nii.gz"], return_type="filename", **query
+
+def _answers(path: Path, filters: Filters) -> bool:
+    """Tell whether the name of a series is as filters want it."""
+    own = {ENTITIES[key]: value for key, value in read_entities(path).items()}
+    return all(
+        any(
+            _is_wanted(name, own.get(name), word)
+            for word in (wanted if isinstance(wanted, list) else [wanted])
+        )
+        for name, wanted in filters.items()
     )
-    return [Path(name) for name in found]
+
+
+def _is_wanted(name: str, value: str | None, word: str | int | None) -> bool:
+    """Tell whether the value of an entity is what one word of a filter wants."""
+    if value is None or word is None or word == "*":
+        return (value is None) == (word is None)
+    if isinstance(word, int):
+        return value.isdecimal() and int(value) == word
+    return comparable(name, value) == comparable(name, word)
 
 
 def _without_misnamed(images: Sequence[Path]) -> list[Path]:
     """Leave out, with a warning, what is not named as the standard names a raw series."""
-    named = [path for path in images if _is_series_name(path)]
+    named = [path for path in images if is_raw_name(path)]
     misnamed = [path for path in images if path not in set(named)]
     if misnamed:
         _log.warning(
@@ -255,18 +289,6 @@ def _without_misnamed(images: Sequence[Path]) -> list[Path]:
             listed(misnamed),
         )
     return named
-
-
-def _is_series_name(path: Path) -> bool:
-    """Tell whether a path is named by entities of raw series, and lies in the folder of them."""
-    entities = read_entities(path)
-    folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
-    return (
-        len(entities) == path.name.count("_")  # no entity twice
-        and {"sub"} <= entities.keys() <= ENTITIES.keys()
-        and all(LABEL.fullmatch(label) for label in entities.values())
-        and list(path.parent.parts[-len(folders) - 1 :]) == [*folders, "dwi"]
-    )
 
 
 def _report_absent(folders: Sequence[Path], images: Sequence[Path]) -> None:

@@ -125,7 +125,7 @@ def _run_participants(options: Options) -> int:
 
 def _check(found: list[DwiRun], options: Options) -> tuple[list[DwiRun], dict[DwiRun, ScsnetError]]:
     """Find every fault of every run, and of what is asked for, before any run is processed."""
-    from scsnet_bids import level_files, prior_results, run_checks, slice_marks
+    from scsnet_bids import fieldmaps, level_files, prior_results, run_checks, slice_marks
     from scsnet_bids.correction import denoising
     from scsnet_bids.fsl import tools as fsl
 
@@ -133,10 +133,11 @@ def _check(found: list[DwiRun], options: Options) -> tuple[list[DwiRun], dict[Dw
     marks = slice_marks.read_marks(settings.regional.exclude_slices)
     slice_marks.check_marks(marks, found, options.bids_dir)
     checked = run_checks.check_runs(found, settings.gradients)
+    checked = fieldmaps.skip_pairs(*checked, settings)
+    checked = prior_results.check_prior(*checked, settings)
     checked = level_files.check_levels(*checked, settings.regional.levels)
     checked = denoising.check_runs(*checked, settings)
-    checked = fsl.check_runs(*checked, settings)
-    return prior_results.check_prior(*checked, settings)
+    return fsl.check_runs(*checked, settings)
 
 
 def _write_boilerplate(runs: Sequence[DwiRun], options: Options) -> None:

@@ -26,6 +26,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 MOST_LISTED = 8
+ONLY_B0 = (
+    "Every volume has b=0, so there is nothing to fit. Such a series serves to correct the "
+    "distortion of one whose phase is encoded the other way round."
+)
+"""Why a series is skipped."""
 
 
 class ScsnetError(Exception):

@@ -1,6 +1,6 @@
 """Images with reversed phase encoding that correct the distortion of a run: found and judged.
 
-A fieldmap names its series by ``IntendedFor``, or shares a ``B0FieldIdentifier`` with it; a series
+A fieldmap shares a ``B0FieldIdentifier`` with its series, or names it by ``IntendedFor``; a series
 in the same folder with the phase encoded the other way round counts too. What cannot be used is
 told in a sentence, and the run goes on without.
 """
@@ -15,12 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from scsnet_bids.errors import InputDataError, ScsnetError
+from scsnet_bids.errors import (
+    ONLY_B0,
+    GradientError,
+    InputDataError,
+    ScsnetError,
+    SkippedSeries,
+)
 from scsnet_bids.gradient_files import read_bvals
 from scsnet_bids.gradients import b0_volumes
 from scsnet_bids.images import Grid, read_grid
 from scsnet_bids.runs import (
     DwiRun,
+    comparable,
+    is_raw_name,
     list_inherited,
     merge_sidecars,
     phase_encoding,
@@ -31,6 +39,8 @@ from scsnet_bids.settings import DistortionSettings, Settings
 
 OPPOSITE = {"AP": "PA", "PA": "AP", "LR": "RL", "RL": "LR"}
 LABEL_AXIS = {"AP": 1, "PA": 1, "LR": 0, "RL": 0}
+FEWEST_WEIGHTED = 7
+"""So many volumes without gradients may be a diffusion series whose gradients are missing."""
 READOUT_S = (1e-4, 10.0)
 """Readout times beyond this are taken as not said: only their ratio matters here."""
 
@@ -113,19 +123,66 @@ def find_fieldmaps(run: DwiRun, settings: DistortionSettings) -> list[Path]:
 
     Returns
     -------
-    list of NIfTI files: those of ``fmap`` that say so, then series beside the run with reversed
-    phase encoding, the most alike in name first
+    list of NIfTI files: those of ``fmap`` and the series beside the run with reversed phase
+    encoding, first what tells of the same field, then what names the run, then the other series;
+    of these the most alike in name first
     """
     metadata = read_series_metadata(run, settings)
+    own = _comparable_entities(run.image)
+
+    def rank(path: Path) -> tuple[bool, bool, int]:
+        apart = len(own ^ _comparable_entities(path))
+        return not _is_of_field(path, metadata), not _names_run(path, run), apart
+
     folder = run.image.parent.parent / "fmap"
-    named = [path for path in sorted(folder.glob("*.nii*")) if _is_for(path, run, metadata)]
-    own = set(read_entities(run.image).items())
+    named = [path for path in sorted(folder.glob("*.nii*")) if not all(rank(path)[:2])]
     beside = [
         path
         for path in sorted(run.image.parent.glob("*_dwi.nii*"))
         if path != run.image and _looks_reversed(path, run, metadata)
     ]
-    return named + sorted(beside, key=lambda path: len(own ^ set(read_entities(path).items())))
+    return sorted(named + beside, key=rank)
+
+
+def _comparable_entities(path: Path) -> set[tuple[str, str]]:
+    """Entities of a file name, written so that what means the same is the same."""
+    return {(key, comparable(key, value)) for key, value in read_entities(path).items()}
+
+
+def skip_pairs(
+    good: Sequence[DwiRun], left_out: Mapping[DwiRun, ScsnetError], settings: Settings
+) -> tuple[list[DwiRun], dict[DwiRun, ScsnetError]]:
+    """Find no fault in series that hold nothing but the reversed b=0 volumes of a good run.
+
+    Parameters
+    ----------
+    good, left_out : runs as :func:`scsnet_bids.run_checks.check_runs` sorts them
+    settings : of the runs
+
+    Returns
+    -------
+    The same, with such series as ``SkippedSeries``
+    """
+    reversed_images = {path for run in good for path in find_fieldmaps(run, settings.distortion)}
+    skipped = {
+        run: SkippedSeries(ONLY_B0)
+        for run, error in left_out.items()
+        if isinstance(error, GradientError)
+        and run.image in reversed_images
+        and _holds_only_b0(run.image, settings.gradients.b0_max)
+    }
+    return list(good), {**left_out, **skipped}
+
+
+def _holds_only_b0(path: Path, b0_max: float) -> bool:
+    """Tell whether all volumes of a series have b=0, or are few and have no gradients."""
+    _, n_volumes = read_grid(path)
+    if not list_inherited(path, ".bval"):
+        return n_volumes < FEWEST_WEIGHTED and not list_inherited(path, ".bvec")
+    try:
+        return len(_find_b0(path, n_volumes, b0_max)) == n_volumes
+    except InputDataError:
+        return False
 
 
 def read_series_metadata(run: DwiRun, settings: DistortionSettings) -> dict[str, Any]:
@@ -161,6 +218,8 @@ def _read_pair(path: Path, run: DwiRun, settings: Settings) -> ReversedPair:
     """Take a fieldmap as the pair of a run, or raise why it cannot be."""
     if not path.name.split(".")[0].endswith(("_epi", "_dwi")):
         raise InputDataError(f"{path.name} is no image with reversed phase encoding.")
+    if read_entities(path).get("part", "mag") != "mag" or not is_raw_name(path, "ce"):
+        raise InputDataError(f"{path.name} is not named as a magnitude image of raw data.")
     grid, _ = read_grid(run.image)
     other, n_volumes = read_grid(path)
     if not grid.matches(other):
@@ -171,6 +230,8 @@ def _read_pair(path: Path, run: DwiRun, settings: Settings) -> ReversedPair:
     metadata = read_series_metadata(run, settings.distortion)
     reverse = _reverse(settings.distortion.phase_encoding) or "sidecar"
     said = _completed(_read_inherited(path), reverse, settings.distortion)
+    _refuse_through_slices(run.image, metadata, grid)
+    _refuse_through_slices(path, said, other)
     signed = phase_encoding(metadata, grid).sign * phase_encoding(said, other).sign != 0
     if settings.distortion.method == "fsl" and not signed:
         raise InputDataError(
@@ -181,6 +242,16 @@ def _read_pair(path: Path, run: DwiRun, settings: Settings) -> ReversedPair:
     volumes = _find_b0(path, n_volumes, settings.gradients.b0_max)
     ratio = _readout_ratio(path, (metadata, grid), (said, other))
     return ReversedPair(path, volumes, said, ratio)
+
+
+def _refuse_through_slices(path: Path, metadata: Mapping[str, Any], grid: Grid) -> None:
+    """Raise InputDataError if a scan says that its phase is encoded along no axis of the slices."""
+    direction = metadata.get("PhaseEncodingDirection")
+    if _reverse(direction) and not phase_encoding(metadata, grid).sign:
+        raise InputDataError(
+            f"{path.name} has PhaseEncodingDirection {direction}, which points through the "
+            "slices and cannot be used. Correct it."
+        )
 
 
 def _refuse_same_direction(
@@ -256,20 +327,27 @@ def _find_b0(path: Path, n_volumes: int, b0_max: float) -> tuple[int, ...]:
     return tuple(int(n) for n in chosen)
 
 
-def _is_for(path: Path, run: DwiRun, metadata: Mapping[str, Any]) -> bool:
-    """Tell whether a fieldmap says that it belongs to a run."""
-    try:
-        said = _read_inherited(path)
-    except InputDataError:
-        return False
-    # Relative to the participant's folder, or to the dataset as in bids::sub-01/dwi/... or
-    # bids:raw:sub-01/dwi/...
-    targets = [re.sub("^bids:.*?:", "", str(word)) for word in _listed(said.get("IntendedFor"))]
-    if any(run.image.as_posix().endswith(f"/{target.lstrip('/')}") for target in targets):
-        return True
+def _is_of_field(path: Path, metadata: Mapping[str, Any]) -> bool:
+    """Tell whether an image says that it helps to estimate the field of a run."""
     # A series that is one of the pair may say no more than which field it helps to estimate.
     own = _listed(metadata.get("B0FieldSource") or metadata.get("B0FieldIdentifier"))
-    return any(name in own for name in _listed(said.get("B0FieldIdentifier")))
+    return any(name in own for name in _said(path, "B0FieldIdentifier"))
+
+
+def _names_run(path: Path, run: DwiRun) -> bool:
+    """Tell whether an image says that it is intended for a run."""
+    # Relative to the participant's folder, or to the dataset as in bids::sub-01/dwi/... or
+    # bids:raw:sub-01/dwi/...
+    targets = [re.sub("^bids:.*?:", "", str(word)) for word in _said(path, "IntendedFor")]
+    return any(run.image.as_posix().endswith(f"/{target.lstrip('/')}") for target in targets)
+
+
+def _said(path: Path, name: str) -> Sequence[Any]:
+    """List what the sidecars of an image say under a name; nothing if they cannot be read."""
+    try:
+        return _listed(_read_inherited(path).get(name))
+    except InputDataError:
+        return []
 
 
 def _looks_reversed(path: Path, run: DwiRun, metadata: Mapping[str, Any]) -> bool:

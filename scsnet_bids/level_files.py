@@ -20,7 +20,7 @@ import pandas as pd
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.errors import ImageError, InputDataError, ScsnetError, UsageError, listed
 from scsnet_bids.images import Grid, read_grid, read_image
-from scsnet_bids.runs import DwiRun, leave_out
+from scsnet_bids.runs import DwiRun, comparable, leave_out
 from scsnet_bids.vertebrae import (
     HIGHEST,
     SHORT_LEVEL_MM,
@@ -212,7 +212,9 @@ def _belongs(path: Path, run: DwiRun) -> bool:
     pairs = dict(part.split("-", 1) for part in path.name.split(".")[0].split("_") if "-" in part)
     own = dict(run.entities)
     shared = own.keys() if path.parent.name == "dwi" else own.keys() & {"sub", "ses"}
-    return all(pairs.get(key, own[key]) == own[key] for key in shared)
+    return all(
+        comparable(key, pairs.get(key, own[key])) == comparable(key, own[key]) for key in shared
+    )
 
 
 def _read_labels(path: Path) -> Labels:

@@ -11,8 +11,9 @@ Other derivative datasets are searched for files of the same participant, sessio
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from scsnet_bids.errors import ImageError, InputDataError, ScsnetError, UsageError, listed
 from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.level_files import check_levels, find_levels
-from scsnet_bids.runs import ENTITIES, DwiRun, leave_out, read_entities
+from scsnet_bids.runs import ENTITIES, DwiRun, comparable, leave_out, read_entities
 from scsnet_bids.settings import Settings
 
 SERIES = re.compile(r"_desc-preproc_dwi\.nii(?:\.gz)?$")
@@ -36,6 +37,8 @@ MASKS = (
 NEAR_MM = 0.1
 """Two images have the same voxels if their corners lie nearer to each other than this."""
 RAW = "raw"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -152,14 +155,16 @@ def take_series(runs: Sequence[DwiRun], folders: Sequence[str]) -> list[DwiRun]:
 
     Returns
     -------
-    list of DwiRun, names and sidecars unchanged
+    list of DwiRun, names and sidecars unchanged; a run of which a folder has several corrected
+    series stays as it is, and :func:`check_prior` leaves it out
 
     Raises
     ------
-    UsageError, InputDataError
-        As :func:`find_prior`.
+    UsageError
+        As :func:`list_datasets`.
     """
-    series = {run: find_prior(run, folders).series for run in runs} if folders else {}
+    clear, _ = leave_out(runs, {}, lambda run: find_prior(run, folders))
+    series = {run: find_prior(run, folders).series for run in clear}
     return [_with_series(run, series.get(run)) for run in runs]
 
 
@@ -175,7 +180,8 @@ def check_prior(
 
     Returns
     -------
-    The same, with the runs whose prior results cannot be used left out
+    The same, with the runs whose prior results cannot be used left out; of runs that have none,
+    where others have, a warning tells
 
     Raises
     ------
@@ -183,13 +189,19 @@ def check_prior(
         If there are folders, and nothing in them belongs to any of the runs.
     """
     folders = settings.derivatives.folders
-    found = {run: find_prior(run, folders) for run in good} if folders else {}
-    if found and not any(found.values()):
+    clear, left_out = leave_out(good, left_out, lambda run: find_prior(run, folders))
+    found = {run: find_prior(run, folders) for run in clear} if folders else {}
+    if found and len(clear) == len(good) and not any(found.values()):
         raise UsageError(
             "--derivatives must lead to results of the chosen series: there is neither a corrected "
             "series (*_desc-preproc_dwi.nii.gz), nor a mask of the cord (dwi/*_label-SC_mask.nii.gz"
             f" or dwi/*_seg.nii.gz), nor levels of {listed(run.prefix for run in good)} in "
             f"{', '.join(folders)}. Check their names, or leave the option out."
+        )
+    if absent := [run.prefix for run, prior in found.items() if not prior]:
+        _log.warning(
+            "In --derivatives there is nothing of %s: processed from the series as acquired.",
+            listed(absent),
         )
 
     def check(run: DwiRun) -> None:
@@ -201,7 +213,7 @@ def check_prior(
             if run in faults:
                 raise faults[run]
 
-    return leave_out(good, left_out, check)
+    return leave_out(clear, left_out, check)
 
 
 def level_source(run: DwiRun, settings: Settings) -> str:
@@ -289,7 +301,8 @@ def describe_prior(runs: Collection[DwiRun], settings: Settings) -> list[str]:
 
 def _one_series(run: DwiRun, images: Sequence[Path]) -> Path | None:
     """Find the corrected series of a run."""
-    fitting = [p for p in images if SERIES.search(p.name) and _raw_entities(p) == run.entities]
+    own = _comparable(run.entities)
+    fitting = [p for p in images if SERIES.search(p.name) and _raw_entities(p) == own]
     if len(fitting) > 1:
         raise InputDataError(
             f"A folder of --derivatives may have one corrected series of {run.prefix}: "
@@ -300,15 +313,20 @@ def _one_series(run: DwiRun, images: Sequence[Path]) -> Path | None:
 
 def _first_mask(run: DwiRun, images: Sequence[Path]) -> Path | None:
     """Find the mask of the cord of a run."""
-    own = dict(run.entities)
-    fitting = [p for p in images if all(own.get(key) == v for key, v in _raw_entities(p))]
+    own = _comparable(run.entities)
+    fitting = [p for p in images if _raw_entities(p).items() <= own.items()]
     masks = (path for kind in MASKS for path in fitting if kind.search(path.name))
     return next(masks, None)
 
 
-def _raw_entities(path: Path) -> tuple[tuple[str, str], ...]:
+def _raw_entities(path: Path) -> dict[str, str]:
     """Entities of a file name that a series as acquired may have."""
-    return tuple(pair for pair in read_entities(path).items() if pair[0] in ENTITIES)
+    return _comparable(pair for pair in read_entities(path).items() if pair[0] in ENTITIES)
+
+
+def _comparable(entities: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Entities, written so that what means the same is the same."""
+    return {key: comparable(key, value) for key, value in entities}
 
 
 def _with_series(run: DwiRun, series: Path | None) -> DwiRun:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from scsnet_bids.errors import (
+    ONLY_B0,
     GradientError,
     ImageError,
     InputDataError,
@@ -24,7 +26,7 @@ from scsnet_bids.gradient_files import read_bvals
 from scsnet_bids.gradients import list_numbers, read_gradients
 from scsnet_bids.images import Grid, read_grid, read_image
 from scsnet_bids.nifti import find_affine_conflict
-from scsnet_bids.runs import DwiRun, read_metadata
+from scsnet_bids.runs import DwiRun, list_inherited, read_entities, read_metadata
 from scsnet_bids.settings import GradientSettings
 
 SMALLEST_FIELD_MM = 20.0
@@ -49,7 +51,10 @@ def check_run(run: DwiRun, settings: GradientSettings) -> list[ScsnetError]:
     -------
     list of errors, each with one sentence to the user; empty if the run is good
     """
-    checks: list[Callable[[], object]] = [partial(read_metadata, run)]
+    checks: list[Callable[[], object]] = [
+        partial(read_metadata, run),
+        partial(_check_inherited, run),
+    ]
     try:
         grid, n_volumes = _read_series_grid(run.image)
     except ImageError as error:
@@ -80,10 +85,7 @@ def check_runs(
     left_out = {run: _joined(errors) for run, errors in faults.items() if errors}
     for run in left_out:
         if _is_companion(run, good, settings):
-            left_out[run] = SkippedSeries(
-                "Every volume has b=0, so there is nothing to fit. Such a series serves to correct "
-                "the distortion of one whose phase is encoded the other way round."
-            )
+            left_out[run] = SkippedSeries(ONLY_B0)
     return good, left_out
 
 
@@ -119,6 +121,23 @@ def _read_series_grid(path: Path) -> tuple[Grid, int]:
             f"{n_volumes} volume. Convert it again, or leave it out with a filter."
         )
     return grid, n_volumes
+
+
+def _check_inherited(run: DwiRun) -> None:
+    """Make sure that it is clear which files of one folder apply to a run before others."""
+    rivals = [
+        (path, used)
+        for used in (run.bval, run.bvec)
+        for path in list_inherited(run.image, used.suffix)
+    ]
+    for one, two in (*rivals, *combinations(run.sidecars, 2)):
+        first, second = (read_entities(path).items() for path in (one, two))
+        if one.parent == two.parent and not (first <= second or second <= first):
+            raise InputDataError(
+                "Of two files of one folder that apply to a series, one must have all entities of "
+                f"the other in its name: {one} and {two.name} both apply to {run.image.name}. "
+                "Merge them, or rename one."
+            )
 
 
 def _check_geometry(path: Path, grid: Grid) -> None:

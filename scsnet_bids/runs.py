@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ ENTITIES = {
     "chunk": "chunk",
 }
 """Entities of a raw diffusion series in the order of the standard, with their long names."""
+NUMBERED = ("run", "chunk")
+"""Entities whose values are numbers."""
+LABEL = re.compile(r"[0-9a-zA-Z+]+")
+"""What the standard allows as the value of an entity."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,37 @@ def read_entities(path: Path) -> dict[str, str]:
     """
     pairs = (part.partition("-") for part in path.name.split("_")[:-1])
     return {key: value for key, _, value in pairs}
+
+
+def is_raw_name(path: Path, *others: str) -> bool:
+    """Tell whether an image is named by entities of raw data, and lies in the folders of them.
+
+    Parameters
+    ----------
+    path : image inside a participant's folder
+    *others : entities that it may have besides those of a diffusion series
+
+    Returns
+    -------
+    bool
+    """
+    entities = read_entities(path)
+    folders = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
+    return (
+        len(entities) == path.name.count("_")  # no entity twice
+        and {"sub"} <= entities.keys() <= {*ENTITIES, *others}
+        and all(LABEL.fullmatch(label) for label in entities.values())
+        and list(path.parents[1].parts[-len(folders) :]) == folders
+    )
+
+
+def comparable(key: str, value: str) -> str:
+    """Write the value of an entity so that what means the same is the same.
+
+    >>> comparable("run", "01"), comparable("acq", "01")
+    ('1', '01')
+    """
+    return str(int(value)) if key in NUMBERED and value.isdecimal() else value
 
 
 def list_inherited(path: Path, *extensions: str) -> list[Path]:

@@ -11,11 +11,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scsnet_bids.bids import LABEL
 from scsnet_bids.errors import EmptySelectionError
 from scsnet_bids.report.outcomes import DONE, SKIPPED, Outcome, read_outcomes
 from scsnet_bids.report.record import RunRecord
-from scsnet_bids.runs import ENTITIES
+from scsnet_bids.runs import ENTITIES, LABEL
 
 NO_SESSION = "n/a"
 """Stands for the session of a task that takes all of a participant's."""

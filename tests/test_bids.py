@@ -187,6 +187,19 @@ def test_filters_choose_by_entity(
     assert prefixes(find_runs(root, filters=filters)) == expected
 
 
+@pytest.mark.parametrize("above", ["anat", "func/x", "perf", "sub-cohort", "ses-9", "run-7_acq-z"])
+def test_folders_above_a_dataset_do_not_matter(
+    above: str, dataset: MakeDataset, tmp_path: Path
+) -> None:
+    root = dataset(
+        *series("sub-01_ses-1"), *series("sub-01_ses-2_run-2"), root=tmp_path / above / "ds"
+    )
+    assert prefixes(find_runs(root)) == ["sub-01_ses-1", "sub-01_ses-2_run-2"]
+    assert prefixes(find_runs(root, filters={"session": "1", "run": None})) == ["sub-01_ses-1"]
+    chosen = find_runs(root, filters={"subject": "01", "acquisition": None, "run": 2})
+    assert prefixes(chosen) == ["sub-01_ses-2_run-2"]
+
+
 def test_a_filter_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "filters.json"
     path.write_text('{"dwi": {"acquisition": "ax", "run": [1, 2], "direction": null}}')
@@ -196,9 +209,10 @@ def test_a_filter_file_is_read(tmp_path: Path) -> None:
 def test_a_filter_file_of_another_app_will_do(tmp_path: Path, caplog) -> None:
     path = tmp_path / "filters.json"
     path.write_text(
-        '{"bold": {"task": "rest"}, "dwi": {"datatype": "dwi", "suffix": "dwi", "run": 1}}'
+        '{"bold": {"task": "rest"}, "dwi": {"datatype": "dwi", "suffix": "dwi", "run": 1, '
+        '"extension": [".nii.gz", ".nii"], "echo": null, "space": null, "part": null}}'
     )
-    assert read_filters(path) == {"run": 1}
+    assert read_filters(path) == {"run": 1, "part": None}
     assert "not bold" in caplog.text
 
 
@@ -211,6 +225,8 @@ def test_a_filter_file_of_another_app_will_do(tmp_path: Path, caplog) -> None:
         ('{"DWI": {"run": 1}}', "names DWI, which is none"),
         ('{"dwi": {}, "t1x": {}}', "names t1x, which is none"),
         ('{"dwi": {"suffix": "bold"}}', "suffix is none"),
+        ('{"dwi": {"echo": 1}}', "echo is none"),
+        ('{"dwi": {"acq": null}}', "acq is none"),
         ('{"dwi": {"acq": "ax"}}', "acq is none; known are subject, session, acquisition"),
     ],
 )

@@ -166,7 +166,7 @@ def test_odd_images_give_finite_fields():
 def app(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A tiny dataset with a pair for one participant, and what the app makes of it."""
     root = tmp_path_factory.mktemp("distortion")
-    data, out = root / "data", root / "out"
+    data, out = root / "sub-cohort" / "data", root / "out"
     settings = replace(TINY, distortion_mm=3, reversed_b0=1, snr=25)
     write_dataset(data, settings, participants=2, seed=5)
     shutil.rmtree(data / "sub-02" / "fmap")
@@ -192,6 +192,13 @@ def test_the_app_corrects_what_has_a_pair_and_says_so(app):
     assert said["DistortionCorrection"]["Method"] == "auto"
     assert "sub-01_dir-PA_epi.nii.gz" in said["DistortionCorrection"]["Description"]
     assert "corrected with sub-01_dir-PA_epi" in (out / "sub-01.html").read_text("utf-8")
+    images = [
+        "bids:raw:sub-01/dwi/sub-01_dwi.nii.gz",
+        "bids:raw:sub-01/fmap/sub-01_dir-PA_epi.nii.gz",
+    ]
+    assert said["Sources"] == images
+    field_name = "sub-01_from-dwiref_to-orig_mode-image_desc-distortion_xfm.json"
+    assert json.loads((folder / field_name).read_text("utf-8"))["Sources"] == images
     assert len(read_table(folder / "sub-01_desc-image_qc.tsv")) == 1
 
 

@@ -28,7 +28,7 @@ def write_image(
     return path
 
 
-def make_run(root: Path, name: str = "sub-01_dwi", **metadata: object) -> DwiRun:
+def make_run(root: Path, name: str = "sub-01_ses-a_dwi", **metadata: object) -> DwiRun:
     """Write a series with its sidecar in ``root/sub-01/ses-a/dwi``."""
     folder = root / "sub-01" / "ses-a" / "dwi"
     image = write_image(folder / f"{name}.nii.gz", 4)
@@ -37,11 +37,15 @@ def make_run(root: Path, name: str = "sub-01_dwi", **metadata: object) -> DwiRun
     bval = folder / f"{name}.bval"
     bval.write_text("0 800 0 800")
     return DwiRun(
-        image, bval, folder / f"{name}.bvec", sidecars=(sidecar,), entities=(("sub", "01"),)
+        image,
+        bval,
+        folder / f"{name}.bvec",
+        sidecars=(sidecar,),
+        entities=(("sub", "01"), ("ses", "a")),
     )
 
 
-def make_fieldmap(root: Path, name: str = "sub-01_dir-PA_epi", **metadata: object) -> Path:
+def make_fieldmap(root: Path, name: str = "sub-01_ses-a_dir-PA_epi", **metadata: object) -> Path:
     """Write a fieldmap of the same session."""
     image = write_image(root / "sub-01" / "ses-a" / "fmap" / f"{name}.nii.gz")
     image.with_name(f"{name}.json").write_text(json.dumps(metadata))
@@ -52,17 +56,17 @@ def settings_with(**values: Any) -> Settings:
     return replace(Settings(), distortion=replace(DEFAULT, **values))
 
 
-FOR_RUN = {"IntendedFor": "bids::sub-01/ses-a/dwi/sub-01_dwi.nii.gz"}
+FOR_RUN = {"IntendedFor": "bids::sub-01/ses-a/dwi/sub-01_ses-a_dwi.nii.gz"}
 
 
 @pytest.mark.parametrize(
     "intended",
     [
-        "ses-a/dwi/sub-01_dwi.nii.gz",
-        ["ses-a/func/other_bold.nii.gz", "ses-a/dwi/sub-01_dwi.nii.gz"],
-        "bids::sub-01/ses-a/dwi/sub-01_dwi.nii.gz",
-        "bids:raw:sub-01/ses-a/dwi/sub-01_dwi.nii.gz",
-        ["bids:raw:sub-01/ses-a/dwi/x.nii.gz", "bids::sub-01/ses-a/dwi/sub-01_dwi.nii.gz"],
+        "ses-a/dwi/sub-01_ses-a_dwi.nii.gz",
+        ["ses-a/func/other_bold.nii.gz", "ses-a/dwi/sub-01_ses-a_dwi.nii.gz"],
+        "bids::sub-01/ses-a/dwi/sub-01_ses-a_dwi.nii.gz",
+        "bids:raw:sub-01/ses-a/dwi/sub-01_ses-a_dwi.nii.gz",
+        ["bids:raw:sub-01/ses-a/dwi/x.nii.gz", "bids::sub-01/ses-a/dwi/sub-01_ses-a_dwi.nii.gz"],
     ],
 )
 def test_a_fieldmap_that_names_the_series_is_found(intended, tmp_path):
@@ -107,16 +111,36 @@ def test_a_fieldmap_of_something_else_is_not(metadata, tmp_path):
 
 def test_a_series_beside_the_run_counts_if_its_phase_is_encoded_the_other_way_round(tmp_path):
     run = make_run(tmp_path, PhaseEncodingDirection="j-")
-    make_run(tmp_path, "sub-01_acq-b0_dwi", PhaseEncodingDirection="j-")
-    reverse = make_run(tmp_path, "sub-01_dir-PA_dwi", PhaseEncodingDirection="j")
-    unknown = make_run(tmp_path, "sub-01_dir-AP_dwi")
+    make_run(tmp_path, "sub-01_ses-a_acq-b0_dwi", PhaseEncodingDirection="j-")
+    reverse = make_run(tmp_path, "sub-01_ses-a_dir-PA_dwi", PhaseEncodingDirection="j")
+    unknown = make_run(tmp_path, "sub-01_ses-a_dir-AP_dwi")
     assert find_fieldmaps(run, DEFAULT) == [reverse.image]
     assert find_fieldmaps(unknown, DEFAULT) == [reverse.image], "their names say so"
 
 
+def test_the_field_goes_before_the_name_of_the_series_and_that_before_nearness(tmp_path):
+    own = {"PhaseEncodingDirection": "j-", "B0FieldSource": "right"}
+    run = make_run(tmp_path, "sub-01_ses-a_run-2_dwi", **own)
+    reverse: dict[str, Any] = {"PhaseEncodingDirection": "j"}
+    named = {**reverse, "IntendedFor": "ses-a/dwi/sub-01_ses-a_run-2_dwi.nii.gz"}
+    names = [f"sub-01_ses-a_dir-PA_run-{n}" for n in ("1", "3", "02")]
+    beside = [
+        make_run(tmp_path, f"{names[0]}_dwi", **reverse, B0FieldIdentifier="right").image,
+        make_run(tmp_path, f"{names[1]}_dwi", **reverse, B0FieldIdentifier="wrong").image,
+        make_run(tmp_path, f"{names[2]}_dwi", **reverse).image,
+    ]
+    fmap = [
+        make_fieldmap(tmp_path, f"{names[0]}_epi", **named, B0FieldIdentifier="wrong"),
+        make_fieldmap(tmp_path, f"{names[1]}_epi", **named, B0FieldIdentifier=["a", "right"]),
+        make_fieldmap(tmp_path, f"{names[2]}_epi", **named),
+    ]
+    right = [fmap[1], beside[0]]
+    assert find_fieldmaps(run, DEFAULT) == [*right, fmap[2], fmap[0], beside[2], beside[1]]
+
+
 def test_two_full_series_correct_each_other_by_their_b0_volumes(tmp_path):
-    there = make_run(tmp_path, "sub-01_dir-AP_dwi", PhaseEncodingDirection="j-")
-    back = make_run(tmp_path, "sub-01_dir-PA_dwi", PhaseEncodingDirection="j")
+    there = make_run(tmp_path, "sub-01_ses-a_dir-AP_dwi", PhaseEncodingDirection="j-")
+    back = make_run(tmp_path, "sub-01_ses-a_dir-PA_dwi", PhaseEncodingDirection="j")
     for run, other in ((there, back), (back, there)):
         plan = plan_distortion(run, Settings())
         assert plan.pair is not None
@@ -134,12 +158,12 @@ def test_a_single_volume_is_enough(tmp_path):
     assert plan.pair is not None
     assert (plan.pair.image, plan.pair.volumes) == (fieldmap, (0,))
     assert plan.pair.readout_ratio == pytest.approx(0.004 * 5 / 0.04)
-    assert str(plan) == "corrected with sub-01_dir-PA_epi.nii.gz"
+    assert str(plan) == "corrected with sub-01_ses-a_dir-PA_epi.nii.gz"
 
 
 def test_the_reversed_one_of_two_fieldmaps_is_used(tmp_path):
     run = make_run(tmp_path, PhaseEncodingDirection="j-")
-    make_fieldmap(tmp_path, "sub-01_dir-AP_epi", PhaseEncodingDirection="j-", **FOR_RUN)
+    make_fieldmap(tmp_path, "sub-01_ses-a_dir-AP_epi", PhaseEncodingDirection="j-", **FOR_RUN)
     reverse = make_fieldmap(tmp_path, PhaseEncodingDirection="j", **FOR_RUN)
     plan = plan_distortion(run, Settings())
     assert plan.pair is not None
@@ -151,12 +175,27 @@ def test_the_reversed_one_of_two_fieldmaps_is_used(tmp_path):
     [
         ({"PhaseEncodingDirection": "j"}, {"PhaseEncodingDirection": "j"}, "must be opposite"),
         ({"PhaseEncodingDirection": "j"}, {"PhaseEncodingDirection": "i-"}, "must be opposite"),
-        ({"PhaseEncodingDirection": "j"}, {}, "sidecar of sub-01_dir-PA_epi.nii.gz does not say"),
-        ({}, {"PhaseEncodingDirection": "j"}, "sidecar of sub-01_dwi.nii.gz does not say"),
+        (
+            {"PhaseEncodingDirection": "j"},
+            {},
+            "sidecar of sub-01_ses-a_dir-PA_epi.nii.gz does not say",
+        ),
+        ({}, {"PhaseEncodingDirection": "j"}, "sidecar of sub-01_ses-a_dwi.nii.gz does not say"),
+        (
+            {"PhaseEncodingDirection": "k-"},
+            {"PhaseEncodingDirection": "j"},
+            "sub-01_ses-a_dwi.nii.gz has PhaseEncodingDirection k-, which points "
+            "through the slices and cannot be used",
+        ),
+        (
+            {"PhaseEncodingDirection": "j"},
+            {"PhaseEncodingDirection": "k"},
+            "sub-01_ses-a_dir-PA_epi.nii.gz has PhaseEncodingDirection k, which",
+        ),
         (
             {"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05},
             {"PhaseEncodingDirection": "j-"},
-            "sidecar of sub-01_dir-PA_epi.nii.gz does not say TotalReadoutTime",
+            "sidecar of sub-01_ses-a_dir-PA_epi.nii.gz does not say TotalReadoutTime",
         ),
     ],
 )
@@ -194,18 +233,43 @@ def test_a_damaged_fieldmap_is_told_and_not_used(tmp_path):
     make_fieldmap(tmp_path, PhaseEncodingDirection="j-", **FOR_RUN).write_bytes(b"no image")
     plan = plan_distortion(run, Settings())
     assert plan.pair is None
-    assert "sub-01_dir-PA_epi.nii.gz" in plan.reason
+    assert "sub-01_ses-a_dir-PA_epi.nii.gz" in plan.reason
 
 
 def test_phase_images_are_not_used(tmp_path):
     run = make_run(tmp_path, PhaseEncodingDirection="j")
-    make_fieldmap(tmp_path, "sub-01_phasediff", **FOR_RUN)
+    make_fieldmap(tmp_path, "sub-01_ses-a_phasediff", **FOR_RUN)
     assert "no image with reversed phase encoding" in plan_distortion(run, Settings()).reason
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub-01_ses-a_dir-PA_part-phase",
+        "sub-01_ses-a_dir-PA_part-imag",
+        "sub-01_ses-a_dir-PA_part-real",
+        "sub-01_ses-a_dir-PA_desc-moco",
+        "sub-01_ses-b_dir-PA",
+    ],
+)
+def test_only_a_magnitude_image_with_the_name_of_raw_data_is_used(name, tmp_path):
+    run = make_run(tmp_path, PhaseEncodingDirection="j")
+    beside = make_run(tmp_path, f"{name}_dwi", PhaseEncodingDirection="j-").image
+    fieldmap = make_fieldmap(tmp_path, f"{name}_epi", PhaseEncodingDirection="j-", **FOR_RUN)
+    plan = plan_distortion(run, Settings())
+    assert plan.pair is None
+    for path in (beside, fieldmap):
+        assert f"{path.name} is not named as a magnitude image of raw data." in plan.reason
+    magnitude = "sub-01_ses-a_acq-b0_rec-x_dir-PA_part-mag_dwi"
+    other = make_run(tmp_path, magnitude, PhaseEncodingDirection="j-")
+    pair = plan_distortion(run, Settings()).pair
+    assert pair is not None
+    assert pair.image == other.image
 
 
 def test_a_series_without_b0_volumes_is_not_used(tmp_path):
     run = make_run(tmp_path, PhaseEncodingDirection="j")
-    make_run(tmp_path, "sub-01_dir-PA_dwi", PhaseEncodingDirection="j-").bval.write_text(
+    make_run(tmp_path, "sub-01_ses-a_dir-PA_dwi", PhaseEncodingDirection="j-").bval.write_text(
         "900 800 900 800"
     )
     assert "no b=0 volume" in plan_distortion(run, Settings()).reason
@@ -221,8 +285,8 @@ def test_the_user_can_say_what_sidecars_do_not(tmp_path):
 
 
 def test_topup_needs_directions_and_not_only_names(tmp_path):
-    run = make_run(tmp_path, "sub-01_dir-AP_dwi")
-    make_run(tmp_path, "sub-01_dir-PA_dwi")
+    run = make_run(tmp_path, "sub-01_ses-a_dir-AP_dwi")
+    make_run(tmp_path, "sub-01_ses-a_dir-PA_dwi")
     assert plan_distortion(run, Settings()).pair is not None
     plan = plan_distortion(run, settings_with(method="fsl"))
     assert plan.pair is None

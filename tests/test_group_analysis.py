@@ -438,6 +438,13 @@ def test_tabs_that_a_spreadsheet_leaves_move_nothing(tmp_path, rows):
     assert people["age"].tolist() == ["30", "40"]
 
 
+@pytest.mark.parametrize("heading", ["", " "])
+def test_a_column_without_heading_is_left_out(tmp_path, heading):
+    rows = f"participant_id\tage\t{heading}\tsex\n01\t30\tx\tF\n02\t40\t\tM\n"
+    (tmp_path / "participants.tsv").write_text(rows)
+    assert read_people(tmp_path).columns.tolist() == ["participant_id", "age", "sex"]
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -117,12 +118,43 @@ def test_a_series_of_another_run_is_not_taken(root, run):
     assert not find_prior(run, [str(root / "qsiprep")])
 
 
+def test_runs_are_compared_as_numbers_and_those_without_results_are_named(root, run, caplog):
+    for path in [*root.glob("qsiprep/*/dwi/*"), *root.glob("sct/*/dwi/*")]:
+        path.rename(path.with_name(path.name.replace("sub-01_", "sub-01_run-1_")))
+    (root / "sct/sub-01/dwi/sub-01_run-1_level-labels_dseg.nii.gz").touch()
+    settings = settings_with(root / "qsiprep", root / "sct")
+    first, second, third = (
+        replace(run, entities=(("sub", "01"), ("run", number))) for number in ("01", "02", "10")
+    )
+    assert find_taken(first, settings).keys() == {"series", "cord_mask", "levels"}
+    assert check_prior([first], {}, settings_with(root / "qsiprep")) == ([first], {})
+    assert not caplog.text
+    runs = [first, second, third]
+    assert check_prior(runs, {}, settings_with(root / "qsiprep")) == (runs, {})
+    assert "nothing of sub-01_run-02, sub-01_run-10: processed from" in caplog.text
+    assert len(caplog.records) == 1
+
+
 def test_two_corrected_series_of_a_run_are_refused(root, run):
     folder = root / "qsiprep/sub-01/dwi"
     first = folder / "sub-01_space-T1w_desc-preproc_dwi.nii.gz"
     shutil.copy(first, folder / "sub-01_space-orig_desc-preproc_dwi.nii.gz")
     with pytest.raises(InputDataError, match=r"one corrected series of sub-01.*Leave one"):
         find_prior(run, [str(root / "qsiprep")])
+
+
+def test_two_corrected_series_are_a_fault_of_their_run_alone(root, capsys):
+    shutil.copytree(root / "data/sub-01", root / "data/sub-02")
+    for path in (root / "data/sub-02").rglob("sub-01*"):
+        path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
+    folder = root / "qsiprep/sub-01/dwi"
+    first = folder / "sub-01_space-T1w_desc-preproc_dwi.nii.gz"
+    shutil.copy(first, folder / "sub-01_space-orig_desc-preproc_dwi.nii.gz")
+    words = [str(root / "data"), str(root / "out"), "participant", "-w", str(root / "work")]
+    assert main([*words, "--derivatives", str(root / "qsiprep"), "--dry-run"]) == 65
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 of 2 diffusion series can be processed" in said
+    assert "sub-01: A folder of --derivatives may have one corrected series of sub-01" in said
 
 
 def test_a_mask_on_other_voxels_is_named_and_its_run_left_out(root, run):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -195,6 +196,36 @@ def test_gradients_inherited_from_the_root_will_do(dataset: Dataset) -> None:
     (run,) = dataset.runs()
     assert run.bval == dataset.root / "dwi.bval"
     assert check_run(run, SETTINGS) == []
+
+
+TWO = ("acq-x", "dir-AP")
+
+
+@pytest.mark.parametrize(
+    ("extension", "names", "n_faults"),
+    [
+        (".bval", TWO, 1),
+        (".bvec", TWO, 1),
+        (".json", TWO, 1),
+        (".bval", (*TWO, "acq-x_dir-AP"), 0),
+        (".json", (*TWO, "acq-x_dir-AP"), 1),  # all are merged
+        (".bval", ("", "acq-x"), 0),
+        (".json", ("", "acq-x"), 0),
+    ],
+)
+def test_which_of_the_files_of_a_folder_applies_first_must_be_clear(
+    extension: str, names: tuple[str, ...], n_faults: int, dataset: Dataset
+) -> None:
+    for path in list(dataset.path("").parent.iterdir()):
+        path.rename(path.with_name(path.name.replace("sub-01_", "sub-01_acq-x_dir-AP_")))
+    own = dataset.path("").with_name(f"sub-01_acq-x_dir-AP_dwi{extension}")
+    files = [f"{name}_dwi{extension}".lstrip("_") for name in names]
+    for name in files:
+        shutil.copy(own, dataset.root / name)
+    own.unlink()
+    faults = check_run(*dataset.runs(), SETTINGS)
+    assert [error.exit_code for error in faults] == [65] * n_faults
+    assert all(word in str(error) for error in faults for word in (*files[:2], "Merge them"))
 
 
 def test_nan_directions_of_b0_volumes_are_harmless(dataset: Dataset) -> None:

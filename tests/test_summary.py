@@ -127,6 +127,35 @@ def test_a_companion_of_b0_volumes_is_skipped_and_no_fault(name, bvals, tmp_path
 
 
 @pytest.mark.parametrize(
+    ("name", "bvals", "removed", "exit_code"),
+    [
+        ("sub-01_dir-PA", [0, 5], (), 0),
+        ("sub-01_dir-PA", [0, 5], (".bvec",), 0),
+        ("sub-01_dir-PA", [0, 0, 0], (".bval", ".bvec"), 0),
+        ("sub-01_dir-PA", [0, 0, 0], (".bval",), 65),
+        ("sub-01_dir-PA", BVALS, (".bval", ".bvec"), 65),  # its gradients are missing
+        ("sub-01_dir-PA", [0, 800, 0], (), 65),
+        ("sub-01_dir-AP_run-2", [0, 5], (), 65),
+        ("sub-01_dir-AP_run-2", [0, 0, 0], (".bval", ".bvec"), 65),
+    ],
+)
+def test_reversed_b0_volumes_of_another_series_are_no_fault(
+    name, bvals, removed, exit_code, tmp_path, capsys
+):
+    data = tmp_path / "data"
+    write_series(data, "sub-01_dir-AP", BVALS, PhaseEncodingDirection="j-")
+    folder = write_series(data, name, bvals)
+    for end in removed:
+        (folder / f"{name}_dwi{end}").unlink()
+    words = [str(data), str(tmp_path / "out"), "participant", "-w", str(tmp_path / "work")]
+    assert main([*words, "--dry-run"]) == exit_code
+    said = capsys.readouterr().out
+    assert (f"Skipped, which is no fault:\n  {name}: Every volume has b=0" in said) == (
+        exit_code == 0
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "bvals"),
     [
         ("sub-02_run-1", None),  # the only series of its participant

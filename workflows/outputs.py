@@ -201,7 +201,7 @@ def _series_derivatives(
     source = prior.get("series", names.raw)
     series = describe_image(
         _describe_series(settings, taken=taken),
-        [source],
+        [source, *_pair_uris(plan)],
         source,
         **carry_over(metadata),
         DistortionCorrection={
@@ -230,16 +230,20 @@ def _field_derivatives(names: _Names, plan: DistortionPlan) -> Iterator[Derivati
         "Distortion: how far what lies at a voxel is seen displaced in the acquired series along "
         "the phase-encode axis, toward the patient's left or back.",
         names.raw,
-        f"bids:raw:{_below_dataset(plan.pair.image)}",
+        *_pair_uris(plan),
         Units="mm",
     )
     yield Derivative("field", names.path("xfm", ".nii.gz", **entities), sidecar)
 
 
-def _below_dataset(path: Path) -> str:
-    """Path of a raw image below its dataset."""
-    levels = [n for n, part in enumerate(path.parts) if part.startswith("sub-")]
-    return Path(*path.parts[min(levels, default=0) :]).as_posix()
+def _pair_uris(plan: DistortionPlan) -> list[str]:
+    """BIDS URI of the image that distortion is estimated from, where there is one."""
+    if plan.pair is None:
+        return []
+    path = plan.pair.image
+    # The dataset itself may lie below a folder of such a name.
+    participant = next(folder for folder in path.parents if folder.name.startswith("sub-"))
+    return [f"bids:raw:{path.relative_to(participant.parent).as_posix()}"]
 
 
 def _region_derivatives(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from scsnet_bids.files import read_json, read_text
 from scsnet_bids.word_tables import read_rows
 
 FILE = "participants.tsv"
+NO_HEADING = re.compile(r"\s*|Unnamed: \d+")
+"""What a column is called that has no name."""
 PUBLISHED = {"session": "session_id", "run": "run_id"}
 """What files call these columns. Sidecars in the root of a dataset speak of all files below: one
 that describes a column ``run`` would take the place of their entity run for those who read them."""
@@ -92,8 +95,10 @@ def read_people(out_dir: Path) -> pd.DataFrame:
     try:
         # Words as they stand, without blanks: 01 and True are names of groups as well.
         table = read_rows(read_text(path), str, ("n/a", ""))
-        table = pd.DataFrame({name: table[name].str.strip() for name in table}).replace("", None)
-        table = table.dropna(how="all")  # spreadsheets leave lines of tabs
+        # Spreadsheets leave columns without a heading, and lines of tabs.
+        headed = [name for name in table if not NO_HEADING.fullmatch(str(name))]
+        table = pd.DataFrame({name: table[name].str.strip() for name in headed}).replace("", None)
+        table = table.dropna(how="all")
         names = table.pop("participant_id")
     except (OSError, ValueError, KeyError) as error:
         raise InputDataError(
