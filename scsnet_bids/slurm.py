@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from scsnet_bids import __version__
 from scsnet_bids.bids import check_dataset
-from scsnet_bids.dataset import check_output_folder
+from scsnet_bids.dataset import check_output_folder, refuse_other_files
 from scsnet_bids.errors import MissingToolError, ScsnetError, UsageError
 from scsnet_bids.files import write_text
 from scsnet_bids.options import Options, parse_options
@@ -182,6 +182,7 @@ def _prepare(given: argparse.Namespace, app_words: list[str], own_words: Sequenc
     place = _place(given, bids_dir, out_dir)
     check_dataset(bids_dir)
     check_output_folder(out_dir, bids_dir)
+    refuse_other_files(out_dir, bids_dir)
     tasks, note = _choose_tasks(given, app)
     if not tasks:
         print(f"Nothing to do: {note}. To process them with other options, give --again.")

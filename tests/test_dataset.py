@@ -125,6 +125,35 @@ def test_another_dataset_is_never_overwritten(
     assert (tmp_path / "out/dataset_description.json").read_text() == description
 
 
+@pytest.mark.parametrize(
+    "name", ["README.md", "participants.tsv", ".bidsignore", "sub-01/dwi/x.tsv", "notes/a.txt"]
+)
+def test_files_of_somebody_else_are_never_overwritten(
+    name: str, bids_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(OutputError, match=f"holds {Path(name).parts[0]}. Move") as caught:
+        write_dataset_files(tmp_path / "out", bids_dir)
+    assert caught.value.exit_code == 73
+    assert path.read_text() == "mine"
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [path]
+
+
+def test_what_is_never_overwritten_is_no_reason_to_refuse(bids_dir: Path, tmp_path: Path) -> None:
+    names = ["logs/slurm/x/submit.sh", "work/scsnet/a.pklz", ".git/config", ".datalad/config"]
+    names += [".DS_Store", ".snapshot/a", "lost+found/a", "code/run.sh", "scratch/.cache/a"]
+    for path in (tmp_path / "out" / name for name in names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    bids_dir = bids_dir.rename(tmp_path / "out" / "raw")
+    write_dataset_files(tmp_path / "out", bids_dir)
+    (tmp_path / "out" / "notes.txt").touch()  # nothing is refused in one's own output
+    write_dataset_files(tmp_path / "out", bids_dir)
+    assert described(tmp_path / "out")["DatasetLinks"] == {"raw": "raw"}
+
+
 def test_a_folder_that_cannot_be_made_is_named(bids_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file/out is not"):

@@ -170,6 +170,7 @@ def test_a_series_that_was_left_out_is_told_with_its_reason(phantom_run):
 def test_pictures_that_cannot_be_saved_do_not_take_the_tables_along(phantom_run, tmp_path):
     (tmp_path / "out" / "sub-01").mkdir(parents=True)
     (tmp_path / "out" / "sub-01" / "figures").write_text("in the way")
+    shutil.copy(phantom_run["out"] / "dataset_description.json", tmp_path / "out")
     data, _, *others = phantom_run["arguments"]
     assert main([data, str(tmp_path / "out"), *others]) == 1
     (record,) = find_records(tmp_path / "out", "sub-01")

@@ -81,6 +81,8 @@ def add_tables(out: Path, series: str, kinds: Sequence[str] = TABLES) -> None:
         path = out / f"{series}_{kind}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("slice\n0\n")
+    described = json.dumps({"GeneratedBy": [{"Name": "scsnet-bids"}]})
+    (out / "dataset_description.json").write_text(described)
 
 
 def three(folder: Path) -> Path:
@@ -283,6 +285,15 @@ def test_what_cannot_be_is_refused_before_anything_is_written(place, capsys, wor
     three(place)
     assert main([str(place / "data"), str(place / "out"), *words]) == code
     assert said in capsys.readouterr().err
+    assert not (place / "out" / "logs").exists()
+
+
+def test_the_folder_of_somebody_else_is_refused(place, capsys):
+    data = three(place)
+    (place / "out").mkdir()
+    (place / "out" / "README.md").write_text("mine")
+    assert main([str(data), str(place / "out")]) == 73
+    assert "holds README.md" in capsys.readouterr().err
     assert not (place / "out" / "logs").exists()
 
 
