@@ -84,7 +84,10 @@ def refuse_input_folder(folder: Path, bids_dir: Path) -> None:
         If the folder, or a folder in it through a link, lies in the input dataset, other than
         below its ``derivatives/``.
     """
-    places = [folder, folder / "logs", *folder.glob("sub-*"), *folder.glob("sub-*/ses-*")]
+    people = [*folder.glob("sub-*"), *folder.glob("sub-*/ses-*")]
+    below = [person / name for person in people for name in ("dwi", "figures")]
+    links = [path for path in below if path.is_symlink()]
+    places = [folder, folder / "logs", *people, *links]
     if any(_lies_in_input(place, bids_dir) for place in places):
         raise UsageError(
             f"The input dataset is never written to: {folder} lies in {bids_dir}. Choose a folder "

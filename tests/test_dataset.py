@@ -104,6 +104,17 @@ def test_a_link_into_the_input_is_seen_through(bids_dir: Path, tmp_path: Path) -
         check_output_folder(tmp_path / "link" / "out", bids_dir)
 
 
+@pytest.mark.parametrize("name", ["sub-01/dwi", "sub-01/figures", "sub-01/ses-a/dwi"])
+def test_a_link_deep_in_the_output_is_seen_through(
+    name: str, bids_dir: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "out" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(bids_dir / "sub-01" / "ses-a" / "dwi")
+    with pytest.raises(UsageError, match="never written to"):
+        check_output_folder(tmp_path / "out", bids_dir)
+
+
 def test_the_folder_around_the_input_may_be_written(bids_dir: Path, tmp_path: Path) -> None:
     check_output_folder(tmp_path, bids_dir)
     check_output_folder(tmp_path / "raw data 2", bids_dir)
