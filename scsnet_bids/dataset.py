@@ -105,12 +105,18 @@ def refuse_other_dataset(folder: Path) -> None:
     Raises
     ------
     OutputError
-        If it does.
+        If it does, or if what it holds cannot be told.
     """
     path = folder / "dataset_description.json"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return
-    authors = _read_json(path).get("GeneratedBy")
+    try:
+        authors = read_json(path).get("GeneratedBy")
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"The output folder must be empty or hold earlier output of {APP_NAME}: {path} cannot "
+            f"be read ({error}). Put it right, or choose another folder."
+        ) from error
     first = authors[0] if isinstance(authors, list) and authors else None
     if not isinstance(first, dict) or first.get("Name") != APP_NAME:
         raise OutputError(

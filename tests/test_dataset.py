@@ -137,6 +137,23 @@ def test_another_dataset_is_never_overwritten(
 
 
 @pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "Expecting value"), ("[1]", "holds no object"), (None, "run datalad get")],
+)
+def test_a_description_that_cannot_be_read_is_told_as_such(
+    text: str | None, reason: str, bids_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out/dataset_description.json"
+    path.parent.mkdir()
+    if text is None:
+        path.symlink_to(".git/annex/objects/a")
+    else:
+        path.write_text(text)
+    with pytest.raises(OutputError, match=f"description.json cannot be read .*{reason}"):
+        write_dataset_files(tmp_path / "out", bids_dir)
+
+
+@pytest.mark.parametrize(
     "name", ["README.md", "participants.tsv", ".bidsignore", "sub-01/dwi/x.tsv", "notes/a.txt"]
 )
 def test_files_of_somebody_else_are_never_overwritten(
