@@ -212,7 +212,7 @@ def _copy_people(source: Path, path: Path) -> None:
     try:
         text = read_text(source)
     except (OSError, ValueError) as error:
-        if source.exists():
+        if source.exists() or source.is_symlink():
             _log.warning("%s is not copied to the output (%s).", source, error)
         return
     write_text(path, text)

@@ -274,3 +274,13 @@ def test_who_the_participants_are_is_copied_for_the_group_level(
     write_dataset_files(tmp_path / "out", bids_dir)
     assert (tmp_path / "out/participants.tsv").read_text() == table
     assert "participants.tsv is not copied" in caplog.text
+
+
+def test_participants_whose_table_is_not_fetched_are_warned_of(
+    bids_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (bids_dir / "participants.tsv").symlink_to(".git/annex/objects/a")
+    write_dataset_files(tmp_path / "out", bids_dir)
+    assert "participants.tsv is not copied" in caplog.text
+    assert "run datalad get" in caplog.text
+    assert "participants.json" not in caplog.text
