@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scsnet_bids.bids import LABEL
-from scsnet_bids.errors import EmptySelectionError
+from scsnet_bids.errors import EmptySelectionError, InputDataError
 from scsnet_bids.report.outcomes import DONE, SKIPPED, Outcome, read_outcomes
 from scsnet_bids.report.record import RunRecord
 from scsnet_bids.runs import ENTITIES
@@ -90,7 +90,8 @@ def is_complete(
 ) -> bool:
     """Tell whether nothing is left to do for a task.
 
-    A series is done if all of its tables are there and no later call has failed on it.
+    A series is done if all of its tables are there and no later call has failed on it. Where that
+    cannot be told, since the list of outcomes is damaged, it is not.
 
     Parameters
     ----------
@@ -105,7 +106,10 @@ def is_complete(
     """
     if not (out_dir / task.participant).is_dir():
         return False
-    outcomes = read_outcomes(out_dir, task.participant)
+    try:
+        outcomes = read_outcomes(out_dir, task.participant)
+    except InputDataError:  # the task's own job replaces it
+        return False
     judged = [run for run in runs if run in outcomes or not recorded_only]
     return bool(judged) and all(_is_done(out_dir, run, outcomes) for run in judged)
 

@@ -143,6 +143,14 @@ def test_a_skipped_series_is_complete_and_one_that_failed_later_is_not(tmp_path,
     assert is_complete(tmp_path, Task("sub-1"), runs) == complete
 
 
+@pytest.mark.parametrize("content", [b"", b"run\xff"])
+def test_who_has_a_damaged_list_of_outcomes_is_processed_again(tmp_path, content):
+    add_tables(tmp_path, "sub-1/dwi/sub-1_run-1")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/sub-1_runs.tsv").write_bytes(content)
+    assert not is_complete(tmp_path, Task("sub-1"), ["sub-1_run-1"])
+
+
 def test_a_filter_leaves_series_without_tables(tmp_path):
     add_tables(tmp_path, "sub-1/dwi/sub-1_run-1")
     (tmp_path / "logs").mkdir()
