@@ -455,6 +455,12 @@ def test_participants_that_cannot_be_read_are_an_error(tmp_path, content):
         read_people(tmp_path)
 
 
+def test_participants_that_may_not_be_read_are_no_bad_table(tmp_path):
+    (tmp_path / "participants.tsv").symlink_to(".git/annex/objects/a")
+    with pytest.raises(InputDataError, match=r"must be readable: .*run datalad get"):
+        read_people(tmp_path)
+
+
 def test_blanks_around_words_part_nobody(tmp_path):
     rows = "participant_id\tgroup\n01\tcontrol\nsub-02 \tcontrol \n03\tTrue\n"
     (tmp_path / "participants.tsv").write_text(rows)
