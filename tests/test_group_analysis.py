@@ -438,6 +438,24 @@ def test_tabs_that_a_spreadsheet_leaves_move_nothing(tmp_path, rows):
     assert people["age"].tolist() == ["30", "40"]
 
 
+def test_a_lone_quote_swallows_nobody(tmp_path):
+    rows = 'participant_id\tnote\n01\t"tall\n02\tx\n03\t71"\n04\t"a" or "b"\n'
+    (tmp_path / "participants.tsv").write_text(rows)
+    people = read_people(tmp_path)
+    assert people["participant_id"].tolist() == ["sub-01", "sub-02", "sub-03", "sub-04"]
+    assert people["note"].tolist() == ['"tall', "x", '71"', '"a" or "b"']
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_quotes_around_every_word_are_dropped(tmp_path, end):
+    rows = ['"participant_id"\t"group"\t"age"', '"sub-01"\t"control"\t30', '"02"\t""\t"n/a"', ""]
+    (tmp_path / "participants.tsv").write_bytes(end.join(rows).encode())
+    people = read_people(tmp_path)
+    assert people["participant_id"].tolist() == ["sub-01", "sub-02"]
+    assert people["group"].dropna().tolist() == ["control"]
+    assert people["age"].dropna().tolist() == ["30"]
+
+
 @pytest.mark.parametrize(
     "content",
     [
