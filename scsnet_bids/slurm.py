@@ -35,7 +35,14 @@ from scsnet_bids.slurm_scripts import (
     write_participant_script,
     write_submission,
 )
-from scsnet_bids.tasks import Task, find_tasks, is_complete, read_task_table, write_task_table
+from scsnet_bids.tasks import (
+    Task,
+    choose_tasks,
+    find_tasks,
+    is_complete,
+    read_task_table,
+    write_task_table,
+)
 
 GROUP_MB = 2048
 GROUP_MB_PER_PARTICIPANT = 1
@@ -106,6 +113,7 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
         group.add_argument(
             f"--{name}-label",
             nargs="+",
+            type=_label,
             action=Labels,
             default=[],
             metavar="LABEL",
@@ -124,6 +132,13 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
         help="the tasks that OUTPUT_DIR/logs/slurm/failed.tsv lists",
     )
     which.add_argument("--again", action="store_true", help="also tasks whose tables are complete")
+
+
+def _label(word: str) -> str:
+    """Refuse a label of nothing, as of an empty shell variable: it would choose everybody."""
+    if not word.strip(" ,"):
+        raise argparse.ArgumentTypeError(f"a label is needed, not {word!r}")
+    return word
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
@@ -281,12 +296,13 @@ def _own_app() -> str:
 
 def _choose_tasks(given: argparse.Namespace, app: Options) -> tuple[list[Task], str]:
     """List what is to be done, and say in words what is not."""
+    labels = (given.participant_label, given.session_label)
+    excluded = {f"sub-{label.removeprefix('sub-')}" for label in app.exclude_participant_label}
     if given.only_failed:
         failed = read_task_table(app.output_dir / "logs" / "slurm" / "failed.tsv")
-        return failed, "those that failed before"
-    labels = (given.participant_label, given.session_label)
+        chosen = choose_tasks(failed, *labels)
+        return [t for t in chosen if t.participant not in excluded], "those that failed before"
     found = find_tasks(app.bids_dir, given.by == "session", *labels)
-    excluded = {f"sub-{label.removeprefix('sub-')}" for label in app.exclude_participant_label}
     wanted = {task: runs for task, runs in found.items() if task.participant not in excluded}
     if given.again:
         return list(wanted), "whether they are complete or not"

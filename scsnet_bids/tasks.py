@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scsnet_bids.bids import LABEL
-from scsnet_bids.errors import EmptySelectionError, InputDataError
+from scsnet_bids.errors import EmptySelectionError, InputDataError, listed
 from scsnet_bids.report.outcomes import DONE, SKIPPED, Outcome, read_outcomes
 from scsnet_bids.report.record import RunRecord
 from scsnet_bids.runs import ENTITIES
@@ -140,6 +140,42 @@ def read_task_table(path: Path) -> list[Task]:
     if not lines:
         raise EmptySelectionError(f"Nothing has failed: {path} lists no task.")
     return [Task(*line.split("\t")[:2]) for line in lines]
+
+
+def choose_tasks(
+    tasks: Sequence[Task],
+    participant_labels: Collection[str] = (),
+    session_labels: Collection[str] = (),
+) -> list[Task]:
+    """Take the tasks of some participants and sessions.
+
+    Parameters
+    ----------
+    tasks : to choose from; one of a whole participant is of every session
+    participant_labels, session_labels : with or without prefix; empty takes all
+
+    Returns
+    -------
+    list of Task
+
+    Raises
+    ------
+    EmptySelectionError
+        If they choose none.
+    """
+    participants, sessions = _prefixed("sub", participant_labels), _prefixed("ses", session_labels)
+    chosen = [
+        task
+        for task in tasks
+        if (task.participant in participants or not participants)
+        and (task.session in {NO_SESSION, *sessions} or not sessions)
+    ]
+    if not chosen:
+        raise EmptySelectionError(
+            "The labels must choose a task that has failed: these have, "
+            f"{listed(task.name for task in tasks)}. Correct the labels."
+        )
+    return chosen
 
 
 def write_task_table(tasks: Iterable[Task]) -> str:

@@ -20,7 +20,7 @@ import pytest
 from scsnet_bids import phantom, slurm_scripts
 from scsnet_bids.report import record
 from scsnet_bids.slurm import main
-from scsnet_bids.tasks import Task, find_tasks, is_complete
+from scsnet_bids.tasks import Task, choose_tasks, find_tasks, is_complete
 
 SBATCH = r"""#!/bin/bash
 number=$(($(cat "$ROOT/number" 2>/dev/null || echo 100) + 1))
@@ -233,6 +233,36 @@ def test_a_failure_is_listed_and_only_it_is_run_again(place):
     assert (folder / "tasks.tsv").read_text().split()[2:] == ["sub-02", "n/a"]
     assert set(outcome(place, "outcomes.tsv").values()) == {"0"}
     assert outcome(place, "failed.tsv") == {}
+
+
+def test_labels_choose_among_what_has_failed(place, capsys):
+    three(place)
+    prepare(place, "--command", "false", "--submit")
+    assert len(outcome(place, "failed.tsv")) == 3
+    _, folder = prepare(place, "--only-failed", "--participant-label", "sub-02,03")
+    assert (folder / "tasks.tsv").read_text().split()[2:] == ["sub-02", "n/a", "sub-03", "n/a"]
+    left_out = ("--", "--exclude-participant-label", "01", "02")
+    _, folder = prepare(place, "--only-failed", *left_out)
+    assert (folder / "tasks.tsv").read_text().split()[2:] == ["sub-03", "n/a"]
+    code, _ = prepare(place, "--only-failed", "--participant-label", "04")
+    assert code == 18
+    assert "these have, sub-01, sub-02, sub-03" in capsys.readouterr().err
+
+
+def test_tasks_are_chosen_by_their_session():
+    tasks = [Task("sub-1", "ses-a"), Task("sub-1", "ses-b"), Task("sub-2")]
+    assert choose_tasks(tasks, session_labels=["b"]) == tasks[1:]
+    assert choose_tasks(tasks, ["1"], ["ses-a"]) == tasks[:1]
+    assert choose_tasks(tasks) == tasks
+
+
+@pytest.mark.parametrize("option", ["--participant-label", "--session-label"])
+def test_an_empty_label_does_not_choose_everybody(place, option, capsys):
+    three(place)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(place / "data"), str(place / "out"), option, ""])
+    assert stopped.value.code == 2
+    assert "a label is needed" in capsys.readouterr().err
 
 
 def test_a_task_that_left_no_exit_code_has_failed(place):
