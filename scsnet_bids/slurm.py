@@ -21,13 +21,14 @@ from pathlib import Path
 from uuid import uuid4
 
 from scsnet_bids import __version__
-from scsnet_bids.bids import check_dataset
+from scsnet_bids.bids import check_dataset, read_filters
 from scsnet_bids.dataset import check_output_folder, refuse_other_files
 from scsnet_bids.errors import MissingToolError, ScsnetError, UsageError
 from scsnet_bids.files import write_text
 from scsnet_bids.options import Options, parse_options
 from scsnet_bids.parser import Labels, positive_integer
 from scsnet_bids.resources import parse_memory
+from scsnet_bids.settings import B0
 from scsnet_bids.slurm_scripts import (
     Place,
     Resources,
@@ -193,6 +194,7 @@ def _prepare(given: argparse.Namespace, app_words: list[str], own_words: Sequenc
     """Write the scripts of a submission, say what they do, and submit them if asked to."""
     bids_dir, out_dir = (path.expanduser().resolve() for path in (given.bids_dir, given.output_dir))
     app = _check_app_words(bids_dir, out_dir, app_words)
+    _check_values(app, given.image is not None)
     resources = _resources(given)
     place = _place(given, bids_dir, out_dir)
     check_dataset(bids_dir)
@@ -232,6 +234,28 @@ def _check_app_words(bids_dir: Path, out_dir: Path, words: Sequence[str]) -> Opt
                 f"scsnet-bids-slurm: {shlex.join(words)!r} changes {name} after it."
             )
     return app
+
+
+def _check_values(app: Options, in_image: bool) -> None:
+    """Refuse what the app would find out by itself, but in every task."""
+    for name in ("dry_run", "reports_only", "boilerplate_only"):
+        if getattr(app, name):
+            raise UsageError(
+                "Tasks must process their series: with "
+                f"--{name.replace('_', '-')} after -- they do not. Leave it out."
+            )
+    own = app.settings.segmentation
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", own.device):
+        raise UsageError(
+            f"The device must be auto, cpu, cuda or cuda:N: found {own.device!r} after --."
+        )
+    if in_image:  # which may hold other files than this machine
+        return
+    for place in (own.weights, "" if own.input == B0 else own.dwi_weights):
+        if place and not Path(place).is_file():
+            raise UsageError(f"Weights must be a file: {place} is none. Correct the path.")
+    if app.bids_filter_file:
+        read_filters(app.bids_filter_file)
 
 
 def _group_words(app: Options) -> list[str]:

@@ -317,6 +317,12 @@ def test_more_tasks_than_an_array_may_have_become_several(place, monkeypatch):
         (["--image", "absent.sif"], 2, "absent.sif"),
         (["--", "--participant-label", "01"], 2, "before --"),
         (["--", "--nprocs", "4"], 2, "before --"),
+        (["--", "--device", "gpu"], 2, "'gpu'"),
+        (["--", "--weights", "nope.pt"], 2, "nope.pt is none"),
+        (["--", "--segment-from", "b0+dwi", "--dwi-weights", "nope.pt"], 2, "nope.pt is none"),
+        (["--", "--bids-filter-file", "nope.json"], 2, "nope.json is not"),
+        (["--", "--dry-run"], 2, "--dry-run after --"),
+        (["--", "--reports-only"], 2, "--reports-only after --"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(place, capsys, words, code, said):
@@ -333,6 +339,15 @@ def test_the_folder_of_somebody_else_is_refused(place, capsys):
     assert main([str(data), str(place / "out")]) == 73
     assert "holds README.md" in capsys.readouterr().err
     assert not (place / "out" / "logs").exists()
+
+
+def test_what_only_the_image_holds_is_not_looked_for(place, monkeypatch):
+    plain = place.parent / "plain"
+    three(plain)
+    (plain / "app.sif").touch()
+    monkeypatch.chdir(plain)
+    words = ("--weights", "/in/image.pt", "--bids-filter-file", "/in/image.json")
+    assert prepare(plain, "--image", "app.sif", "--", *words)[0] == 0
 
 
 def test_options_that_the_app_does_not_know_are_refused(place, capsys):
