@@ -21,7 +21,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from scsnet_bids import __version__
-from scsnet_bids.bids import check_dataset, read_filters
+from scsnet_bids.bids import Filters, check_dataset, find_runs, read_filters
 from scsnet_bids.dataset import check_output_folder, refuse_other_files
 from scsnet_bids.errors import MissingToolError, ScsnetError, UsageError
 from scsnet_bids.files import write_text
@@ -41,6 +41,7 @@ from scsnet_bids.tasks import (
     choose_tasks,
     find_tasks,
     is_complete,
+    keep_series,
     read_task_table,
     write_task_table,
 )
@@ -195,12 +196,13 @@ def _prepare(given: argparse.Namespace, app_words: list[str], own_words: Sequenc
     bids_dir, out_dir = (path.expanduser().resolve() for path in (given.bids_dir, given.output_dir))
     app = _check_app_words(bids_dir, out_dir, app_words)
     _check_values(app, given.image is not None)
+    filters = _read_filters(app, given.image is not None)
     resources = _resources(given)
     place = _place(given, bids_dir, out_dir)
     check_dataset(bids_dir)
     check_output_folder(out_dir, bids_dir)
     refuse_other_files(out_dir, bids_dir)
-    tasks, note = _choose_tasks(given, app)
+    tasks, note = _choose_tasks(given, app, filters)
     if not tasks:
         print(f"Nothing to do: {note}. To process them with other options, give --again.")
         return 0
@@ -236,6 +238,12 @@ def _check_app_words(bids_dir: Path, out_dir: Path, words: Sequence[str]) -> Opt
     return app
 
 
+def _read_filters(app: Options, in_image: bool) -> Filters | None:
+    """Read the filter file; None if there is none, or one that only the image can read."""
+    path = app.bids_filter_file
+    return None if path is None or (in_image and not path.exists()) else read_filters(path)
+
+
 def _check_values(app: Options, in_image: bool) -> None:
     """Refuse what the app would find out by itself, but in every task."""
     for name in ("dry_run", "reports_only", "boilerplate_only"):
@@ -254,8 +262,6 @@ def _check_values(app: Options, in_image: bool) -> None:
     for place in (own.weights, "" if own.input == B0 else own.dwi_weights):
         if place and not Path(place).is_file():
             raise UsageError(f"Weights must be a file: {place} is none. Correct the path.")
-    if app.bids_filter_file:
-        read_filters(app.bids_filter_file)
 
 
 def _group_words(app: Options) -> list[str]:
@@ -318,7 +324,9 @@ def _own_app() -> str:
     return str(beside) if beside.exists() else shutil.which("scsnet-bids") or "scsnet-bids"
 
 
-def _choose_tasks(given: argparse.Namespace, app: Options) -> tuple[list[Task], str]:
+def _choose_tasks(
+    given: argparse.Namespace, app: Options, filters: Filters | None
+) -> tuple[list[Task], str]:
     """List what is to be done, and say in words what is not."""
     labels = (given.participant_label, given.session_label)
     excluded = {f"sub-{label.removeprefix('sub-')}" for label in app.exclude_participant_label}
@@ -327,14 +335,16 @@ def _choose_tasks(given: argparse.Namespace, app: Options) -> tuple[list[Task], 
         chosen = choose_tasks(failed, *labels)
         return [t for t in chosen if t.participant not in excluded], "those that failed before"
     found = find_tasks(app.bids_dir, given.by == "session", *labels)
+    if filters is not None:
+        found = keep_series(
+            found, {run.prefix for run in find_runs(app.bids_dir, *labels, filters)}
+        )
     wanted = {task: runs for task, runs in found.items() if task.participant not in excluded}
     if given.again:
         return list(wanted), "whether they are complete or not"
-    filtered = app.bids_filter_file is not None
+    unread = app.bids_filter_file is not None and filters is None
     tasks = [
-        task
-        for task, runs in wanted.items()
-        if not is_complete(app.output_dir, task, runs, filtered)
+        task for task, runs in wanted.items() if not is_complete(app.output_dir, task, runs, unread)
     ]
     return tasks, f"{len(wanted) - len(tasks)} of {len(wanted)} complete"
 

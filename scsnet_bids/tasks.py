@@ -85,6 +85,18 @@ def find_tasks(
     return {task: sorted(runs) for task, runs in sorted(tasks.items())}
 
 
+def keep_series(
+    tasks: Mapping[Task, Sequence[str]], chosen: Collection[str]
+) -> dict[Task, list[str]]:
+    """Keep some series only, and the tasks that have any of them: others would have nothing to do.
+
+    >>> keep_series({Task("sub-1"): ["sub-1_run-1"], Task("sub-2"): ["sub-2"]}, {"sub-2"})
+    {Task(participant='sub-2', session='n/a'): ['sub-2']}
+    """
+    kept = {task: [run for run in runs if run in chosen] for task, runs in tasks.items()}
+    return {task: runs for task, runs in kept.items() if runs}
+
+
 def is_complete(
     out_dir: Path, task: Task, runs: Sequence[str], recorded_only: bool = False
 ) -> bool:
@@ -98,7 +110,8 @@ def is_complete(
     out_dir : output folder
     task : participant or session
     runs : names of its series
-    recorded_only : judge by those that an earlier call has met, because a filter leaves some out
+    recorded_only : judge by those that an earlier call has met, because a filter leaves some out,
+        and which is not known
 
     Returns
     -------

@@ -160,6 +160,20 @@ def test_a_filter_leaves_series_without_tables(tmp_path):
     assert is_complete(tmp_path, Task("sub-1"), runs, recorded_only=True)
 
 
+def test_whom_a_filter_leaves_without_series_gets_no_task(place, capsys):
+    axial = [f"sub-0{n}/dwi/sub-0{n}_acq-axial" for n in (1, 2)]
+    make_dataset(place, *axial, "sub-01/dwi/sub-01_acq-sag", "sub-03/dwi/sub-03_acq-sag")
+    add_tables(place / "out", axial[0])
+    (place / "filter.json").write_text('{"dwi": {"acquisition": "axial"}}')
+    filtered = ("--", "--bids-filter-file", str(place / "filter.json"))
+    _, folder = prepare(place, *filtered)
+    assert (folder / "tasks.tsv").read_text().split()[2:] == ["sub-02", "n/a"]
+    assert "1 task to do, 1 of 2 complete" in capsys.readouterr().out
+    (place / "filter.json").write_text('{"dwi": {"acquisition": "coronal"}}')
+    assert prepare(place, *filtered)[0] == 18
+    assert "The filters must choose a diffusion series" in capsys.readouterr().err
+
+
 def test_labels_are_written_as_for_the_app(place):
     three(place)
     _, folder = prepare(place, "--participant-label", "01,02", "--participant-label", "sub-03")
