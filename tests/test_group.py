@@ -246,6 +246,19 @@ def test_the_reason_why_a_table_cannot_be_used_is_told(out_dir, content, reason)
     assert reason in gap
 
 
+def test_the_counts_are_of_the_same_runs_where_a_table_is_damaged(out_dir, capsys):
+    next(out_dir.glob("sub-01/dwi/*seg-SCSNet*")).write_bytes(b"scope\xff")
+    assert main([str(out_dir), str(out_dir), "group"]) == 0
+    told = capsys.readouterr()
+    assert "2 runs of 1 participants gathered, by verdict 0 pass, 2 look, 0 fail" in told.out
+    assert "Missing: sub-01: " in told.err
+    qc, wide = (
+        pd.read_csv(out_dir / f"group_{name}.tsv", sep="\t")["run_id"].tolist()
+        for name in ("qc", "wide_scalarstats")
+    )
+    assert qc == wide == ["sub-02_ses-post", "sub-02_ses-pre_acq-ax_run-01"]
+
+
 @pytest.mark.parametrize("content", [b"", b"run\xff\x00", b"a\tb\n1\t2\n"])
 def test_a_damaged_list_of_outcomes_stops_nobody(out_dir, content, capsys):
     path = out_dir / "logs" / "sub-01_runs.tsv"
