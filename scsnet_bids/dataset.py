@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from scsnet_bids import __version__
 from scsnet_bids.derivatives import write_sidecar
-from scsnet_bids.errors import OutputError, UsageError
+from scsnet_bids.errors import OutputError, UsageError, listed
 from scsnet_bids.files import read_json, read_text, write_text
 
 APP_NAME = "scsnet-bids"
@@ -36,6 +36,9 @@ BIDSIGNORE = (
     "logs",
 )
 
+UNTOUCHED = frozenset({"code", "logs", "lost+found", "sourcedata", "work"})
+"""What may lie in an output folder before its first run, since none of it is ever overwritten."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +60,8 @@ def check_output_folder(folder: Path, bids_dir: Path) -> None:
     refuse_input_folder(folder, bids_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        # Where it has a name, other jobs that look into the folder must not take it for content.
+        tempfile.TemporaryFile(dir=folder, prefix=".").close()
     except OSError as error:
         raise OutputError(
             f"The output and work folders must be writable: {folder} is not ({error}). Correct "
@@ -80,7 +84,10 @@ def refuse_input_folder(folder: Path, bids_dir: Path) -> None:
         If the folder, or a folder in it through a link, lies in the input dataset, other than
         below its ``derivatives/``.
     """
-    places = [folder, folder / "logs", *folder.glob("sub-*"), *folder.glob("sub-*/ses-*")]
+    people = [*folder.glob("sub-*"), *folder.glob("sub-*/ses-*")]
+    below = [person / name for person in people for name in ("dwi", "figures")]
+    links = [path for path in below if path.is_symlink()]
+    places = [folder, folder / "logs", *people, *links]
     if any(_lies_in_input(place, bids_dir) for place in places):
         raise UsageError(
             f"The input dataset is never written to: {folder} lies in {bids_dir}. Choose a folder "
@@ -98,17 +105,49 @@ def refuse_other_dataset(folder: Path) -> None:
     Raises
     ------
     OutputError
-        If it does.
+        If it does, or if what it holds cannot be told.
     """
     path = folder / "dataset_description.json"
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return
-    authors = _read_json(path).get("GeneratedBy")
+    try:
+        authors = read_json(path).get("GeneratedBy")
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"The output folder must be empty or hold earlier output of {APP_NAME}: {path} cannot "
+            f"be read ({error}). Put it right, or choose another folder."
+        ) from error
     first = authors[0] if isinstance(authors, list) and authors else None
     if not isinstance(first, dict) or first.get("Name") != APP_NAME:
         raise OutputError(
             f"The output folder must be empty or hold earlier output of {APP_NAME}: {path} "
             "belongs to another dataset. Choose another folder."
+        )
+
+
+def refuse_other_files(folder: Path, bids_dir: Path) -> None:
+    """Make sure that an output folder that is not described yet holds nothing of somebody else.
+
+    Parameters
+    ----------
+    folder : output folder; need not exist
+    bids_dir : input dataset, which may lie in it
+
+    Raises
+    ------
+    OutputError
+        If it holds more than hidden files, empty folders and what is ``UNTOUCHED``.
+    """
+    description = folder / "dataset_description.json"
+    if description.exists() or not folder.is_dir():
+        return
+    found = sorted(p.name for p in folder.iterdir() if not _is_untouched(p, bids_dir))
+    # Another job that starts at this moment writes the description before all else.
+    if found and not description.exists():
+        raise OutputError(
+            f"The output folder must be empty or hold earlier output of {APP_NAME}: {folder} has "
+            f"no {description.name}, and holds {listed(found)}. Move them away, or choose another "
+            "folder."
         )
 
 
@@ -126,9 +165,10 @@ def write_dataset_files(
     Raises
     ------
     UsageError, OutputError
-        As :func:`check_output_folder`.
+        As :func:`check_output_folder` and :func:`refuse_other_files`.
     """
     check_output_folder(out_dir, bids_dir)
+    refuse_other_files(out_dir, bids_dir)
     if out_dir.resolve().parent.name == "derivatives" and APP_NAME not in out_dir.resolve().name:
         _log.warning("The standard wants an output folder under derivatives/ called %s.", APP_NAME)
     write_sidecar(
@@ -172,7 +212,7 @@ def _copy_people(source: Path, path: Path) -> None:
     try:
         text = read_text(source)
     except (OSError, ValueError) as error:
-        if source.exists():
+        if source.exists() or source.is_symlink():
             _log.warning("%s is not copied to the output (%s).", source, error)
         return
     write_text(path, text)
@@ -185,6 +225,15 @@ def _lies_in_input(folder: Path, bids_dir: Path) -> bool:
         return False
     below = folder.relative_to(bids_dir).parts
     return len(below) < 2 or below[0] != "derivatives"
+
+
+def _is_untouched(path: Path, bids_dir: Path) -> bool:
+    """Tell whether what lies in an output folder is never overwritten, as an empty work folder."""
+    if path.name in UNTOUCHED or bids_dir.resolve().is_relative_to(path.resolve()):
+        return True
+    if path.name.startswith("."):  # of systems and tools, such as .DS_Store and .git
+        return path.name != ".bidsignore"
+    return path.is_dir() and not any(path.glob("[!.]*"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

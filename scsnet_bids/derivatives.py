@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scsnet_bids.errors import WiringError
-from scsnet_bids.files import write_text, written_whole
+from scsnet_bids.errors import InputDataError, WiringError
+from scsnet_bids.files import check_content, write_text, written_whole
 from scsnet_bids.runs import DwiRun
 
 OUTPUT_ENTITIES = ("from", "to", "mode", "model", "param", "seg", "label", "desc")
@@ -208,8 +208,13 @@ def join_flags(raised: Mapping[str, object]) -> str | None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a TSV table; ``n/a`` becomes nan."""
-    return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)
+    """Read a TSV table; ``n/a`` becomes nan. InputDataError says why it cannot be read."""
+    return _read_tsv(path, na_values=["n/a"])
+
+
+def read_words(path: Path) -> pd.DataFrame:
+    """Read a TSV table as the words that it holds; InputDataError says why it cannot be read."""
+    return _read_tsv(path, dtype=str)
 
 
 def select_rows(table: pd.DataFrame, **cell: Any) -> pd.DataFrame:
@@ -238,6 +243,19 @@ def write_sidecar(path: Path, fields: Mapping[str, Any]) -> Path:
     """
     text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
     return write_text(path, text + "\n")
+
+
+def _read_tsv(path: Path, **how: Any) -> pd.DataFrame:
+    """Read a TSV table, with further words to pandas."""
+    try:
+        check_content(path)
+        table: pd.DataFrame = pd.read_csv(path, sep="\t", keep_default_na=False, **how)
+    except (OSError, ValueError) as error:
+        raise InputDataError(
+            f"A table must be readable: {path} is not ({error}). Correct it, or remove it and run "
+            "the participant level again."
+        ) from error
+    return table
 
 
 def _as_words(column: pd.Series[Any]) -> pd.Series[Any]:

@@ -21,13 +21,14 @@ from pathlib import Path
 from uuid import uuid4
 
 from scsnet_bids import __version__
-from scsnet_bids.bids import check_dataset
-from scsnet_bids.dataset import check_output_folder
+from scsnet_bids.bids import Filters, check_dataset, find_runs, read_filters
+from scsnet_bids.dataset import check_output_folder, refuse_other_files
 from scsnet_bids.errors import MissingToolError, ScsnetError, UsageError
 from scsnet_bids.files import write_text
 from scsnet_bids.options import Options, parse_options
 from scsnet_bids.parser import Labels, positive_integer
 from scsnet_bids.resources import parse_memory
+from scsnet_bids.settings import B0
 from scsnet_bids.slurm_scripts import (
     Place,
     Resources,
@@ -35,7 +36,15 @@ from scsnet_bids.slurm_scripts import (
     write_participant_script,
     write_submission,
 )
-from scsnet_bids.tasks import Task, find_tasks, is_complete, read_task_table, write_task_table
+from scsnet_bids.tasks import (
+    Task,
+    choose_tasks,
+    find_tasks,
+    is_complete,
+    keep_series,
+    read_task_table,
+    write_task_table,
+)
 
 GROUP_MB = 2048
 GROUP_MB_PER_PARTICIPANT = 1
@@ -106,6 +115,7 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
         group.add_argument(
             f"--{name}-label",
             nargs="+",
+            type=_label,
             action=Labels,
             default=[],
             metavar="LABEL",
@@ -124,6 +134,13 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
         help="the tasks that OUTPUT_DIR/logs/slurm/failed.tsv lists",
     )
     which.add_argument("--again", action="store_true", help="also tasks whose tables are complete")
+
+
+def _label(word: str) -> str:
+    """Refuse a label of nothing, as of an empty shell variable: it would choose everybody."""
+    if not word.strip(" ,"):
+        raise argparse.ArgumentTypeError(f"a label is needed, not {word!r}")
+    return word
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
@@ -178,11 +195,14 @@ def _prepare(given: argparse.Namespace, app_words: list[str], own_words: Sequenc
     """Write the scripts of a submission, say what they do, and submit them if asked to."""
     bids_dir, out_dir = (path.expanduser().resolve() for path in (given.bids_dir, given.output_dir))
     app = _check_app_words(bids_dir, out_dir, app_words)
+    _check_values(app, given.image is not None)
+    filters = _read_filters(app, given.image is not None)
     resources = _resources(given)
     place = _place(given, bids_dir, out_dir)
     check_dataset(bids_dir)
     check_output_folder(out_dir, bids_dir)
-    tasks, note = _choose_tasks(given, app)
+    refuse_other_files(out_dir, bids_dir)
+    tasks, note = _choose_tasks(given, app, filters)
     if not tasks:
         print(f"Nothing to do: {note}. To process them with other options, give --again.")
         return 0
@@ -216,6 +236,32 @@ def _check_app_words(bids_dir: Path, out_dir: Path, words: Sequence[str]) -> Opt
                 f"scsnet-bids-slurm: {shlex.join(words)!r} changes {name} after it."
             )
     return app
+
+
+def _read_filters(app: Options, in_image: bool) -> Filters | None:
+    """Read the filter file; None if there is none, or one that only the image can read."""
+    path = app.bids_filter_file
+    return None if path is None or (in_image and not path.exists()) else read_filters(path)
+
+
+def _check_values(app: Options, in_image: bool) -> None:
+    """Refuse what the app would find out by itself, but in every task."""
+    for name in ("dry_run", "reports_only", "boilerplate_only"):
+        if getattr(app, name):
+            raise UsageError(
+                "Tasks must process their series: with "
+                f"--{name.replace('_', '-')} after -- they do not. Leave it out."
+            )
+    own = app.settings.segmentation
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", own.device):
+        raise UsageError(
+            f"The device must be auto, cpu, cuda or cuda:N: found {own.device!r} after --."
+        )
+    if in_image:  # which may hold other files than this machine
+        return
+    for place in (own.weights, "" if own.input == B0 else own.dwi_weights):
+        if place and not Path(place).is_file():
+            raise UsageError(f"Weights must be a file: {place} is none. Correct the path.")
 
 
 def _group_words(app: Options) -> list[str]:
@@ -278,22 +324,27 @@ def _own_app() -> str:
     return str(beside) if beside.exists() else shutil.which("scsnet-bids") or "scsnet-bids"
 
 
-def _choose_tasks(given: argparse.Namespace, app: Options) -> tuple[list[Task], str]:
+def _choose_tasks(
+    given: argparse.Namespace, app: Options, filters: Filters | None
+) -> tuple[list[Task], str]:
     """List what is to be done, and say in words what is not."""
+    labels = (given.participant_label, given.session_label)
+    excluded = {f"sub-{label.removeprefix('sub-')}" for label in app.exclude_participant_label}
     if given.only_failed:
         failed = read_task_table(app.output_dir / "logs" / "slurm" / "failed.tsv")
-        return failed, "those that failed before"
-    labels = (given.participant_label, given.session_label)
+        chosen = choose_tasks(failed, *labels)
+        return [t for t in chosen if t.participant not in excluded], "those that failed before"
     found = find_tasks(app.bids_dir, given.by == "session", *labels)
-    excluded = {f"sub-{label.removeprefix('sub-')}" for label in app.exclude_participant_label}
+    if filters is not None:
+        found = keep_series(
+            found, {run.prefix for run in find_runs(app.bids_dir, *labels, filters)}
+        )
     wanted = {task: runs for task, runs in found.items() if task.participant not in excluded}
     if given.again:
         return list(wanted), "whether they are complete or not"
-    filtered = app.bids_filter_file is not None
+    unread = app.bids_filter_file is not None and filters is None
     tasks = [
-        task
-        for task, runs in wanted.items()
-        if not is_complete(app.output_dir, task, runs, filtered)
+        task for task, runs in wanted.items() if not is_complete(app.output_dir, task, runs, unread)
     ]
     return tasks, f"{len(wanted) - len(tasks)} of {len(wanted)} complete"
 

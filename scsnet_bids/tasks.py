@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scsnet_bids.errors import EmptySelectionError
+from scsnet_bids.errors import EmptySelectionError, InputDataError, listed
 from scsnet_bids.report.outcomes import DONE, SKIPPED, Outcome, read_outcomes
 from scsnet_bids.report.record import RunRecord
 from scsnet_bids.runs import ENTITIES, LABEL
@@ -84,19 +84,33 @@ def find_tasks(
     return {task: sorted(runs) for task, runs in sorted(tasks.items())}
 
 
+def keep_series(
+    tasks: Mapping[Task, Sequence[str]], chosen: Collection[str]
+) -> dict[Task, list[str]]:
+    """Keep some series only, and the tasks that have any of them: others would have nothing to do.
+
+    >>> keep_series({Task("sub-1"): ["sub-1_run-1"], Task("sub-2"): ["sub-2"]}, {"sub-2"})
+    {Task(participant='sub-2', session='n/a'): ['sub-2']}
+    """
+    kept = {task: [run for run in runs if run in chosen] for task, runs in tasks.items()}
+    return {task: runs for task, runs in kept.items() if runs}
+
+
 def is_complete(
     out_dir: Path, task: Task, runs: Sequence[str], recorded_only: bool = False
 ) -> bool:
     """Tell whether nothing is left to do for a task.
 
-    A series is done if all of its tables are there and no later call has failed on it.
+    A series is done if all of its tables are there and no later call has failed on it. Where that
+    cannot be told, since the list of outcomes is damaged, it is not.
 
     Parameters
     ----------
     out_dir : output folder
     task : participant or session
     runs : names of its series
-    recorded_only : judge by those that an earlier call has met, because a filter leaves some out
+    recorded_only : judge by those that an earlier call has met, because a filter leaves some out,
+        and which is not known
 
     Returns
     -------
@@ -104,7 +118,10 @@ def is_complete(
     """
     if not (out_dir / task.participant).is_dir():
         return False
-    outcomes = read_outcomes(out_dir, task.participant)
+    try:
+        outcomes = read_outcomes(out_dir, task.participant)
+    except InputDataError:  # the task's own job replaces it
+        return False
     judged = [run for run in runs if run in outcomes or not recorded_only]
     return bool(judged) and all(_is_done(out_dir, run, outcomes) for run in judged)
 
@@ -135,6 +152,42 @@ def read_task_table(path: Path) -> list[Task]:
     if not lines:
         raise EmptySelectionError(f"Nothing has failed: {path} lists no task.")
     return [Task(*line.split("\t")[:2]) for line in lines]
+
+
+def choose_tasks(
+    tasks: Sequence[Task],
+    participant_labels: Collection[str] = (),
+    session_labels: Collection[str] = (),
+) -> list[Task]:
+    """Take the tasks of some participants and sessions.
+
+    Parameters
+    ----------
+    tasks : to choose from; one of a whole participant is of every session
+    participant_labels, session_labels : with or without prefix; empty takes all
+
+    Returns
+    -------
+    list of Task
+
+    Raises
+    ------
+    EmptySelectionError
+        If they choose none.
+    """
+    participants, sessions = _prefixed("sub", participant_labels), _prefixed("ses", session_labels)
+    chosen = [
+        task
+        for task in tasks
+        if (task.participant in participants or not participants)
+        and (task.session in {NO_SESSION, *sessions} or not sessions)
+    ]
+    if not chosen:
+        raise EmptySelectionError(
+            "The labels must choose a task that has failed: these have, "
+            f"{listed(task.name for task in tasks)}. Correct the labels."
+        )
+    return chosen
 
 
 def write_task_table(tasks: Iterable[Task]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import warnings
 from collections.abc import Sequence
 from io import StringIO
@@ -12,6 +14,9 @@ import pandas as pd
 
 from scsnet_bids.errors import UsageError
 from scsnet_bids.files import read_text
+
+QUOTED = r'(?m)(?<![^\t\n])"([^"\t\r\n]*)"(?![^\t\r\n])'
+"""A cell between quotes, as R and spreadsheets write it; elsewhere a quote is a letter."""
 
 
 def read_word_table(path: Path, columns: Sequence[str], kind: str, wanted: str) -> pd.DataFrame:
@@ -51,6 +56,8 @@ def read_word_table(path: Path, columns: Sequence[str], kind: str, wanted: str) 
 def read_rows(text: str, dtype: Any, missing: Sequence[str] = ("",)) -> pd.DataFrame:
     """Read rows with tabs between their cells; empty cells beyond the heading do no harm.
 
+    BIDS knows no quoting: a lone quote, as of inches, is part of its cell.
+
     Parameters
     ----------
     text : heading and rows
@@ -71,12 +78,13 @@ def read_rows(text: str, dtype: Any, missing: Sequence[str] = ("",)) -> pd.DataF
         try:
             # Without index_col=False cells of longer rows would move by one column.
             return pd.read_csv(
-                StringIO(text),
+                StringIO(re.sub(QUOTED, r"\1", text)),
                 sep="\t",
                 dtype=dtype,
                 na_values=list(missing),
                 keep_default_na=False,
                 index_col=False,
+                quoting=csv.QUOTE_NONE,
             )
         except pd.errors.ParserWarning as error:
             raise ValueError("its rows have more cells than its heading") from error

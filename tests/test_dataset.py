@@ -104,6 +104,17 @@ def test_a_link_into_the_input_is_seen_through(bids_dir: Path, tmp_path: Path) -
         check_output_folder(tmp_path / "link" / "out", bids_dir)
 
 
+@pytest.mark.parametrize("name", ["sub-01/dwi", "sub-01/figures", "sub-01/ses-a/dwi"])
+def test_a_link_deep_in_the_output_is_seen_through(
+    name: str, bids_dir: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "out" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(bids_dir / "sub-01" / "ses-a" / "dwi")
+    with pytest.raises(UsageError, match="never written to"):
+        check_output_folder(tmp_path / "out", bids_dir)
+
+
 def test_the_folder_around_the_input_may_be_written(bids_dir: Path, tmp_path: Path) -> None:
     check_output_folder(tmp_path, bids_dir)
     check_output_folder(tmp_path / "raw data 2", bids_dir)
@@ -123,6 +134,52 @@ def test_another_dataset_is_never_overwritten(
         write_dataset_files(tmp_path / "out", bids_dir)
     assert caught.value.exit_code == 73
     assert (tmp_path / "out/dataset_description.json").read_text() == description
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "Expecting value"), ("[1]", "holds no object"), (None, "run datalad get")],
+)
+def test_a_description_that_cannot_be_read_is_told_as_such(
+    text: str | None, reason: str, bids_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out/dataset_description.json"
+    path.parent.mkdir()
+    if text is None:
+        path.symlink_to(".git/annex/objects/a")
+    else:
+        path.write_text(text)
+    with pytest.raises(OutputError, match=f"description.json cannot be read .*{reason}"):
+        write_dataset_files(tmp_path / "out", bids_dir)
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "participants.tsv", ".bidsignore", "sub-01/dwi/x.tsv", "notes/a.txt"]
+)
+def test_files_of_somebody_else_are_never_overwritten(
+    name: str, bids_dir: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(OutputError, match=f"holds {Path(name).parts[0]}. Move") as caught:
+        write_dataset_files(tmp_path / "out", bids_dir)
+    assert caught.value.exit_code == 73
+    assert path.read_text() == "mine"
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [path]
+
+
+def test_what_is_never_overwritten_is_no_reason_to_refuse(bids_dir: Path, tmp_path: Path) -> None:
+    names = ["logs/slurm/x/submit.sh", "work/scsnet/a.pklz", ".git/config", ".datalad/config"]
+    names += [".DS_Store", ".snapshot/a", "lost+found/a", "code/run.sh", "scratch/.cache/a"]
+    for path in (tmp_path / "out" / name for name in names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    bids_dir = bids_dir.rename(tmp_path / "out" / "raw")
+    write_dataset_files(tmp_path / "out", bids_dir)
+    (tmp_path / "out" / "notes.txt").touch()  # nothing is refused in one's own output
+    write_dataset_files(tmp_path / "out", bids_dir)
+    assert described(tmp_path / "out")["DatasetLinks"] == {"raw": "raw"}
 
 
 def test_a_folder_that_cannot_be_made_is_named(bids_dir: Path, tmp_path: Path) -> None:
@@ -217,3 +274,13 @@ def test_who_the_participants_are_is_copied_for_the_group_level(
     write_dataset_files(tmp_path / "out", bids_dir)
     assert (tmp_path / "out/participants.tsv").read_text() == table
     assert "participants.tsv is not copied" in caplog.text
+
+
+def test_participants_whose_table_is_not_fetched_are_warned_of(
+    bids_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (bids_dir / "participants.tsv").symlink_to(".git/annex/objects/a")
+    write_dataset_files(tmp_path / "out", bids_dir)
+    assert "participants.tsv is not copied" in caplog.text
+    assert "run datalad get" in caplog.text
+    assert "participants.json" not in caplog.text

@@ -16,12 +16,13 @@ from scsnet_bids.derivatives import (
     output_path,
     raw_uri,
     read_table,
+    read_words,
     save_derivative,
     sidecar_path,
     write_sidecar,
     write_table,
 )
-from scsnet_bids.errors import WiringError
+from scsnet_bids.errors import InputDataError, WiringError
 from scsnet_bids.runs import DwiRun
 
 ENTITIES = (("sub", "01"), ("ses", "pre"), ("dir", "AP"), ("run", "01"))
@@ -137,6 +138,14 @@ def test_a_table_survives_with_missing_values(tmp_path: Path) -> None:
     again = read_table(path)
     assert again["region"].tolist() == ["cord", "NA"]
     np.testing.assert_allclose(again["mean"], table["mean"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("content", [b"", b"slice\xff\n0\n"])
+def test_a_damaged_table_is_named_with_the_reason(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_bytes(content)
+    for read in (read_table, read_words):
+        with pytest.raises(InputDataError, match=rf"{tmp_path / 'x.tsv'} is not \(.+\)\. Correct"):
+            read(tmp_path / "x.tsv")
 
 
 def test_a_column_of_missing_values_stays_numeric(tmp_path: Path) -> None:

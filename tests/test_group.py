@@ -226,6 +226,51 @@ def test_a_damaged_region_table_does_not_stop_the_others(out_dir, content):
     assert tables.gaps["participant_id"].tolist() == ["sub-01"]
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "run datalad get"),
+        (b"scope\xff", "can't decode byte 0xff"),
+        (b"scope\tregion\ncord\tcord\n", "lacks the columns"),
+    ],
+)
+def test_the_reason_why_a_table_cannot_be_used_is_told(out_dir, content, reason):
+    path = next(out_dir.glob("sub-01/dwi/*seg-SCSNet*"))
+    path.unlink()
+    if content is None:
+        path.symlink_to("../../.git/annex/objects/a")
+    else:
+        path.write_bytes(content)
+    (gap,) = collect_group(out_dir).gaps["reason"]
+    assert gap.startswith(f"{path} cannot be used: ")
+    assert reason in gap
+
+
+def test_the_counts_are_of_the_same_runs_where_a_table_is_damaged(out_dir, capsys):
+    next(out_dir.glob("sub-01/dwi/*seg-SCSNet*")).write_bytes(b"scope\xff")
+    assert main([str(out_dir), str(out_dir), "group"]) == 0
+    told = capsys.readouterr()
+    assert "2 runs of 1 participants gathered, by verdict 0 pass, 2 look, 0 fail" in told.out
+    assert "Missing: sub-01: " in told.err
+    qc, wide = (
+        pd.read_csv(out_dir / f"group_{name}.tsv", sep="\t")["run_id"].tolist()
+        for name in ("qc", "wide_scalarstats")
+    )
+    assert qc == wide == ["sub-02_ses-post", "sub-02_ses-pre_acq-ax_run-01"]
+
+
+@pytest.mark.parametrize("content", [b"", b"run\xff\x00", b"a\tb\n1\t2\n"])
+def test_a_damaged_list_of_outcomes_stops_nobody(out_dir, content, capsys):
+    path = out_dir / "logs" / "sub-01_runs.tsv"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    assert main([str(out_dir), str(out_dir), "group"]) == 0
+    told = capsys.readouterr()
+    assert "3 runs of 2 participants" in told.out
+    assert "Missing: sub-01: whether tables are of the last job is not known" in told.err
+    assert str(path) in told.err
+
+
 def test_words_where_numbers_belong_are_a_damaged_table(out_dir):
     path = next(out_dir.glob("sub-01/dwi/*seg-SCSNet*"))
     path.write_text(path.read_text().replace("0.8", "high"))

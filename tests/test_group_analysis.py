@@ -445,6 +445,24 @@ def test_a_column_without_heading_is_left_out(tmp_path, heading):
     assert read_people(tmp_path).columns.tolist() == ["participant_id", "age", "sex"]
 
 
+def test_a_lone_quote_swallows_nobody(tmp_path):
+    rows = 'participant_id\tnote\n01\t"tall\n02\tx\n03\t71"\n04\t"a" or "b"\n'
+    (tmp_path / "participants.tsv").write_text(rows)
+    people = read_people(tmp_path)
+    assert people["participant_id"].tolist() == ["sub-01", "sub-02", "sub-03", "sub-04"]
+    assert people["note"].tolist() == ['"tall', "x", '71"', '"a" or "b"']
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_quotes_around_every_word_are_dropped(tmp_path, end):
+    rows = ['"participant_id"\t"group"\t"age"', '"sub-01"\t"control"\t30', '"02"\t""\t"n/a"', ""]
+    (tmp_path / "participants.tsv").write_bytes(end.join(rows).encode())
+    people = read_people(tmp_path)
+    assert people["participant_id"].tolist() == ["sub-01", "sub-02"]
+    assert people["group"].dropna().tolist() == ["control"]
+    assert people["age"].dropna().tolist() == ["30"]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -459,6 +477,12 @@ def test_a_column_without_heading_is_left_out(tmp_path, heading):
 def test_participants_that_cannot_be_read_are_an_error(tmp_path, content):
     (tmp_path / "participants.tsv").write_text(content, encoding="latin-1")
     with pytest.raises(InputDataError, match=r"participants\.tsv"):
+        read_people(tmp_path)
+
+
+def test_participants_that_may_not_be_read_are_no_bad_table(tmp_path):
+    (tmp_path / "participants.tsv").symlink_to(".git/annex/objects/a")
+    with pytest.raises(InputDataError, match=r"must be readable: .*run datalad get"):
         read_people(tmp_path)
 
 

@@ -170,6 +170,7 @@ def test_a_series_that_was_left_out_is_told_with_its_reason(phantom_run):
 def test_pictures_that_cannot_be_saved_do_not_take_the_tables_along(phantom_run, tmp_path):
     (tmp_path / "out" / "sub-01").mkdir(parents=True)
     (tmp_path / "out" / "sub-01" / "figures").write_text("in the way")
+    shutil.copy(phantom_run["out"] / "dataset_description.json", tmp_path / "out")
     data, _, *others = phantom_run["arguments"]
     assert main([data, str(tmp_path / "out"), *others]) == 1
     (record,) = find_records(tmp_path / "out", "sub-01")
@@ -265,6 +266,15 @@ def test_the_text_of_all_stays_where_something_is_not_known(phantom_run, out_dir
     assert (out_dir / "logs/CITATION.md").read_text() == before
 
 
+@pytest.mark.parametrize("content", [b"volume\xff\n", b"a\n1\n", b""])
+def test_a_damaged_table_leaves_the_text_of_all(phantom_run, out_dir, content, caplog):
+    RunRecord(out_dir, "sub-01").table_path("confounds").write_bytes(content)
+    before = (out_dir / "logs/CITATION.md").read_text()
+    assert not write_methods_of_all(out_dir)
+    assert (out_dir / "logs/CITATION.md").read_text() == before
+    assert "A table cannot be used for the methods text" in caplog.text
+
+
 def test_results_of_a_run_that_cannot_be_used_any_more_are_not_shown(phantom_run, out_dir):
     write_job(out_dir / "logs", JOB, "later")
     report_participants(out_dir, {"sub-01": InputDataError("It is truncated.")}, JOB)
@@ -328,6 +338,17 @@ def test_outcomes_of_earlier_calls_are_kept(tmp_path):
     }
     assert list(read_outcomes(tmp_path, "sub-2")) == ["sub-2"]
     assert read_outcomes(tmp_path, "sub-3") == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"run\xff\x00", b"a\tb\n1\t2\n"])
+def test_a_damaged_list_of_outcomes_is_replaced_with_a_warning(out_dir, content, caplog):
+    path = out_dir / "logs" / "sub-01_runs.tsv"
+    path.write_bytes(content)
+    with pytest.raises(InputDataError, match=str(path)):
+        read_outcomes(out_dir, "sub-01")
+    assert report_participants(out_dir, {"sub-01": None}, JOB) == {}
+    assert list(read_outcomes(out_dir, "sub-01")) == ["sub-01"]
+    assert caplog.text.count("It is replaced now") == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 from scsnet_bids import phantom, slurm_scripts
 from scsnet_bids.report import record
 from scsnet_bids.slurm import main
-from scsnet_bids.tasks import Task, find_tasks, is_complete
+from scsnet_bids.tasks import Task, choose_tasks, find_tasks, is_complete
 
 SBATCH = r"""#!/bin/bash
 number=$(($(cat "$ROOT/number" 2>/dev/null || echo 100) + 1))
@@ -81,6 +81,8 @@ def add_tables(out: Path, series: str, kinds: Sequence[str] = TABLES) -> None:
         path = out / f"{series}_{kind}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("slice\n0\n")
+    described = json.dumps({"GeneratedBy": [{"Name": "scsnet-bids"}]})
+    (out / "dataset_description.json").write_text(described)
 
 
 def three(folder: Path) -> Path:
@@ -141,6 +143,14 @@ def test_a_skipped_series_is_complete_and_one_that_failed_later_is_not(tmp_path,
     assert is_complete(tmp_path, Task("sub-1"), runs) == complete
 
 
+@pytest.mark.parametrize("content", [b"", b"run\xff"])
+def test_who_has_a_damaged_list_of_outcomes_is_processed_again(tmp_path, content):
+    add_tables(tmp_path, "sub-1/dwi/sub-1_run-1")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/sub-1_runs.tsv").write_bytes(content)
+    assert not is_complete(tmp_path, Task("sub-1"), ["sub-1_run-1"])
+
+
 def test_a_filter_leaves_series_without_tables(tmp_path):
     add_tables(tmp_path, "sub-1/dwi/sub-1_run-1")
     (tmp_path / "logs").mkdir()
@@ -148,6 +158,20 @@ def test_a_filter_leaves_series_without_tables(tmp_path):
     runs = ["sub-1_run-1", "sub-1_run-2"]
     assert not is_complete(tmp_path, Task("sub-1"), runs)
     assert is_complete(tmp_path, Task("sub-1"), runs, recorded_only=True)
+
+
+def test_whom_a_filter_leaves_without_series_gets_no_task(place, capsys):
+    axial = [f"sub-0{n}/dwi/sub-0{n}_acq-axial" for n in (1, 2)]
+    make_dataset(place, *axial, "sub-01/dwi/sub-01_acq-sag", "sub-03/dwi/sub-03_acq-sag")
+    add_tables(place / "out", axial[0])
+    (place / "filter.json").write_text('{"dwi": {"acquisition": "axial"}}')
+    filtered = ("--", "--bids-filter-file", str(place / "filter.json"))
+    _, folder = prepare(place, *filtered)
+    assert (folder / "tasks.tsv").read_text().split()[2:] == ["sub-02", "n/a"]
+    assert "1 task to do, 1 of 2 complete" in capsys.readouterr().out
+    (place / "filter.json").write_text('{"dwi": {"acquisition": "coronal"}}')
+    assert prepare(place, *filtered)[0] == 18
+    assert "The filters must choose a diffusion series" in capsys.readouterr().err
 
 
 def test_labels_are_written_as_for_the_app(place):
@@ -225,6 +249,36 @@ def test_a_failure_is_listed_and_only_it_is_run_again(place):
     assert outcome(place, "failed.tsv") == {}
 
 
+def test_labels_choose_among_what_has_failed(place, capsys):
+    three(place)
+    prepare(place, "--command", "false", "--submit")
+    assert len(outcome(place, "failed.tsv")) == 3
+    _, folder = prepare(place, "--only-failed", "--participant-label", "sub-02,03")
+    assert (folder / "tasks.tsv").read_text().split()[2:] == ["sub-02", "n/a", "sub-03", "n/a"]
+    left_out = ("--", "--exclude-participant-label", "01", "02")
+    _, folder = prepare(place, "--only-failed", *left_out)
+    assert (folder / "tasks.tsv").read_text().split()[2:] == ["sub-03", "n/a"]
+    code, _ = prepare(place, "--only-failed", "--participant-label", "04")
+    assert code == 18
+    assert "these have, sub-01, sub-02, sub-03" in capsys.readouterr().err
+
+
+def test_tasks_are_chosen_by_their_session():
+    tasks = [Task("sub-1", "ses-a"), Task("sub-1", "ses-b"), Task("sub-2")]
+    assert choose_tasks(tasks, session_labels=["b"]) == tasks[1:]
+    assert choose_tasks(tasks, ["1"], ["ses-a"]) == tasks[:1]
+    assert choose_tasks(tasks) == tasks
+
+
+@pytest.mark.parametrize("option", ["--participant-label", "--session-label"])
+def test_an_empty_label_does_not_choose_everybody(place, option, capsys):
+    three(place)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(place / "data"), str(place / "out"), option, ""])
+    assert stopped.value.code == 2
+    assert "a label is needed" in capsys.readouterr().err
+
+
 def test_a_task_that_left_no_exit_code_has_failed(place):
     three(place)
     prepare(place, "--command", "true", "--submit")
@@ -277,6 +331,12 @@ def test_more_tasks_than_an_array_may_have_become_several(place, monkeypatch):
         (["--image", "absent.sif"], 2, "absent.sif"),
         (["--", "--participant-label", "01"], 2, "before --"),
         (["--", "--nprocs", "4"], 2, "before --"),
+        (["--", "--device", "gpu"], 2, "'gpu'"),
+        (["--", "--weights", "nope.pt"], 2, "nope.pt is none"),
+        (["--", "--segment-from", "b0+dwi", "--dwi-weights", "nope.pt"], 2, "nope.pt is none"),
+        (["--", "--bids-filter-file", "nope.json"], 2, "nope.json is not"),
+        (["--", "--dry-run"], 2, "--dry-run after --"),
+        (["--", "--reports-only"], 2, "--reports-only after --"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(place, capsys, words, code, said):
@@ -284,6 +344,24 @@ def test_what_cannot_be_is_refused_before_anything_is_written(place, capsys, wor
     assert main([str(place / "data"), str(place / "out"), *words]) == code
     assert said in capsys.readouterr().err
     assert not (place / "out" / "logs").exists()
+
+
+def test_the_folder_of_somebody_else_is_refused(place, capsys):
+    data = three(place)
+    (place / "out").mkdir()
+    (place / "out" / "README.md").write_text("mine")
+    assert main([str(data), str(place / "out")]) == 73
+    assert "holds README.md" in capsys.readouterr().err
+    assert not (place / "out" / "logs").exists()
+
+
+def test_what_only_the_image_holds_is_not_looked_for(place, monkeypatch):
+    plain = place.parent / "plain"
+    three(plain)
+    (plain / "app.sif").touch()
+    monkeypatch.chdir(plain)
+    words = ("--weights", "/in/image.pt", "--bids-filter-file", "/in/image.json")
+    assert prepare(plain, "--image", "app.sif", "--", *words)[0] == 0
 
 
 def test_options_that_the_app_does_not_know_are_refused(place, capsys):

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scsnet_bids.errors import EmptySelectionError
+from scsnet_bids.errors import EmptySelectionError, InputDataError
+from scsnet_bids.files import read_text
 from scsnet_bids.group.people import read_people
 from scsnet_bids.jobs import describe_differences, read_job
 from scsnet_bids.report.outcomes import (
@@ -134,12 +135,13 @@ def collect_group(out_dir: Path) -> GroupTables:
     participants = list_participants(out_dir)
     people = read_people(out_dir)
     everybody = [*participants, *people["participant_id"]]
-    outcomes = {name: read_outcomes(out_dir, name) for name in dict.fromkeys(everybody)}
+    damaged: list[tuple[str, str, str]] = []
+    outcomes = {name: _read_outcomes(out_dir, name, damaged) for name in dict.fromkeys(everybody)}
     tables = [table for name in participants for table in _find_tables(out_dir / name)]
     old = {(name, run) for name, own in outcomes.items() for run, o in own.items() if o.is_old}
     found = [table for table in tables if (table.participant, table.run) not in old]
     with_old = old & {(table.participant, table.run) for table in tables}
-    gaps = _missing(found, outcomes, with_old)
+    gaps = damaged + _missing(found, outcomes, with_old)
     parts = {kind: _read_kind(kind, found, gaps) for kind in TABLES}
     if not parts["scalarstats"]:
         raise EmptySelectionError(
@@ -157,6 +159,17 @@ def collect_group(out_dir: Path) -> GroupTables:
             "", None
         ),
     )
+
+
+def _read_outcomes(
+    out_dir: Path, participant: str, gaps: list[tuple[str, str, str]]
+) -> dict[str, Outcome]:
+    """Read what became of a participant's series, or add the reason why not to the gaps."""
+    try:
+        return read_outcomes(out_dir, participant)
+    except InputDataError as error:
+        gaps.append((participant, "", f"whether tables are of the last job is not known: {error}"))
+        return {}
 
 
 def _find_tables(folder: Path) -> Iterator[_Found]:
@@ -216,9 +229,13 @@ def _read_kind(
     """
     same_header: dict[str, list[_Text]] = defaultdict(list)
     for place, table in enumerate(found):
-        if table.kind == kind:
-            header, _, body = _read_lines(table.path).partition("\n")
+        if table.kind != kind:
+            continue
+        try:
+            header, _, body = read_text(table.path).rstrip("\n").partition("\n")
             same_header[header].append(_Text(place, table, body))
+        except (OSError, ValueError) as error:
+            gaps.append(_gap_of(table, error))
     parts = []
     for header, texts in same_header.items():
         try:
@@ -228,14 +245,6 @@ def _read_kind(
     return parts
 
 
-def _read_lines(path: Path) -> str:
-    """Read a table as text; one that cannot be read is empty, and refused as such."""
-    try:
-        return path.read_text(encoding="utf-8").rstrip("\n")
-    except (OSError, ValueError):
-        return ""
-
-
 def _parse_one(
     kind: str, header: str, text: _Text, gaps: list[tuple[str, str, str]]
 ) -> Iterator[pd.DataFrame]:
@@ -243,8 +252,12 @@ def _parse_one(
     try:
         yield _parse(kind, header, [text])
     except (ValueError, TypeError) as error:
-        of_run = text.table.participant, text.table.run
-        gaps.append((*of_run, f"{text.table.path} cannot be used: {error}"))
+        gaps.append(_gap_of(text.table, error))
+
+
+def _gap_of(table: _Found, error: Exception) -> tuple[str, str, str]:
+    """Say why a table cannot be used."""
+    return table.participant, table.run, f"{table.path} cannot be used: {error}"
 
 
 def _parse(kind: str, header: str, texts: Sequence[_Text]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ VERDICT_COLUMNS: dict[str, dict[str, Any]] = {
 
 
 def judge_runs(tables: GroupTables) -> pd.DataFrame:
-    """Say the verdict on every run.
+    """Say the verdict on every run that has a region table; the others are among the gaps.
 
     Parameters
     ----------
@@ -36,26 +36,24 @@ def judge_runs(tables: GroupTables) -> pd.DataFrame:
     """
     shapes = dict(iter(tables.shape.groupby("run"))) if len(tables.shape) else {}
     regions = dict(iter(tables.scalarstats.groupby("run")))
-    names = list(RUN_COLUMNS)
-    parts = (tables.quality[names], tables.scalarstats[names])
-    named = pd.concat(parts, ignore_index=True).drop_duplicates("run", ignore_index=True)
+    named = tables.scalarstats[list(RUN_COLUMNS)].drop_duplicates("run", ignore_index=True)
     quality = tables.quality.drop(columns=["participant_id", "session"]).set_index("run")
     judged = [
         (str(Verdict.FAIL), "readers left out all of its slices")
         if run in tables.left_out_whole
-        else _judge(quality[quality.index == run], shapes.get(run), regions.get(run))
+        else _judge(quality[quality.index == run], shapes.get(run), regions[run])
         for run in named["run"]
     ]
     return named.join(pd.DataFrame(judged, columns=list(VERDICT_COLUMNS), index=named.index))
 
 
 def _judge(
-    quality: pd.DataFrame, shape: pd.DataFrame | None, regions: pd.DataFrame | None
+    quality: pd.DataFrame, shape: pd.DataFrame | None, regions: pd.DataFrame
 ) -> tuple[str, str | None]:
     """Say verdict and reasons; a run without all of its tables is to look at."""
     if quality.empty:
         return str(Verdict.LOOK), "it has no quality table, so that no comparison holds it"
-    if shape is None or regions is None or "flag" not in shape:
+    if shape is None or "flag" not in shape:
         return str(Verdict.LOOK), "its tables are incomplete"
     reasons = judge_run(quality.reset_index(drop=True), shape, regions)
     serious = [reason.found for reason in reasons if reason.verdict is not Verdict.PASS]

@@ -87,10 +87,10 @@ def read_people(out_dir: Path) -> pd.DataFrame:
     Raises
     ------
     InputDataError
-        If the file is no table, or has somebody in two rows or a row of nobody.
+        If the file cannot be read, is no table, or has somebody in two rows or a row of nobody.
     """
     path = out_dir / FILE
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return pd.DataFrame({"participant_id": pd.Series(dtype=str)})
     try:
         # Words as they stand, without blanks: 01 and True are names of groups as well.
@@ -100,7 +100,12 @@ def read_people(out_dir: Path) -> pd.DataFrame:
         table = pd.DataFrame({name: table[name].str.strip() for name in headed}).replace("", None)
         table = table.dropna(how="all")
         names = table.pop("participant_id")
-    except (OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise InputDataError(
+            f"The table of participants must be readable: {path} is not ({error}). Correct that, "
+            "or remove it."
+        ) from error
+    except (ValueError, KeyError) as error:
         raise InputDataError(
             f"A table of participants needs the column participant_id, and tabs between columns: "
             f"{path} cannot be used ({error}). Correct or remove it."

@@ -6,6 +6,7 @@ call that processes only some of the series replaces their lines and keeps the o
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from scsnet_bids.derivatives import write_table
-from scsnet_bids.errors import InputDataError, ScsnetError, SkippedSeries
+from scsnet_bids.derivatives import read_words, write_table
+from scsnet_bids.errors import InputDataError, ScsnetError, SkippedSeries, listed
 from scsnet_bids.locks import alone
 
 DONE, FAILED, LEFT_OUT, SKIPPED = "done", "failed", "left out", "skipped"
@@ -22,6 +23,8 @@ UNFINISHED = "unfinished"
 COLUMNS = ("run", "status", "reason", "job", "results")
 OLD = "old"
 """What the last column says of results that are not those of the job."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Outcome:
 def record_outcomes(out_dir: Path, outcomes: Mapping[str, Outcome]) -> None:
     """Write down what became of some series, participant by participant.
 
+    A file of an earlier call that cannot be used is replaced, with a warning.
+
     Parameters
     ----------
     out_dir : output folder
@@ -73,7 +78,7 @@ def record_outcomes(out_dir: Path, outcomes: Mapping[str, Outcome]) -> None:
         own = {run: o for run, o in outcomes.items() if participant_of(run) == participant}
         # Jobs of other sessions may end at the same moment.
         with alone(out_dir, participant):
-            merged = read_outcomes(out_dir, participant) | own
+            merged = known_outcomes(out_dir, participant, warn=True) | own
             rows = [
                 (o.run, o.status, o.reason, o.job, OLD if o.is_old else "") for o in merged.values()
             ]
@@ -91,17 +96,47 @@ def read_outcomes(out_dir: Path, participant: str) -> dict[str, Outcome]:
     Returns
     -------
     dict by name of the series
+
+    Raises
+    ------
+    InputDataError
+        If the file is there and cannot be used.
     """
     path = _place(out_dir, participant)
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return {}
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    table = read_words(path)
+    if not {"run", "status"} <= set(table):
+        raise InputDataError(
+            "What became of every series must have the columns run and status: "
+            f"{path} has {listed(table) or 'none'}. Remove it, and run the participant level again."
+        )
     known = table.reindex(columns=list(COLUMNS), fill_value="").replace("n/a", "")
     rows = (map(str, row) for row in known.itertuples(index=False))
     return {
         run: Outcome(run, status, reason, job, results == OLD)
         for run, status, reason, job, results in rows
     }
+
+
+def known_outcomes(out_dir: Path, participant: str, *, warn: bool = False) -> dict[str, Outcome]:
+    """Read as :func:`read_outcomes`; empty also if the file cannot be used.
+
+    Parameters
+    ----------
+    out_dir, participant : as of :func:`read_outcomes`
+    warn : whether to say that it is replaced
+
+    Returns
+    -------
+    dict by name of the series
+    """
+    try:
+        return read_outcomes(out_dir, participant)
+    except InputDataError as error:
+        if warn:
+            _log.warning("%s It is replaced now.", error)
+        return {}
 
 
 def participant_of(run: str) -> str:

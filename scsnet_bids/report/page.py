@@ -6,6 +6,7 @@ runs that were left out or failed.
 
 from __future__ import annotations
 
+import logging
 import re
 import traceback
 from collections import Counter
@@ -23,6 +24,7 @@ from scsnet_bids.errors import (
     BusyError,
     EmptySelectionError,
     ImageError,
+    InputDataError,
     OutputError,
     ScsnetError,
 )
@@ -50,6 +52,8 @@ from scsnet_bids.report.processed import conclude, find_done, read_jobs, read_wo
 from scsnet_bids.report.record import RunRecord
 from scsnet_bids.report.verdict import MEANINGS, Verdict
 from scsnet_bids.setting_values import settings_to_toml
+
+_log = logging.getLogger(__name__)
 
 
 def report_participants(
@@ -155,10 +159,13 @@ def write_methods_of_all(out_dir: Path) -> bool:
         If it cannot be written.
     """
     participants = list_participants(out_dir)
-    records = [record for name in participants for record in find_done(out_dir, name)]
     try:
+        records = [record for name in participants for record in find_done(out_dir, name)]
         works = read_works(records)
     except ImageError:  # Tables are enough for the group; the images may be elsewhere.
+        return False
+    except (InputDataError, KeyError, TypeError, ValueError) as error:  # of a damaged table
+        _log.warning("A table cannot be used for the methods text: %s", error)
         return False
     if not works or sum(len(runs) for _, runs in works) < len(records):
         return False

@@ -13,6 +13,7 @@ from scsnet_bids.report.outcomes import (
     FAILED,
     UNFINISHED,
     Outcome,
+    known_outcomes,
     participant_of,
     read_outcomes,
     record_outcomes,
@@ -119,8 +120,8 @@ def read_works(records: Sequence[RunRecord], job: Job | None = None) -> Works:
 
     Raises
     ------
-    ImageError
-        If an image that tells how a run was acquired cannot be read.
+    InputDataError
+        If an image or table that tells how a run was acquired or processed cannot be read.
     """
     by_name = {record.name: record for record in records}
     return [
@@ -131,7 +132,7 @@ def read_works(records: Sequence[RunRecord], job: Job | None = None) -> Works:
 
 def _name_alike(out_dir: Path, run: str, job: Job) -> str:
     """Name the job before, if that was alike, so that repeating a job changes nothing."""
-    before = read_outcomes(out_dir, participant_of(run)).get(run)
+    before = known_outcomes(out_dir, participant_of(run)).get(run)
     alike = before is not None and read_job(out_dir / "logs", before.job) == job
     return before.job if before is not None and alike else job.name
 

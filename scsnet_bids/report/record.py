@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from scsnet_bids.derivatives import read_table, sidecar_path
+from scsnet_bids.derivatives import read_table, read_words, sidecar_path
 from scsnet_bids.images import read_grid
 from scsnet_bids.protocol import Protocol, describe_shells
 from scsnet_bids.slice_marks import EXCLUDED
@@ -72,7 +72,7 @@ class RunRecord:
 
     def cells(self, name: str) -> pd.DataFrame:
         """Read a table as the words that its file holds."""
-        return pd.read_csv(self.table_path(name), sep="\t", dtype=str, keep_default_na=False)
+        return read_words(self.table_path(name))
 
     def columns(self, name: str) -> dict[str, dict[str, Any]]:
         """Read what the columns of a table mean; empty if that is not told."""
@@ -123,8 +123,8 @@ class RunRecord:
 
         Raises
         ------
-        ImageError
-            If the mask of the cord, which has the same voxels, cannot be read.
+        InputDataError
+            If a table, or the mask of the cord, which has the same voxels, cannot be read.
         """
         grid, _ = read_grid(self.mask_path)
         spacing = grid.spacing_mm
