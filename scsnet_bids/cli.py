@@ -27,6 +27,7 @@ from scsnet_bids.errors import (
     UsageError,
     listed,
 )
+from scsnet_bids.interruption import signals_that_interrupt
 from scsnet_bids.options import Options, parse_options
 from scsnet_bids.settings import B0
 
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from scsnet_bids.jobs import Job
     from scsnet_bids.runs import DwiRun
     from scsnet_bids.workflows.execution import Limits
-
-INTERRUPTED = 130
-"""What a shell reports for a program that was interrupted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,18 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    int, exit code (see ``errors.py``)
+    int, exit code (see ``errors.py``; 128 and its number for a signal, as a shell reports it)
     """
     try:
-        options = parse_options(sys.argv[1:] if arguments is None else arguments)
-        _prepare_process(options)
-        codes = [RUN_LEVEL[level](options) for level in options.levels]
+        with signals_that_interrupt() as came:
+            options = parse_options(sys.argv[1:] if arguments is None else arguments)
+            _prepare_process(options)
+            codes = [RUN_LEVEL[level](options) for level in options.levels]
     except ScsnetError as error:
         print(f"scsnet-bids: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("scsnet-bids: interrupted. The same command goes on from here.", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + came[-1]
     return next((code for code in codes if code), 0)
 
 

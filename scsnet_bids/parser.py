@@ -39,7 +39,8 @@ exit codes:
   16 not a BIDS dataset      17 unknown level           18 the filters chose nothing
   65 unusable image or gradients                        66 no diffusion series
   73 output not writable, or in use by another job      127 a tool is missing
-  130, 143 stopped by Ctrl-C or by a scheduler          137 killed, as for want of memory"""
+  129, 130, 143 stopped by a closed terminal, Ctrl-C or a scheduler
+  137 killed, as for want of memory"""
 
 
 class _Parser(argparse.ArgumentParser):

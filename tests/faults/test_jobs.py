@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.jobs import command, results, run, start, workers_of
+from faults.jobs import command, descendants, results, run, start, words_of, workers_of
 
 from scsnet_bids.locks import claimed
+from scsnet_bids.report.outcomes import UNFINISHED, read_outcomes
 
 ONLY_FIRST = ("--participant-label", "01", "--nprocs", "1")
 
@@ -73,6 +74,49 @@ def test_after_kills_the_same_command_ends_with_the_same_results(
     assert said.count("reused") >= 4
     assert results(fresh) == results_of(undisturbed, "sub-01")
     assert not half_written(fresh)
+
+
+@pytest.mark.parametrize(
+    ("number", "n_procs"),
+    [(signal.SIGINT, "1"), (signal.SIGINT, "2"), (signal.SIGTERM, "1"), (signal.SIGHUP, "2")],
+)
+def test_an_interrupted_job_ends_soon_and_the_same_command_goes_on(
+    undisturbed: Path, fresh: Path, number: signal.Signals, n_procs: str
+) -> None:
+    words = command(fresh, "--nprocs", n_procs)
+    (fresh / "temporary").mkdir()
+    with start(words, TMPDIR=str(fresh / "temporary")) as job:
+        wait_for(job, 3)
+        # To all its processes, as Ctrl-C in a terminal.
+        os.killpg(job.pid, number)
+        said, _ = job.communicate(timeout=20)
+    assert job.returncode == 128 + number
+    assert "FAILED" not in said
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == (
+        "scsnet-bids: interrupted. The same command goes on from here."
+    )
+    assert list((fresh / "temporary").iterdir()) == []
+    assert not list((fresh / "out" / "logs").glob("crash-*"))
+    assert read_outcomes(fresh / "out", "sub-01")["sub-01"].status == UNFINISHED
+    code, said = run(words)
+    assert code == 0, said
+    assert "reused" in said
+    assert results(fresh) == results(undisturbed)
+
+
+def test_a_job_that_is_interrupted_as_it_starts_its_workers_leaves_none(resumable: Path) -> None:
+    with start(command(resumable, "--nprocs", "2")) as job:
+        for line in job.stdout or ():
+            if line.startswith("Using"):
+                break
+        started: list[int] = []
+        while not started:
+            started = [pid for pid in descendants(job.pid) if "forkserver" in words_of(pid)]
+        os.killpg(job.pid, signal.SIGINT)
+        said, _ = job.communicate(timeout=20)
+    assert said.splitlines()[-1].startswith("scsnet-bids: interrupted.")
+    assert job.returncode == 128 + signal.SIGINT
 
 
 def test_a_killed_worker_ends_the_job_and_the_same_command_repairs_it(
