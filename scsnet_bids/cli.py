@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scsnet_bids.console import prepare_console
 from scsnet_bids.errors import (
     BusyError,
     EmptySelectionError,
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int, exit code (see ``errors.py``; 128 and its number for a signal, as a shell reports it)
     """
+    prepare_console()
     try:
         with signals_that_interrupt() as came:
             options = parse_options(sys.argv[1:] if arguments is None else arguments)

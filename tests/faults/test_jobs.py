@@ -137,6 +137,31 @@ def test_a_killed_worker_ends_the_job_and_the_same_command_repairs_it(
     assert results(fresh) == results_of(undisturbed, "sub-01")
 
 
+@pytest.mark.parametrize("words", ["2>&1 | head -n 1", ">/dev/full 2>&1"])
+def test_a_job_that_nobody_listens_to_goes_on(
+    undisturbed: Path, resumable: Path, words: str
+) -> None:
+    job = ["bash", "-c", f'set -o pipefail; "$@" {words}', "-", *command(resumable)]
+    code, said = run(job)
+    assert code == 0, said
+    assert len(said.splitlines()) <= 1
+    assert results(resumable) == results(undisturbed)
+
+
+def test_a_reader_who_leaves_ends_a_plan_quietly(fresh: Path) -> None:
+    words = command(fresh, "--dry-run")
+    code, said = run(["bash", "-c", 'set -o pipefail; "$@" 2>&1 | head -n 1', "-", *words])
+    assert (code, said) == (0, "2 of 2 diffusion series can be processed.\n")
+
+
+def test_letters_that_a_terminal_lacks_are_shown_by_their_codes(fresh: Path) -> None:
+    words = command(fresh, "--boilerplate-only")
+    words[2] = str(fresh / "ä")
+    code, said = run(words, PYTHONIOENCODING="ascii")
+    assert code == 0, said
+    assert f"{fresh}/\\xe4/logs/CITATION.md" in said
+
+
 def test_a_run_in_use_by_another_job_is_refused_and_others_go_on(resumable: Path) -> None:
     (resumable / "out").mkdir()
     with claimed(resumable / "out", ["sub-01"]):
