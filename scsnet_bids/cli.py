@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,9 @@ from scsnet_bids.console import prepare_console
 from scsnet_bids.errors import (
     BusyError,
     EmptySelectionError,
+    InvalidDatasetError,
     NoDwiError,
+    OutputError,
     ScsnetError,
     UsageError,
     listed,
@@ -54,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with signals_that_interrupt() as came:
             options = parse_options(sys.argv[1:] if arguments is None else arguments)
             _prepare_process(options)
-            codes = [RUN_LEVEL[level](options) for level in options.levels]
+            with _refusals_explained(options):
+                codes = [RUN_LEVEL[level](options) for level in options.levels]
     except ScsnetError as error:
         print(f"scsnet-bids: {error}", file=sys.stderr)
         return error.exit_code
@@ -62,6 +65,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("scsnet-bids: interrupted. The same command goes on from here.", file=sys.stderr)
         return 128 + came[-1]
     return next((code for code in codes if code), 0)
+
+
+@contextlib.contextmanager
+def _refusals_explained(options: Options) -> Iterator[None]:
+    """Say in a sentence what the system refuses where no other sentence foresees it."""
+    try:
+        yield
+    except OSError as error:
+        raise _explain_refusal(error, options) from error
+    except UnicodeEncodeError as error:
+        found = error.object[max(error.start - 50, 0) : error.end + 50]
+        raise UsageError(
+            f"Names of files and folders must be UTF-8: found {found!a}. Rename it."
+        ) from error
+
+
+def _explain_refusal(error: OSError, options: Options) -> ScsnetError:
+    """Say which place the system refuses and why; the exit code tells what the place is for."""
+    if not isinstance(error.filename, str):
+        return ScsnetError(f"Files and folders must be usable: the system refuses one ({error}).")
+    place = Path(error.filename)
+    kind: type[ScsnetError] = UsageError
+    if place.is_relative_to(options.bids_dir):
+        kind = InvalidDatasetError
+    if any(place.is_relative_to(own) for own in (options.output_dir, options.work_dir)):
+        kind = OutputError
+    return kind(
+        f"Files and folders must be usable: the system refuses {place} ({error.strerror}). "
+        "Correct its name or permissions, or choose another."
+    )
 
 
 def _prepare_process(options: Options) -> None:
