@@ -258,6 +258,9 @@ class Labels(argparse.Action):
     ) -> None:
         """Add the labels to those of the options before."""
         words = [word for value in values for word in value.replace(",", " ").split()]
+        # No label is no wish for all: a script's variable may be empty by mistake.
+        if not words:
+            raise argparse.ArgumentError(self, f"a label is needed, not {' '.join(values)!r}")
         setattr(namespace, self.dest, [*getattr(namespace, self.dest), *words])
 
 
