@@ -32,10 +32,11 @@ from scsnet_bids.errors import (
 )
 from scsnet_bids.interruption import signals_that_interrupt
 from scsnet_bids.options import Options, parse_options
-from scsnet_bids.settings import B0
+from scsnet_bids.settings import B0, SegmentationSettings
 
 if TYPE_CHECKING:
     from scsnet_bids.jobs import Job
+    from scsnet_bids.network.model import ScsNet
     from scsnet_bids.runs import DwiRun
     from scsnet_bids.workflows.execution import Limits
 
@@ -127,7 +128,7 @@ def _run_participants(options: Options) -> int:
 
     if options.reports_only:
         return _rewrite_reports(options)
-    _refuse_absent_weights(options)
+    _check_network(options)
     fsl.check_fsl(options.settings)
     found = _choose_runs(options)
     check = dataset.refuse_input_folder if options.dry_run else dataset.check_output_folder
@@ -201,8 +202,8 @@ def _rewrite_reports(options: Options) -> int:
     return 0
 
 
-def _refuse_absent_weights(options: Options) -> None:
-    """Raise for weights that are needed and not there, before anything is said or done."""
+def _check_network(options: Options) -> None:
+    """Raise for weights or a device that cannot be used, before anything is said or done."""
     own = options.settings.segmentation
     second = "" if own.input == B0 else own.dwi_weights
     for option, place in (("--weights", own.weights), ("--dwi-weights", second)):
@@ -210,6 +211,19 @@ def _refuse_absent_weights(options: Options) -> None:
             raise UsageError(
                 f"Weights must be a file: {option} names {place}, which is none. Correct the path."
             )
+    # A plan without wishes waits for no library to load.
+    is_plan = options.dry_run or options.boilerplate_only
+    if own.weights or second or own.device != "auto" or not is_plan:
+        _load_network(own)
+
+
+def _load_network(settings: SegmentationSettings) -> ScsNet:
+    """Load every network that the steps use, and return one of them."""
+    from scsnet_bids.network.weights import load_network, weights_path
+
+    for sees in dict.fromkeys((B0, settings.input)):
+        network = load_network(settings.device, weights_path(settings, sees), sees)
+    return network
 
 
 def _describe_job(options: Options) -> Job:
@@ -279,21 +293,17 @@ def _process(
 def _run_graph(runs: Sequence[DwiRun], options: Options, job: Job) -> dict[str, ScsnetError]:
     """Build, check and run the graph of some runs; what processes them is written down first."""
     from scsnet_bids.jobs import write_job
-    from scsnet_bids.network.weights import load_network, weights_path
     from scsnet_bids.report import processed
     from scsnet_bids.workflows import base, execution, graph
     from scsnet_bids.workspace import refuse_foreign_results
 
-    # An absent device or damaged weights end the command before any work is done.
-    segmentation = options.settings.segmentation
-    for sees in dict.fromkeys((B0, segmentation.input)):
-        network = load_network(segmentation.device, weights_path(segmentation, sees), sees)
     refuse_foreign_results(
         options.work_dir, [base.run_folder(options.work_dir, run) for run in runs]
     )
     needs_gb = {run.prefix: base.estimate_memory_gb(run, options.settings) for run in runs}
     limits = _choose_limits(options, len(runs), max(needs_gb.values()))
-    print(_describe_limits(limits, needs_gb, str(next(network.parameters()).device)), flush=True)
+    device = next(_load_network(options.settings.segmentation).parameters()).device
+    print(_describe_limits(limits, needs_gb, str(device)), flush=True)
     log_dir = options.output_dir / "logs"
     workflow = base.init_scsnet_wf(runs, options.output_dir, options.settings)
     graph.check_graph(workflow)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -199,8 +201,28 @@ def test_results_of_another_user_in_the_work_folder_are_refused(resumable: Path)
     assert not list((resumable / "out").glob("sub-*"))
 
 
-def test_an_absent_device_is_refused_before_any_work(fresh: Path) -> None:
-    code, said = run(command(fresh, "--device", "cuda:99"))
-    assert code == 2
-    assert "cuda:99 cannot be used" in said
-    assert not list((fresh / "work").glob("scsnet*"))
+@pytest.mark.parametrize("name", ["cuda:99", "cuda:-1", "gpu", "meta"])
+def test_an_absent_device_is_refused_before_anything_is_written(fresh: Path, name: str) -> None:
+    for words in ((), ("--dry-run",)):
+        code, said = run(command(fresh, "--device", name, *words))
+        assert code == 2, said
+        assert f"{name} cannot be used" in said.splitlines()[0]
+        assert [path.name for path in fresh.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("damage", ["no record", "other record", "no weights"])
+def test_weights_that_are_none_are_refused_before_anything_is_written(
+    fresh: Path, damage: str
+) -> None:
+    weights = fresh / "data" / "code" / "ours.pt"
+    weights.parent.mkdir()
+    weights.write_text("these are no weights")
+    sums = {"other record": 64 * "0", "no weights": sha256(weights.read_bytes()).hexdigest()}
+    if damage in sums:
+        weights.with_suffix(".json").write_text(json.dumps({"sha256": sums[damage]}))
+    for words in ((), ("--dry-run",)):
+        code, said = run(command(fresh, "--weights", str(weights), *words))
+        assert code == 1, said
+        assert str(weights.with_suffix("")) in said.splitlines()[0]
+        assert "eights " in said.splitlines()[0]
+        assert [path.name for path in fresh.iterdir()] == ["data"]
