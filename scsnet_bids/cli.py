@@ -105,7 +105,8 @@ def _prepare_process(options: Options) -> None:
     level = logging.INFO if options.verbose else logging.WARNING
     logging.basicConfig(format="scsnet-bids: %(message)s", level=logging.WARNING)
     logging.getLogger("scsnet_bids").setLevel(level)
-    os.environ |= {"NO_ET": "1", "NIPYPE_NO_ET": "1"}
+    # A notebook has its own way to show figures, which exists nowhere else.
+    os.environ |= {"NO_ET": "1", "NIPYPE_NO_ET": "1", "MPLBACKEND": "Agg"}
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(options.omp_nthreads)
     # The home of a container or of an unknown user may not exist, or be another user's.

@@ -139,6 +139,16 @@ def test_a_killed_worker_ends_the_job_and_the_same_command_repairs_it(
     assert results(fresh) == results_of(undisturbed, "sub-01")
 
 
+@pytest.mark.parametrize("n_procs", ["1", "2"])
+def test_a_notebook_that_shows_figures_its_own_way_is_a_place_to_start(
+    undisturbed: Path, fresh: Path, n_procs: str
+) -> None:
+    backend = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    code, said = run(command(fresh, *ONLY_FIRST[:2], "--nprocs", n_procs), **backend)
+    assert code == 0, said
+    assert results(fresh) == results_of(undisturbed, "sub-01")
+
+
 @pytest.mark.parametrize("words", ["2>&1 | head -n 1", ">/dev/full 2>&1"])
 def test_a_job_that_nobody_listens_to_goes_on(
     undisturbed: Path, resumable: Path, words: str
