@@ -21,6 +21,7 @@ from typing import Any
 from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer, run_node
 
+from scsnet_bids.errors import ScsnetError
 from scsnet_bids.interruption import disregard, signals_held
 
 LOST_WORKER = (
@@ -49,8 +50,14 @@ class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
         # The fork server only imports.
         get_context("forkserver").set_forkserver_preload([__name__, *STEP_MODULES])
         # The process that tidies up at the end starts here, and must not end with its terminal.
-        with signals_held(signal.SIGHUP):
-            super().__init__(plugin_args | {"mp_context": "forkserver"})
+        try:
+            with signals_held(signal.SIGHUP):
+                super().__init__(plugin_args | {"mp_context": "forkserver"})
+        except OSError as error:
+            raise ScsnetError(
+                "Several processes need shared memory (/dev/shm) and open files: the system "
+                f"refuses them ({error}). Use one process: --nprocs 1."
+            ) from error
         # Nipype has no public way to say how its workers begin, and starts none before a step.
         self.pool._initializer, self.pool._initargs = _begin_worker, (self._cwd,)
 
