@@ -14,29 +14,31 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scsnet_bids.console import prepare_console
 from scsnet_bids.errors import (
     BusyError,
     EmptySelectionError,
+    InvalidDatasetError,
     NoDwiError,
+    OutputError,
     ScsnetError,
     UsageError,
     listed,
 )
+from scsnet_bids.interruption import signals_that_interrupt
 from scsnet_bids.options import Options, parse_options
-from scsnet_bids.settings import B0
+from scsnet_bids.settings import B0, SegmentationSettings
 
 if TYPE_CHECKING:
     from scsnet_bids.jobs import Job
+    from scsnet_bids.network.model import ScsNet
     from scsnet_bids.runs import DwiRun
     from scsnet_bids.workflows.execution import Limits
-
-INTERRUPTED = 130
-"""What a shell reports for a program that was interrupted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,19 +50,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    int, exit code (see ``errors.py``)
+    int, exit code (see ``errors.py``; 128 and its number for a signal, as a shell reports it)
     """
+    prepare_console()
     try:
-        options = parse_options(sys.argv[1:] if arguments is None else arguments)
-        _prepare_process(options)
-        codes = [RUN_LEVEL[level](options) for level in options.levels]
+        with signals_that_interrupt() as came:
+            options = parse_options(sys.argv[1:] if arguments is None else arguments)
+            _prepare_process(options)
+            with _refusals_explained(options):
+                codes = [RUN_LEVEL[level](options) for level in options.levels]
     except ScsnetError as error:
         print(f"scsnet-bids: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("scsnet-bids: interrupted. The same command goes on from here.", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + came[-1]
     return next((code for code in codes if code), 0)
+
+
+@contextlib.contextmanager
+def _refusals_explained(options: Options) -> Iterator[None]:
+    """Say in a sentence what the system refuses where no other sentence foresees it."""
+    try:
+        yield
+    except OSError as error:
+        raise _explain_refusal(error, options) from error
+    except UnicodeEncodeError as error:
+        found = error.object[max(error.start - 50, 0) : error.end + 50]
+        raise UsageError(
+            f"Names of files and folders must be UTF-8: found {found!a}. Rename it."
+        ) from error
+
+
+def _explain_refusal(error: OSError, options: Options) -> ScsnetError:
+    """Say which place the system refuses and why; the exit code tells what the place is for."""
+    if not isinstance(error.filename, str):
+        return ScsnetError(f"Files and folders must be usable: the system refuses one ({error}).")
+    place = Path(error.filename)
+    kind: type[ScsnetError] = UsageError
+    if place.is_relative_to(options.bids_dir):
+        kind = InvalidDatasetError
+    if any(place.is_relative_to(own) for own in (options.output_dir, options.work_dir)):
+        kind = OutputError
+    return kind(
+        f"Files and folders must be usable: the system refuses {place} ({error.strerror}). "
+        "Correct its name or permissions, or choose another."
+    )
 
 
 def _prepare_process(options: Options) -> None:
@@ -70,7 +105,8 @@ def _prepare_process(options: Options) -> None:
     level = logging.INFO if options.verbose else logging.WARNING
     logging.basicConfig(format="scsnet-bids: %(message)s", level=logging.WARNING)
     logging.getLogger("scsnet_bids").setLevel(level)
-    os.environ |= {"NO_ET": "1", "NIPYPE_NO_ET": "1"}
+    # A notebook has its own way to show figures, which exists nowhere else.
+    os.environ |= {"NO_ET": "1", "NIPYPE_NO_ET": "1", "MPLBACKEND": "Agg"}
     for library in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{library}_NUM_THREADS"] = str(options.omp_nthreads)
     # The home of a container or of an unknown user may not exist, or be another user's.
@@ -93,7 +129,7 @@ def _run_participants(options: Options) -> int:
 
     if options.reports_only:
         return _rewrite_reports(options)
-    _refuse_absent_weights(options)
+    _check_network(options)
     fsl.check_fsl(options.settings)
     found = _choose_runs(options)
     check = dataset.refuse_input_folder if options.dry_run else dataset.check_output_folder
@@ -168,8 +204,8 @@ def _rewrite_reports(options: Options) -> int:
     return 0
 
 
-def _refuse_absent_weights(options: Options) -> None:
-    """Raise for weights that are needed and not there, before anything is said or done."""
+def _check_network(options: Options) -> None:
+    """Raise for weights or a device that cannot be used, before anything is said or done."""
     own = options.settings.segmentation
     second = "" if own.input == B0 else own.dwi_weights
     for option, place in (("--weights", own.weights), ("--dwi-weights", second)):
@@ -177,6 +213,19 @@ def _refuse_absent_weights(options: Options) -> None:
             raise UsageError(
                 f"Weights must be a file: {option} names {place}, which is none. Correct the path."
             )
+    # A plan without wishes waits for no library to load.
+    is_plan = options.dry_run or options.boilerplate_only
+    if own.weights or second or own.device != "auto" or not is_plan:
+        _load_network(own)
+
+
+def _load_network(settings: SegmentationSettings) -> ScsNet:
+    """Load every network that the steps use, and return one of them."""
+    from scsnet_bids.network.weights import load_network, weights_path
+
+    for sees in dict.fromkeys((B0, settings.input)):
+        network = load_network(settings.device, weights_path(settings, sees), sees)
+    return network
 
 
 def _describe_job(options: Options) -> Job:
@@ -246,21 +295,17 @@ def _process(
 def _run_graph(runs: Sequence[DwiRun], options: Options, job: Job) -> dict[str, ScsnetError]:
     """Build, check and run the graph of some runs; what processes them is written down first."""
     from scsnet_bids.jobs import write_job
-    from scsnet_bids.network.weights import load_network, weights_path
     from scsnet_bids.report import processed
     from scsnet_bids.workflows import base, execution, graph
     from scsnet_bids.workspace import refuse_foreign_results
 
-    # An absent device or damaged weights end the command before any work is done.
-    segmentation = options.settings.segmentation
-    for sees in dict.fromkeys((B0, segmentation.input)):
-        network = load_network(segmentation.device, weights_path(segmentation, sees), sees)
     refuse_foreign_results(
         options.work_dir, [base.run_folder(options.work_dir, run) for run in runs]
     )
     needs_gb = {run.prefix: base.estimate_memory_gb(run, options.settings) for run in runs}
     limits = _choose_limits(options, len(runs), max(needs_gb.values()))
-    print(_describe_limits(limits, needs_gb, str(next(network.parameters()).device)), flush=True)
+    device = next(_load_network(options.settings.segmentation).parameters()).device
+    print(_describe_limits(limits, needs_gb, str(device)), flush=True)
     log_dir = options.output_dir / "logs"
     workflow = base.init_scsnet_wf(runs, options.output_dir, options.settings)
     graph.check_graph(workflow)

@@ -87,6 +87,7 @@ def parse_options(words: Sequence[str]) -> Options:
     SystemExit
         If the words cannot be understood, or ask for help.
     """
+    _refuse_other_encodings(words)
     given = vars(make_parser().parse_args([_with_dashes(word) for word in words]))
     levels = given.pop("level")
     _refuse_unknown_levels(levels)
@@ -96,9 +97,9 @@ def parse_options(words: Sequence[str]) -> Options:
     if given.pop("sloppy"):
         settings = change_settings(settings, SLOPPY)
     mem, plugin_file = given.pop("mem"), given.pop("use_plugin")
-    folders = {name: given.pop(name) for name in ("bids_dir", "output_dir", "work_dir")}
+    for name in ("bids_dir", "output_dir", "work_dir"):
+        given[name] = _resolve(given[name])
     return Options(
-        **{name: path.expanduser().resolve() for name, path in folders.items()},
         levels=tuple(level for level in LEVELS if level in levels),
         mem_gb=None if mem is None else parse_memory(mem),
         settings=settings,
@@ -123,7 +124,15 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 
 def _absolute(place: str) -> str:
     """Make a path absolute; none stays none."""
-    return str(Path(place).expanduser().resolve()) if place else ""
+    return str(_resolve(Path(place))) if place else ""
+
+
+def _resolve(path: Path) -> Path:
+    """Follow a path from the root, its links and ``~`` replaced."""
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"A path must lead somewhere: {path} does not ({error}).") from error
 
 
 def _absolute_dataset(word: str) -> str:
@@ -138,6 +147,17 @@ def _with_dashes(word: str) -> str:
         return word
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value
+
+
+def _refuse_other_encodings(words: Sequence[str]) -> None:
+    """Raise for a name that could not be written down with the results."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"Names of files and folders must be UTF-8: found {word!a}. Rename it."
+            ) from error
 
 
 def _refuse_unknown_levels(levels: Sequence[str]) -> None:

@@ -39,7 +39,8 @@ exit codes:
   16 not a BIDS dataset      17 unknown level           18 the filters chose nothing
   65 unusable image or gradients                        66 no diffusion series
   73 output not writable, or in use by another job      127 a tool is missing
-  130, 143 stopped by Ctrl-C or by a scheduler          137 killed, as for want of memory"""
+  129, 130, 143 stopped by a closed terminal, Ctrl-C or a scheduler
+  137 killed, as for want of memory"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -257,6 +258,9 @@ class Labels(argparse.Action):
     ) -> None:
         """Add the labels to those of the options before."""
         words = [word for value in values for word in value.replace(",", " ").split()]
+        # No label is no wish for all: a script's variable may be empty by mistake.
+        if not words:
+            raise argparse.ArgumentError(self, f"a label is needed, not {' '.join(values)!r}")
         setattr(namespace, self.dest, [*getattr(namespace, self.dest), *words])
 
 

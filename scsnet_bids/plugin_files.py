@@ -118,7 +118,7 @@ def _read(path: Path) -> dict[Any, Any]:
     try:
         text = read_text(path.expanduser())
         content = json.loads(text) if path.suffix == ".json" else _read_yaml(text, path)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"A plugin file must be JSON or YAML: {path} is not ({error}). Correct it."
         ) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scsnet_bids.errors import UsageError
+from scsnet_bids.files import read_text
 from scsnet_bids.setting_values import change_settings, read_toml
 from scsnet_bids.settings import Declared, Stages, list_settings
 
@@ -50,7 +51,7 @@ def take_settings(given: dict[str, Any], file: Path | None, settings: Stages) ->
         if known.option and (value := given.pop(_place(known))) is not None
     }
     if file is not None:
-        settings = read_toml(_read(file), settings)
+        settings = _read_settings(file, settings)
     return change_settings(settings, changes)
 
 
@@ -85,9 +86,13 @@ def _explain(known: Declared) -> str:
     return f"{known.text.rstrip('.')} (default: {word or 'none'}{unit})"
 
 
-def _read(path: Path) -> str:
-    """Read a settings file."""
+def _read_settings(path: Path, settings: Stages) -> Stages:
+    """Change settings by a file."""
     try:
-        return path.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path.expanduser())
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"The settings file must be readable: {path} is not ({error}).") from error
+    try:
+        return read_toml(text, settings)
+    except UsageError as error:
+        raise UsageError(f"{error} The settings file is {path}.") from error

@@ -49,6 +49,43 @@ def test_a_group_without_participants_ends_with_18(dataset, capsys):
     assert "participant level" in said
 
 
+def test_a_name_that_is_too_long_is_named(dataset, capsys):
+    name = 300 * "x"
+    for words in (("participant", "--reports-only"), ("group",)):
+        code, said = complaint(capsys, dataset, dataset.parent / name, *words)
+        assert code == 73
+        assert name in said
+        assert "(File name too long)" in said
+    code, said = complaint(
+        capsys, dataset, dataset.parent / "out", "participant", "--dry-run", "--weights", name
+    )
+    assert code == 2
+    assert f"{name} (File name too long)" in said
+
+
+def test_a_name_that_is_not_utf_8_is_refused(dataset, capsys, monkeypatch):
+    odd = dataset.rename(dataset.with_name("d\udce4ta"))
+    code, said = complaint(capsys, odd, dataset.parent / "out", "participant")
+    assert (code, said.count("\n")) == (2, 1)
+    assert r"must be UTF-8: found '" in said
+    assert r"d\udce4ta'" in said
+    monkeypatch.chdir(odd)
+    code, said = complaint(capsys, ".", "out", "participant", "-w", "work")
+    assert (code, said.count("\n")) == (2, 1)
+    assert r"d\udce4ta" in said
+
+
+def test_a_link_that_leads_to_itself_is_refused(dataset, capsys):
+    place = dataset.parent / "place"
+    place.symlink_to(place)
+    code, said = complaint(capsys, dataset, place, "participant")
+    assert code in {2, 73}
+    assert str(place) in said
+    code, said = complaint(capsys, dataset, "~nobody-has-this-name/x", "participant")
+    assert code == 2
+    assert "A path must lead somewhere: ~nobody-has-this-name/x" in said
+
+
 def test_pages_are_never_written_into_a_dataset_of_others(dataset, capsys):
     code, said = complaint(capsys, dataset, dataset, "participant", "--reports-only")
     assert code == 73

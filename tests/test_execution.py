@@ -154,6 +154,23 @@ def test_a_killed_worker_leaves_no_run_that_looks_done(tmp_path):
     assert len(done) < len(good)
 
 
+def test_a_system_that_grants_no_second_process_is_told_of(tmp_path):
+    script = f"""
+import os, resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_execution import TWO, process, succeed
+folder = os.open({str(tmp_path)!r}, os.O_RDONLY)
+resource.setrlimit(resource.RLIMIT_NOFILE, (folder + 2, folder + 2))
+print(process(dict(good=succeed), Path({str(tmp_path)!r}), TWO))
+"""
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert "ScsnetError: Several processes need shared memory" in last
+    assert last.endswith("Use one process: --nprocs 1.")
+
+
 def test_a_server_of_workers_killed_before_its_first_worker_ends_the_run(tmp_path):
     script = f"""
 import sys

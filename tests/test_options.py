@@ -83,6 +83,22 @@ def test_the_command_line_wins_over_the_file(tmp_path):
     assert settings.motion.method == "none"
 
 
+def test_a_settings_file_may_come_from_windows(tmp_path):
+    config = tmp_path / "settings.toml"
+    config.write_bytes(b"\xef\xbb\xbf[gradients]\r\nb0_max = 10\r\n")
+    assert parse("--config-file", str(config)).settings.gradients.b0_max == 10
+
+
+@pytest.mark.parametrize(
+    "text", ["[motion", "[movement]\nspeed = 3", '[gradients]\nb0_max = "50"', "b0_max = 3"]
+)
+def test_a_settings_file_with_a_mistake_is_named(tmp_path, text):
+    config = tmp_path / "settings.toml"
+    config.write_text(text)
+    with pytest.raises(UsageError, match=f"The settings file is {config}[.]$"):
+        parse("--config-file", str(config))
+
+
 def test_weights_of_ones_own_are_named_for_steps_that_run_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = parse_options(["/data", "/out", "participant", "--weights", "ours.pt"])
@@ -144,6 +160,9 @@ def test_options_before_the_folders_are_explained(capsys):
         (("--nprocs", "0"), "1 or more"),
         (("--nprocs", "many"), "1 or more"),
         (("--omp-nthreads", "1.5"), "1 or more"),
+        (("--participant-label", ""), "--participant-label: a label is needed, not ''"),
+        (("--session-label", ","), "--session-label/--session-id: a label is needed, not ','"),
+        (("--exclude-participant-label= ",), "a label is needed"),
         (("--participant-lable", "01"), "--participant-lable"),
         (("--seed", "1"), "--seed"),
         (("--b0-threshold", "low"), "--b0-threshold"),
@@ -163,6 +182,7 @@ def test_words_that_mean_nothing_are_refused(words, message, capsys):
         (("--mem", "16"), "16G for gigabytes"),
         (("--b0-threshold", "-5"), "0 or more"),
         (("--config-file", "/does/not/exist.toml"), "must be readable"),
+        (("--config-file", "~nobody-has-this-name/x.toml"), "must be readable"),
     ],
 )
 def test_impossible_values_get_a_sentence(words, message):

@@ -119,7 +119,7 @@ def test_the_checksum_does_not_depend_on_the_name_of_the_file(tmp_path: Path):
     assert weights_sha256(tmp_path / "one.pt") == weights_sha256(tmp_path / "other.pt")
 
 
-@pytest.mark.parametrize("device", ["quantum", "cuda:99"])
+@pytest.mark.parametrize("device", ["quantum", "gpu", "meta", "hpu", "cuda:-1", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused(device: str):
     with pytest.raises(UsageError, match=device):
         load_network(device)

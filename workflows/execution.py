@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,8 +76,9 @@ class Progress:
             if _is_reusable(node):
                 self._reused.add(place)
             return
-        # A plugin also reports the end of the steps it skipped because an earlier one failed.
-        if place not in self._started:
+        # A plugin also reports the end of the steps it skipped because an earlier one failed, and
+        # of one that is interrupted.
+        if place not in self._started or isinstance(sys.exc_info()[1], KeyboardInterrupt):
             return
         self.n_done[run] += 1
         if status == "exception":

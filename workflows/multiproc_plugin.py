@@ -1,4 +1,4 @@
-"""Nipype's plugin of worker processes, made to end: with a lost worker, and with its parent.
+"""Nipype's plugin of worker processes, made to end: with a lost worker, its parent, or Ctrl-C.
 
 Nipype's ``MultiProc`` waits for ever when a worker is killed, as the out-of-memory killer does.
 :class:`GuardedMultiProcPlugin` turns a lost worker into a failed node, so that the run ends with
@@ -13,13 +13,16 @@ import signal
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import get_context, parent_process
+from multiprocessing import forkserver, get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Thread
 from typing import Any
 
 from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer, run_node
+
+from scsnet_bids.errors import ScsnetError
+from scsnet_bids.interruption import disregard, signals_held
 
 LOST_WORKER = (
     "A worker process was killed, most often because the machine ran out of memory. "
@@ -46,15 +49,37 @@ class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
         # A forked copy of a process in which torch has computed may deadlock in its thread pool.
         # The fork server only imports.
         get_context("forkserver").set_forkserver_preload([__name__, *STEP_MODULES])
-        super().__init__(plugin_args | {"mp_context": "forkserver"})
+        # The process that tidies up at the end starts here, and must not end with its terminal.
+        try:
+            with signals_held(signal.SIGHUP):
+                super().__init__(plugin_args | {"mp_context": "forkserver"})
+        except OSError as error:
+            raise ScsnetError(
+                "Several processes need shared memory (/dev/shm) and open files: the system "
+                f"refuses them ({error}). Use one process: --nprocs 1."
+            ) from error
         # Nipype has no public way to say how its workers begin, and starts none before a step.
         self.pool._initializer, self.pool._initargs = _begin_worker, (self._cwd,)
+
+    def run(self, graph: pe.Workflow, config: Any, updatehash: bool = False) -> Any:
+        """Run a graph; an interruption waits for no step to end."""
+        try:
+            return super().run(graph, config, updatehash)
+        except KeyboardInterrupt:
+            # The server first: it may be about to make a worker. multiprocessing keeps it private.
+            with suppress(TypeError, ProcessLookupError):
+                os.kill(vars(forkserver._forkserver)["_forkserver_pid"], signal.SIGKILL)
+            self._kill_workers()
+            raise
 
     def _submit_job(self, node: pe.Node, updatehash: bool = False) -> int:
         """Hand a node to a worker that is as quiet as this process."""
         self._taskid += 1
         verbosity = self.plugin_args["verbosity"]
         try:
+            # Ctrl-C reaches all processes of a terminal: it is for this one alone.
+            with signals_held(signal.SIGINT):
+                forkserver.ensure_running()
             future = self.pool.submit(_run_quietly, node, updatehash, self._taskid, verbosity)
         except (BrokenProcessPool, OSError, EOFError) as failure:
             self._lost_worker, self._task_obj[self._taskid] = failure, None
@@ -89,14 +114,18 @@ class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
     def _postrun_check(self) -> None:
         """Close the pool, which may wait for ever for the rest of a lost worker's answer."""
         if self._lost_worker is not None or self._dead_workers():
-            for worker in self._workers():
-                # Once the fork server is gone its workers seem dead, and kill() leaves them alone.
-                if worker.exitcode in (None, FORK_SERVER_GONE):
-                    with suppress(ProcessLookupError):
-                        os.kill(worker.pid, signal.SIGKILL)
-            with suppress(AttributeError, OSError):
-                self.pool._result_queue._writer.close()
+            self._kill_workers()
         super()._postrun_check()
+
+    def _kill_workers(self) -> None:
+        """End all workers at once, and the thread that waits for their answers."""
+        for worker in self._workers():
+            # Once the fork server is gone its workers seem dead, and kill() leaves them alone.
+            if worker.exitcode in (None, FORK_SERVER_GONE):
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGKILL)
+        with suppress(AttributeError, OSError):
+            self.pool._result_queue._writer.close()
 
     def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
         """Report a reused step like any other."""
@@ -107,6 +136,8 @@ class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
 
 def _begin_worker(folder: str) -> None:
     """Prepare a worker process, which ends with the process that it works for."""
+    signal.signal(signal.SIGINT, disregard)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     process_initializer(folder)
     Thread(target=_end_with_parent, daemon=True).start()
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
-import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins.slurm import SLURMPlugin
 
-ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-"""What a scheduler sends at a time limit, and a terminal that closes; SIGINT raises by itself."""
+from scsnet_bids.interruption import ENDING_SIGNALS, signals_held
 
 
 class GuardedSlurmPlugin(SLURMPlugin):  # type: ignore[misc]
@@ -24,12 +19,11 @@ class GuardedSlurmPlugin(SLURMPlugin):  # type: ignore[misc]
 
     def run(self, graph: pe.Workflow, config: Any, updatehash: bool = False) -> Any:
         """Run a graph; whatever ends it, jobs that are still in the queue are taken out."""
-        with _signals_that_raise():
-            try:
-                return super().run(graph, config, updatehash)
-            finally:
-                with _signals_held():
-                    self._cancel_jobs()
+        try:
+            return super().run(graph, config, updatehash)
+        finally:
+            with signals_held(*ENDING_SIGNALS):
+                self._cancel_jobs()
 
     def _cancel_jobs(self) -> None:
         """Take the jobs that have not ended out of the queue."""
@@ -48,7 +42,7 @@ class GuardedSlurmPlugin(SLURMPlugin):  # type: ignore[misc]
             scriptfile,
         ]
         # A job must be known before the command may end.
-        with _signals_held():
+        with signals_held(*ENDING_SIGNALS):
             done = subprocess.run(words, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 problem = f"SLURM took no job ({shlex.join(words)}): {done.stderr.strip()}"
@@ -64,33 +58,3 @@ class GuardedSlurmPlugin(SLURMPlugin):  # type: ignore[misc]
         if done.returncode == 0:
             return bool(done.stdout.strip())
         return "Invalid job id" not in done.stderr
-
-
-@contextmanager
-def _signals_that_raise() -> Iterator[None]:
-    """Let signals that end a process without a word end it as an error would."""
-    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
-    # One that is ignored, as under nohup, stays so.
-    ours = [number for number, handler in before.items() if handler is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, _leave)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _leave(number: int, _: FrameType | None) -> None:
-    """End this process with the exit code that a shell reports for the signal."""
-    raise SystemExit(128 + number)
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Let signals wait until the end of the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDING_SIGNALS})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

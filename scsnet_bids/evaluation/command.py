@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from scsnet_bids import __version__
+from scsnet_bids.console import prepare_console
 from scsnet_bids.derivatives import read_table, write_table
 from scsnet_bids.errors import EmptySelectionError, ScsnetError, UsageError
 from scsnet_bids.evaluation.scores import Score, score_cord, score_regions, tell_regions
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int, exit code: 1 if a run could not be compared
     """
+    prepare_console()
     options = _parse(arguments)
     try:
         if options.inputs:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nipype.interfaces.base import (
     BaseInterface,
     BaseInterfaceInputSpec,
     Bunch,
     File,
+    InterfaceResult,
     traits,
 )
 
@@ -21,7 +22,18 @@ from scsnet_bids.settings import GradientSettings
 from scsnet_bids.shift_table import shifts_from_table
 
 
-class StageInterface(BaseInterface):  # type: ignore[misc]
+class InterruptibleInterface(BaseInterface):  # type: ignore[misc]
+    """A step that ends with the command; Nipype takes an interruption for a failure of the step."""
+
+    def run(self, *arguments: Any, **words: Any) -> InterfaceResult:
+        """Run as Nipype does, and raise an interruption again."""
+        result = super().run(*arguments, **words)
+        if getattr(result.runtime, "traceback", "").endswith("\nKeyboardInterrupt\n"):
+            raise KeyboardInterrupt
+        return result
+
+
+class StageInterface(InterruptibleInterface):
     """Base of the package's interfaces: every output is a file of the working directory.
 
     A subclass maps each output field to a file name in ``_files`` and writes them in ``_write``.

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 from nipype.interfaces.base import (
-    BaseInterface,
     BaseInterfaceInputSpec,
     Bunch,
     Directory,
@@ -22,7 +21,12 @@ from scsnet_bids.derivatives import write_table
 from scsnet_bids.fsl.files import Acquisition, read_acquisition
 from scsnet_bids.gradients import write_gradients
 from scsnet_bids.images import Image, read_grid, read_image, write_image, write_series
-from scsnet_bids.interfaces.base import SeriesInputSpec, SeriesInterface, read_shifts
+from scsnet_bids.interfaces.base import (
+    InterruptibleInterface,
+    SeriesInputSpec,
+    SeriesInterface,
+    read_shifts,
+)
 from scsnet_bids.runs import phase_encoding
 from scsnet_bids.settings import MotionSettings
 from scsnet_bids.shift_table import tabulate_shifts
@@ -188,7 +192,7 @@ class WriteFlirtMatricesOutputSpec(TraitedSpec):  # type: ignore[misc]
     matrices = Directory(exists=True, desc="folder of matrices per slice")
 
 
-class WriteFlirtMatrices(BaseInterface):  # type: ignore[misc]
+class WriteFlirtMatrices(InterruptibleInterface):
     """Write the slice-wise displacements as FLIRT matrices into the output folder."""
 
     input_spec = WriteFlirtMatricesInputSpec

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import (
-    BaseInterface,
     Bunch,
     DynamicTraitedSpec,
     File,
@@ -15,6 +14,7 @@ from nipype.interfaces.base import (
 )
 
 from scsnet_bids.derivatives import Derivative, save_derivative
+from scsnet_bids.interfaces.base import InterruptibleInterface
 
 
 class SaveDerivativesInputSpec(DynamicTraitedSpec):  # type: ignore[misc]
@@ -29,7 +29,7 @@ class SaveDerivativesOutputSpec(TraitedSpec):  # type: ignore[misc]
     saved = traits.List(File(exists=True), desc="files in the output folder")
 
 
-class SaveDerivatives(BaseInterface):  # type: ignore[misc]
+class SaveDerivatives(InterruptibleInterface):
     """Copy a run's products to their BIDS names, each with its sidecar, whole or not at all."""
 
     input_spec = SaveDerivativesInputSpec

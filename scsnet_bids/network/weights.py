@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,9 @@ from scsnet_bids.settings import B0, B0_AND_DWI, SegmentationSettings
 
 SHIPPED = Path(__file__).with_name("scsnet.pt")
 """The weights of this release for B0; the record of their training lies beside them."""
+
+UNLOADABLE = (RuntimeError, TypeError, LookupError, ValueError, EOFError, pickle.UnpicklingError)
+"""What torch raises for files that hold no weights, or those of another network."""
 
 
 def shipped_weights(sees: str) -> Path:
@@ -127,7 +131,7 @@ def _load(device: str, path: Path, sees: str) -> ScsNet:
     network = ScsNet(count_images(sees))
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except UNLOADABLE as error:
         raise WeightsError(
             f"Weights must fit the network of this version: {path} does not ({error}). "
             "Install the package again, or train again."
@@ -171,13 +175,16 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"The device must be auto, cpu, cuda or cuda:N and be present: {name} cannot be used "
-            f"({str(error).splitlines()[0]}). Choose auto."
-        ) from error
+    problem = "it is none of these"
+    if re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        try:
+            return torch.empty(0, device=name).device
+        except (RuntimeError, AssertionError) as error:
+            problem = str(error).splitlines()[0]
+    raise UsageError(
+        f"The device must be auto, cpu, cuda or cuda:N and be present: {name} cannot be used "
+        f"({problem}). Choose auto."
+    )
 
 
 def _check(path: Path) -> None:

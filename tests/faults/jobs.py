@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,8 +21,10 @@ def command(root: Path, *words: str) -> list[str]:
 
 
 def start(words: Sequence[str], **environment: str) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own."""
-    return subprocess.Popen(
+    """Start a command in a process group of its own, where Ctrl-C is heeded."""
+    # A child ignores what its parent does, as in the background of a shell.
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
+    job = subprocess.Popen(
         words,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -29,6 +32,8 @@ def start(words: Sequence[str], **environment: str) -> subprocess.Popen[str]:
         start_new_session=True,
         env=os.environ | environment,
     )
+    signal.signal(signal.SIGINT, heeded)
+    return job
 
 
 def run(words: Sequence[str], **environment: str) -> tuple[int, str]:

@@ -160,6 +160,35 @@ def test_a_closed_output_folder_is_refused_at_once(fresh: Path) -> None:
     assert "Permission denied" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "place", "exit_code"),
+    [
+        ((), "out", 73),
+        (("--dry-run",), "out", 73),
+        (("--reports-only",), "out", 73),
+        (("-w", "{closed}/work"), "work", 73),
+        (("--dry-run", "--weights", "{closed}/ours.pt"), "ours.pt", 2),
+        (("--dry-run", "--levels", "{closed}/levels.tsv"), "levels.tsv", 2),
+    ],
+)
+def test_a_place_below_a_closed_folder_is_named(
+    fresh: Path, words: tuple[str, ...], place: str, exit_code: int
+) -> None:
+    need(*UNKNOWN_USER, "true")
+    closed = fresh / "closed"
+    closed.mkdir()
+    job = command(fresh, *(word.format(closed=closed) for word in words))
+    if place == "out":
+        job[2] = str(closed / place)
+    closed.chmod(0)
+    code, said = run([*UNKNOWN_USER, *job], HOME="/nonexistent")
+    closed.chmod(0o700)
+    assert code == exit_code, said
+    assert f"the system refuses {closed / place}" in said
+    assert said.splitlines()[-1].endswith("Correct its name or permissions, or choose another.")
+    assert "Traceback" not in said
+
+
 def test_without_a_folder_for_temporary_files_workers_use_the_work_folder(
     fresh: Path, undisturbed: dict[str, bytes]
 ) -> None:

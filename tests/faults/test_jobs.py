@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from faults.jobs import command, results, run, start, workers_of
+from faults.jobs import command, descendants, results, run, start, words_of, workers_of
 
 from scsnet_bids.locks import claimed
+from scsnet_bids.report.outcomes import UNFINISHED, read_outcomes
 
 ONLY_FIRST = ("--participant-label", "01", "--nprocs", "1")
 
@@ -75,6 +78,49 @@ def test_after_kills_the_same_command_ends_with_the_same_results(
     assert not half_written(fresh)
 
 
+@pytest.mark.parametrize(
+    ("number", "n_procs"),
+    [(signal.SIGINT, "1"), (signal.SIGINT, "2"), (signal.SIGTERM, "1"), (signal.SIGHUP, "2")],
+)
+def test_an_interrupted_job_ends_soon_and_the_same_command_goes_on(
+    undisturbed: Path, fresh: Path, number: signal.Signals, n_procs: str
+) -> None:
+    words = command(fresh, "--nprocs", n_procs)
+    (fresh / "temporary").mkdir()
+    with start(words, TMPDIR=str(fresh / "temporary")) as job:
+        wait_for(job, 3)
+        # To all its processes, as Ctrl-C in a terminal.
+        os.killpg(job.pid, number)
+        said, _ = job.communicate(timeout=20)
+    assert job.returncode == 128 + number
+    assert "FAILED" not in said
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == (
+        "scsnet-bids: interrupted. The same command goes on from here."
+    )
+    assert list((fresh / "temporary").iterdir()) == []
+    assert not list((fresh / "out" / "logs").glob("crash-*"))
+    assert read_outcomes(fresh / "out", "sub-01")["sub-01"].status == UNFINISHED
+    code, said = run(words)
+    assert code == 0, said
+    assert "reused" in said
+    assert results(fresh) == results(undisturbed)
+
+
+def test_a_job_that_is_interrupted_as_it_starts_its_workers_leaves_none(resumable: Path) -> None:
+    with start(command(resumable, "--nprocs", "2")) as job:
+        for line in job.stdout or ():
+            if line.startswith("Using"):
+                break
+        started: list[int] = []
+        while not started:
+            started = [pid for pid in descendants(job.pid) if "forkserver" in words_of(pid)]
+        os.killpg(job.pid, signal.SIGINT)
+        said, _ = job.communicate(timeout=20)
+    assert said.splitlines()[-1].startswith("scsnet-bids: interrupted.")
+    assert job.returncode == 128 + signal.SIGINT
+
+
 def test_a_killed_worker_ends_the_job_and_the_same_command_repairs_it(
     undisturbed: Path, fresh: Path
 ) -> None:
@@ -91,6 +137,41 @@ def test_a_killed_worker_ends_the_job_and_the_same_command_repairs_it(
     code, said = run(words)
     assert code == 0, said
     assert results(fresh) == results_of(undisturbed, "sub-01")
+
+
+@pytest.mark.parametrize("n_procs", ["1", "2"])
+def test_a_notebook_that_shows_figures_its_own_way_is_a_place_to_start(
+    undisturbed: Path, fresh: Path, n_procs: str
+) -> None:
+    backend = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    code, said = run(command(fresh, *ONLY_FIRST[:2], "--nprocs", n_procs), **backend)
+    assert code == 0, said
+    assert results(fresh) == results_of(undisturbed, "sub-01")
+
+
+@pytest.mark.parametrize("words", ["2>&1 | head -n 1", ">/dev/full 2>&1"])
+def test_a_job_that_nobody_listens_to_goes_on(
+    undisturbed: Path, resumable: Path, words: str
+) -> None:
+    job = ["bash", "-c", f'set -o pipefail; "$@" {words}', "-", *command(resumable)]
+    code, said = run(job)
+    assert code == 0, said
+    assert len(said.splitlines()) <= 1
+    assert results(resumable) == results(undisturbed)
+
+
+def test_a_reader_who_leaves_ends_a_plan_quietly(fresh: Path) -> None:
+    words = command(fresh, "--dry-run")
+    code, said = run(["bash", "-c", 'set -o pipefail; "$@" 2>&1 | head -n 1', "-", *words])
+    assert (code, said) == (0, "2 of 2 diffusion series can be processed.\n")
+
+
+def test_letters_that_a_terminal_lacks_are_shown_by_their_codes(fresh: Path) -> None:
+    words = command(fresh, "--boilerplate-only")
+    words[2] = str(fresh / "ä")
+    code, said = run(words, PYTHONIOENCODING="ascii")
+    assert code == 0, said
+    assert f"{fresh}/\\xe4/logs/CITATION.md" in said
 
 
 def test_a_run_in_use_by_another_job_is_refused_and_others_go_on(resumable: Path) -> None:
@@ -130,8 +211,28 @@ def test_results_of_another_user_in_the_work_folder_are_refused(resumable: Path)
     assert not list((resumable / "out").glob("sub-*"))
 
 
-def test_an_absent_device_is_refused_before_any_work(fresh: Path) -> None:
-    code, said = run(command(fresh, "--device", "cuda:99"))
-    assert code == 2
-    assert "cuda:99 cannot be used" in said
-    assert not list((fresh / "work").glob("scsnet*"))
+@pytest.mark.parametrize("name", ["cuda:99", "cuda:-1", "gpu", "meta"])
+def test_an_absent_device_is_refused_before_anything_is_written(fresh: Path, name: str) -> None:
+    for words in ((), ("--dry-run",)):
+        code, said = run(command(fresh, "--device", name, *words))
+        assert code == 2, said
+        assert f"{name} cannot be used" in said.splitlines()[0]
+        assert [path.name for path in fresh.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("damage", ["no record", "other record", "no weights"])
+def test_weights_that_are_none_are_refused_before_anything_is_written(
+    fresh: Path, damage: str
+) -> None:
+    weights = fresh / "data" / "code" / "ours.pt"
+    weights.parent.mkdir()
+    weights.write_text("these are no weights")
+    sums = {"other record": 64 * "0", "no weights": sha256(weights.read_bytes()).hexdigest()}
+    if damage in sums:
+        weights.with_suffix(".json").write_text(json.dumps({"sha256": sums[damage]}))
+    for words in ((), ("--dry-run",)):
+        code, said = run(command(fresh, "--weights", str(weights), *words))
+        assert code == 1, said
+        assert str(weights.with_suffix("")) in said.splitlines()[0]
+        assert "eights " in said.splitlines()[0]
+        assert [path.name for path in fresh.iterdir()] == ["data"]

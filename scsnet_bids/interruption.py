@@ -1,0 +1,59 @@
+"""Signals that end a command: Ctrl-C, a scheduler's time limit, a terminal that closes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def signals_that_interrupt() -> Iterator[list[int]]:
+    """Let every signal that ends a process raise KeyboardInterrupt until the block ends.
+
+    Yields
+    ------
+    list of the numbers of the signals that have come
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    # One that is ignored, as under nohup, stays so.
+    after = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in after:
+        signal.signal(number, interrupt)
+    try:
+        yield came
+    except KeyboardInterrupt:
+        # Another one would only disturb the end.
+        after = dict.fromkeys(after, disregard)
+        raise
+    finally:
+        for number, handler in after.items():
+            signal.signal(number, handler)
+
+
+def disregard(*_: object) -> None:
+    """Handle a signal by doing nothing; programs that the process starts heed it all the same."""
+
+
+@contextmanager
+def signals_held(*numbers: int) -> Iterator[None]:
+    """Let signals wait until the block ends; a process that is started in it holds them as well.
+
+    Parameters
+    ----------
+    numbers : of the signals
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
