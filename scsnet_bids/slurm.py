@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from scsnet_bids import __version__
 from scsnet_bids.bids import Filters, check_dataset, find_runs, read_filters
+from scsnet_bids.console import prepare_console
 from scsnet_bids.dataset import check_output_folder, refuse_other_files
 from scsnet_bids.errors import MissingToolError, ScsnetError, UsageError
 from scsnet_bids.files import write_text
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int, exit code of ``errors.py``
     """
+    prepare_console()
     words = list(sys.argv[1:] if arguments is None else arguments)
     own, app_words = _split(words)
     given = _parser().parse_args(own)
@@ -115,7 +117,6 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
         group.add_argument(
             f"--{name}-label",
             nargs="+",
-            type=_label,
             action=Labels,
             default=[],
             metavar="LABEL",
@@ -134,13 +135,6 @@ def _add_choice(group: argparse._ArgumentGroup) -> None:
         help="the tasks that OUTPUT_DIR/logs/slurm/failed.tsv lists",
     )
     which.add_argument("--again", action="store_true", help="also tasks whose tables are complete")
-
-
-def _label(word: str) -> str:
-    """Refuse a label of nothing, as of an empty shell variable: it would choose everybody."""
-    if not word.strip(" ,"):
-        raise argparse.ArgumentTypeError(f"a label is needed, not {word!r}")
-    return word
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:

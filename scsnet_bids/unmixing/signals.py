@@ -338,9 +338,9 @@ def _unexplained(
     That is judged in the mean of the weighted volumes, where fluid is dark and a border that lies a
     little elsewhere hardly shows; (k,) ``noise2`` says how much of it is noise.
     """
-    expected = system.design @ signal
+    expected: FloatArray = system.design @ signal
     if sigma > 0:
-        expected = sigma * magnitude_moments(np.clip(expected, 0, None) / sigma).mean
+        expected = magnitude_moments(np.clip(expected, 0, None) / sigma).mean * sigma
     total = weight.sum(axis=1)
     share = weight / np.where(total > 0, total, 1)[:, None]
     mean, apart = (
