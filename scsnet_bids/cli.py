@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("scsnet-bids: interrupted. The same command goes on from here.", file=sys.stderr)
-        return 128 + came[-1]
+        return 128 + came[0]
     return next((code for code in codes if code), 0)
 
 

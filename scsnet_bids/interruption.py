@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_S = 2.0
+"""When an interruption that has had no effect is raised again, s."""
 
 
 @contextmanager
@@ -16,15 +18,17 @@ def signals_that_interrupt() -> Iterator[list[int]]:
 
     Yields
     ------
-    list of the numbers of the signals that have come
+    list of the numbers of the signals that have come, the first one first
     """
     came: list[int] = []
 
     def interrupt(number: int, _: FrameType | None) -> None:
         came.append(number)
+        # Python ignores what is raised at some moments, as while it removes an object.
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
         raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*ENDING_SIGNALS, signal.SIGALRM)}
     # One that is ignored, as under nohup, stays so.
     after = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
     for number in after:
@@ -36,6 +40,8 @@ def signals_that_interrupt() -> Iterator[list[int]]:
         after = dict.fromkeys(after, disregard)
         raise
     finally:
+        if came:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in after.items():
             signal.signal(number, handler)
 

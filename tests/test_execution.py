@@ -205,6 +205,28 @@ print(process(dict(one=wait_for_the_end), Path({str(tmp_path)!r}), TWO))
     wait_until(lambda: not any(words_of(pid) for pid in started))
 
 
+def test_an_interruption_that_python_ignores_comes_again():
+    script = """
+import os, signal, time
+from scsnet_bids.interruption import signals_that_interrupt
+
+class Removed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+try:
+    with signals_that_interrupt() as came:
+        Removed()
+        time.sleep(600)
+except KeyboardInterrupt:
+    print(came[0] == signal.SIGTERM)
+"""
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert "Exception ignored" in done.stderr
+    assert done.stdout == "True\n"
+
+
 def wait_until(condition: Callable[[], object]) -> None:
     """Wait for a condition to hold."""
     for _ in range(6000):
