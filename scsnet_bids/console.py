@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -15,10 +16,12 @@ class _Outlet(io.FileIO):
 
     def write(self, words: ReadableBuffer) -> int:
         """Write as far as that is possible."""
-        try:
-            return super().write(words)
-        except OSError:
-            return memoryview(words).nbytes
+        rest = memoryview(words).cast("B")
+        n_words = rest.nbytes
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[super().write(rest) :]
+        return n_words
 
 
 def prepare_console() -> None:
@@ -29,9 +32,10 @@ def prepare_console() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and stream is getattr(sys, f"__{name}__"):
-            outlet = io.BufferedWriter(_Outlet(stream.fileno(), "w", closefd=False))
+            # A buffer between them would say a word again that an interruption comes upon.
+            outlet: Any = _Outlet(stream.fileno(), "w", closefd=False)
             # A letter that the encoding lacks is shown as its code.
             words = io.TextIOWrapper(
-                outlet, stream.encoding, errors="backslashreplace", line_buffering=True
+                outlet, stream.encoding, errors="backslashreplace", write_through=True
             )
             setattr(sys, name, words)
