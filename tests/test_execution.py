@@ -191,7 +191,8 @@ print(process(dict(good=succeed), Path({str(tmp_path)!r}), TWO))
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_workers_end_with_the_process_that_they_work_for(tmp_path, how):
     script = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored under nohup
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_execution import TWO, process, wait_for_the_end

@@ -21,9 +21,10 @@ def command(root: Path, *words: str) -> list[str]:
 
 
 def start(words: Sequence[str], **environment: str) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own, where Ctrl-C is heeded."""
-    # A child ignores what its parent does, as in the background of a shell.
+    """Start a command in a process group of its own, where Ctrl-C and a hang-up are heeded."""
+    # A child ignores what its parent does, as in the background of a shell, or under nohup.
     heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     job = subprocess.Popen(
         words,
         stdout=subprocess.PIPE,
@@ -33,6 +34,7 @@ def start(words: Sequence[str], **environment: str) -> subprocess.Popen[str]:
         env=os.environ | environment,
     )
     signal.signal(signal.SIGINT, heeded)
+    signal.signal(signal.SIGHUP, hang_up)
     return job
 
 
