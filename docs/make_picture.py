@@ -1,4 +1,4 @@
-"""Draw the README's pictures and write its table, from the outputs of a run.
+"""Draw the README's pictures and write its table, from the outputs of a run; copy the tutorial's.
 
     python docs/make_picture.py /out sub-01
 
@@ -9,6 +9,7 @@ the whole cord.
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from scsnet_bids.regions import Tissue
 from scsnet_bids.shift_table import shifts_from_table
 
 ROOT = Path(__file__).resolve().parents[1]
+TUTORIAL = {"motion": "displacement", "profile": "faprofile", "shape": "shape"}
+"""Pictures of the tutorial, and what the page of a run calls them."""
 TABLE = re.compile(r"(?<=\n\n)\| region \| side \|(?:.*\n)+?(?=\n)")
 """The README's table of regions."""
 
@@ -43,6 +46,9 @@ def main(out_dir: Path, run: str) -> None:
     for name, picture in pictures.items():
         path = ROOT / "docs" / "images" / f"regions_{name}.svg"
         path.write_text(picture, encoding="utf-8")
+    for name, part in TUTORIAL.items():
+        (picture,) = out_dir.glob(f"sub-*/**/{run}_desc-{part}_dwi.svg")
+        shutil.copy(picture, ROOT / "docs" / "images" / f"tutorial_{name}.svg")
     table = describe_regions(Path(f"{stem}_model-tensor_seg-SCSNet_scalarstats.tsv"))
     readme = ROOT / "README.md"
     text, n_tables = TABLE.subn(table, readme.read_text(encoding="utf-8"))
