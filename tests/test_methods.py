@@ -92,7 +92,7 @@ def test_a_second_look_is_said_with_the_weights_that_took_it():
     own = replace(both, dwi_weights="/ours.pt")
     text = text_of(describe_methods([(Job(Settings(segmentation=own), BOTH), {"sub-1": PROTOCOL})]))
     assert "second network of the same kind, with weights that are not those" in text
-    assert "No other image had a say" in described()
+    assert "The network saw no other image" in described()
 
 
 def test_jobs_that_differ_are_told_apart_where_they_do():
