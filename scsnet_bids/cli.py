@@ -31,12 +31,11 @@ from scsnet_bids.errors import (
     listed,
 )
 from scsnet_bids.interruption import signals_that_interrupt
-from scsnet_bids.options import Options, parse_options
-from scsnet_bids.settings import B0, SegmentationSettings
+from scsnet_bids.options import Options, parse_options, refuse_absent_weights
+from scsnet_bids.settings import B0
 
 if TYPE_CHECKING:
     from scsnet_bids.jobs import Job
-    from scsnet_bids.network.model import ScsNet
     from scsnet_bids.runs import DwiRun
     from scsnet_bids.workflows.execution import Limits
 
@@ -207,25 +206,15 @@ def _rewrite_reports(options: Options) -> int:
 def _check_network(options: Options) -> None:
     """Raise for weights or a device that cannot be used, before anything is said or done."""
     own = options.settings.segmentation
-    second = "" if own.input == B0 else own.dwi_weights
-    for option, place in (("--weights", own.weights), ("--dwi-weights", second)):
-        if place and not Path(place).is_file():
-            raise UsageError(
-                f"Weights must be a file: {option} names {place}, which is none. Correct the path."
-            )
+    refuse_absent_weights(own)
     # A plan without wishes waits for no library to load.
     is_plan = options.dry_run or options.boilerplate_only
+    second = own.input != B0 and own.dwi_weights
     if own.weights or second or own.device != "auto" or not is_plan:
-        _load_network(own)
+        from scsnet_bids.network.weights import load_network, weights_path
 
-
-def _load_network(settings: SegmentationSettings) -> ScsNet:
-    """Load every network that the steps use, and return one of them."""
-    from scsnet_bids.network.weights import load_network, weights_path
-
-    for sees in dict.fromkeys((B0, settings.input)):
-        network = load_network(settings.device, weights_path(settings, sees), sees)
-    return network
+        for sees in dict.fromkeys((B0, own.input)):
+            load_network(own.device, weights_path(own, sees), sees)
 
 
 def _describe_job(options: Options) -> Job:
@@ -295,6 +284,7 @@ def _process(
 def _run_graph(runs: Sequence[DwiRun], options: Options, job: Job) -> dict[str, ScsnetError]:
     """Build, check and run the graph of some runs; what processes them is written down first."""
     from scsnet_bids.jobs import write_job
+    from scsnet_bids.network.weights import choose_device
     from scsnet_bids.report import processed
     from scsnet_bids.workflows import base, execution, graph
     from scsnet_bids.workspace import refuse_foreign_results
@@ -304,7 +294,7 @@ def _run_graph(runs: Sequence[DwiRun], options: Options, job: Job) -> dict[str, 
     )
     needs_gb = {run.prefix: base.estimate_memory_gb(run, options.settings) for run in runs}
     limits = _choose_limits(options, len(runs), max(needs_gb.values()))
-    device = next(_load_network(options.settings.segmentation).parameters()).device
+    device = choose_device(options.settings.segmentation.device)
     print(_describe_limits(limits, needs_gb, str(device)), flush=True)
     log_dir = options.output_dir / "logs"
     workflow = base.init_scsnet_wf(runs, options.output_dir, options.settings)

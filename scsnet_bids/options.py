@@ -18,7 +18,7 @@ from scsnet_bids.plugin_files import PluginChoice, read_plugin_file
 from scsnet_bids.resources import parse_memory
 from scsnet_bids.setting_options import take_settings
 from scsnet_bids.setting_values import change_settings
-from scsnet_bids.settings import Settings, list_settings
+from scsnet_bids.settings import B0, SegmentationSettings, Settings, list_settings
 
 SLOPPY = {("motion", "method"): "none", ("alignment", "enabled"): False}
 """What a quick run that only tests the command leaves out; the methods text says so."""
@@ -107,6 +107,26 @@ def parse_options(words: Sequence[str]) -> Options:
         command=shlex.join(["scsnet-bids", *words]),
         **given,
     )
+
+
+def refuse_absent_weights(settings: SegmentationSettings) -> None:
+    """Make sure that the weights that are named, and will be used, are there.
+
+    Parameters
+    ----------
+    settings : how regions are segmented
+
+    Raises
+    ------
+    UsageError
+        If they are not.
+    """
+    second = "" if settings.input == B0 else settings.dwi_weights
+    for option, place in (("--weights", settings.weights), ("--dwi-weights", second)):
+        if place and not Path(place).is_file():
+            raise UsageError(
+                f"Weights must be a file: {option} names {place}, which is none. Correct the path."
+            )
 
 
 def _with_absolute_paths(settings: Settings) -> Settings:

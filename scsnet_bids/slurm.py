@@ -26,10 +26,9 @@ from scsnet_bids.console import prepare_console
 from scsnet_bids.dataset import check_output_folder, refuse_other_files
 from scsnet_bids.errors import MissingToolError, ScsnetError, UsageError
 from scsnet_bids.files import write_text
-from scsnet_bids.options import Options, parse_options
+from scsnet_bids.options import Options, parse_options, refuse_absent_weights
 from scsnet_bids.parser import Labels, positive_integer
 from scsnet_bids.resources import parse_memory
-from scsnet_bids.settings import B0
 from scsnet_bids.slurm_scripts import (
     Place,
     Resources,
@@ -251,11 +250,8 @@ def _check_values(app: Options, in_image: bool) -> None:
         raise UsageError(
             f"The device must be auto, cpu, cuda or cuda:N: found {own.device!r} after --."
         )
-    if in_image:  # which may hold other files than this machine
-        return
-    for place in (own.weights, "" if own.input == B0 else own.dwi_weights):
-        if place and not Path(place).is_file():
-            raise UsageError(f"Weights must be a file: {place} is none. Correct the path.")
+    if not in_image:  # which may hold other files than this machine
+        refuse_absent_weights(own)
 
 
 def _group_words(app: Options) -> list[str]:
