@@ -40,6 +40,8 @@ N_COLUMNS = 14
 SAMPLES_AT_ONCE = 2**18
 """Of voxels and volumes: memory is used again instead of asked for anew."""
 LARGEST_LOG_SIGNAL = 40.0
+RIDGE = 1e-12
+"""Of the size of a matrix, so that it can always be solved."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,8 @@ class TensorMaps:
     md, ad, rd : (i, j, k) mean, axial and radial diffusivity, mm2/s
     tensor : (i, j, k, 6) Dxx Dxy Dxz Dyy Dyz Dzz in scanner RAS+, mm2/s, as fitted
     direction : (i, j, k, 3) unit vector along the largest eigenvalue, scanner RAS+, z >= 0
-    noise : (i, j, k) standard deviation of the signal about the fit, unit of the signal
+    noise : (i, j, k) standard deviation of the signal about the tensor that fits it best, unit of
+        the signal
     """
 
     fa: FloatArray
@@ -159,7 +162,7 @@ def _fit_voxels(design: FloatArray, signal: FloatArray, say: FloatArray) -> Floa
     elements = coefficients[:, 1:] / B_UNIT
     # Where there is nothing but noise the fit may promise any signal.
     predicted = np.exp(np.minimum(coefficients @ design.T, LARGEST_LOG_SIGNAL))
-    noise = _residual_deviation(signal, predicted, say)
+    noise = _residual_deviation(design, signal, predicted, say)
     scalars, direction = _describe_tensors(elements)
     columns = np.column_stack([scalars, noise, elements, direction])
     columns[~(scalars[:, 2] > 0)] = np.nan  # no positive eigenvalue: nothing was measured
@@ -185,11 +188,25 @@ def _fit_coefficients(design: FloatArray, signal: FloatArray, say: FloatArray) -
     return coefficients
 
 
-def _residual_deviation(signal: FloatArray, predicted: FloatArray, say: FloatArray) -> FloatArray:
-    """(voxels,) standard deviation about the fit; nan where no sample is left to judge it."""
-    squares = say * np.where(say > 0, signal - predicted, 0) ** 2
+def _residual_deviation(
+    design: FloatArray, signal: FloatArray, predicted: FloatArray, say: FloatArray
+) -> FloatArray:
+    """(voxels,) standard deviation about the fit; nan where no sample is left to judge it.
+
+    About the tensor that fits the signals best, one step of Gauss-Newton away: the logarithm of a
+    weak signal lies too low on average, and so does a fit to it, which would pass for noise.
+    """
+    apart = np.where(say > 0, signal - predicted, 0)
+    slope = say * predicted * apart @ design
+    products = np.einsum("np,nq->npq", design, design).reshape(len(design), -1)
+    curvature = (say * predicted**2 @ products).reshape(-1, N_COEFFICIENTS, N_COEFFICIENTS)
+    size = np.trace(curvature, axis1=1, axis2=2) + np.finfo(float).tiny
+    curvature += RIDGE * size[:, None, None] * np.eye(N_COEFFICIENTS)
+    step = np.linalg.solve(curvature, slope[..., None])[..., 0]
+    squares = (say * apart**2).sum(axis=1) - (slope * step).sum(axis=1)
     freedom = degrees_of_freedom(say)
-    return np.asarray(np.sqrt(squares.sum(axis=1) / np.where(freedom > 0, freedom, np.nan)))
+    mean = np.clip(squares, 0, None) / np.where(freedom > 0, freedom, np.nan)
+    return np.asarray(np.sqrt(mean))
 
 
 def _describe_tensors(elements: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, stats
 
+from scsnet_bids.gradients import Gradients
+from scsnet_bids.settings import GradientSettings
+from scsnet_bids.tensor import fit_tensor
 from scsnet_bids.unmixing.noise import estimate_noise, interpolation_gain
 
 SIGMA = 20.0
 SHAPE = (30, 30, 3)
 N_B0, N_WEIGHTED = 4, 20
 IS_B0 = np.arange(N_B0 + N_WEIGHTED) < N_B0
+MEDIAN = float(np.sqrt(stats.chi2.median(IS_B0.size - 7) / (IS_B0.size - 7)))
+"""Of the standard deviations about a tensor where that of the noise is 1."""
 
 
 def magnitude(clean: np.ndarray, rng: np.random.Generator, channels: int = 1) -> np.ndarray:
@@ -37,7 +42,7 @@ def clean(cord: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def residual(cord: np.ndarray) -> np.ndarray:
-    return np.where(cord > 0, 1.1 * SIGMA, 3 * SIGMA)
+    return np.where(cord > 0, 1.1 * MEDIAN * SIGMA, 3 * SIGMA)
 
 
 def test_air_tells_the_noise(clean, residual, cord, rng) -> None:
@@ -111,9 +116,26 @@ def test_what_interpolation_took_is_given_back(clean, residual, cord, rng) -> No
 def test_a_residual_near_the_floor_is_narrower_than_the_noise(cord, rng, snr) -> None:
     clean = np.where(cord > 0, snr * SIGMA, 0)[..., None] * np.ones(IS_B0.size)
     series = np.where(clean > 0, magnitude(clean, rng), 0)
-    scatter = np.where(cord > 0, series[cord > 0].std(), 0)
+    scatter = np.where(cord > 0, MEDIAN * series[cord > 0].std(), 0)
     assert scatter.max() < 0.95 * SIGMA
     assert estimate_noise(series, IS_B0, scatter, cord).sigma == pytest.approx(SIGMA, rel=0.04)
+
+
+@pytest.mark.parametrize(("n_b0", "n_directions"), [(5, 15), (5, 30), (6, 60)])
+@pytest.mark.parametrize("snr", [3.0, 4.0, 6.5, 20.0])
+def test_the_tensor_fit_tells_the_noise_it_was_given(rng, snr, n_b0, n_directions) -> None:
+    """However near the floor the signals lie, and however few they are."""
+    bvals = np.repeat([0.0, 800.0], [n_b0, n_directions])
+    bvecs = rng.normal(size=(bvals.size, 3))
+    bvecs /= np.linalg.norm(bvecs, axis=1, keepdims=True)
+    diffusivity = np.array([0.45e-3, 0.45e-3, 1.9e-3])
+    clean = snr * SIGMA * np.exp(-bvals * (bvecs**2 @ diffusivity))
+    series = magnitude(np.tile(clean, (40, 40, 1, 1)), rng)
+    share = np.ones(series.shape[:3])
+    residual = fit_tensor(series, Gradients(bvals, bvecs), None, GradientSettings()).noise
+    level = estimate_noise(series, bvals == 0, residual, share)
+    assert (level.source, level.flag) == ("tensor_residual", "no_background")
+    assert level.sigma == pytest.approx(SIGMA, rel=0.015)
 
 
 def test_volumes_that_the_tensor_leaves_out_say_nothing_of_its_residual(cord, rng) -> None:
@@ -121,7 +143,7 @@ def test_volumes_that_the_tensor_leaves_out_say_nothing_of_its_residual(cord, rn
     clean = np.where(cord > 0, 4 * SIGMA, 0)[..., None] * np.ones(IS_B0.size)
     series = np.where(clean > 0, magnitude(clean, rng), 0)
     floor = np.where(clean > 0, magnitude(0 * clean, rng), 0)
-    scatter = np.where(cord > 0, series[cord > 0].std(), 0)
+    scatter = np.where(cord > 0, MEDIAN * series[cord > 0].std(), 0)
     both = np.concatenate([series, floor], axis=-1)
     is_b0, fitted = np.r_[IS_B0, 0 * IS_B0] > 0, np.arange(2 * IS_B0.size) < IS_B0.size
     alone = estimate_noise(series, IS_B0, scatter, cord)
@@ -148,7 +170,7 @@ def test_repeated_b0_volumes_have_no_say(clean, residual, cord, rng) -> None:
 def test_residual_is_taken_well_inside_the_cord(clean, cord, rng) -> None:
     share = np.where(cord > 0, 1.0, 0.0)
     share[8:10, 10:20] = 0.6
-    residual = np.where(share == 1, SIGMA, 5 * SIGMA)
+    residual = np.where(share == 1, MEDIAN * SIGMA, 5 * SIGMA)
     series = np.where(clean > 0, magnitude(clean, rng), 0)
     assert estimate_noise(series, IS_B0, residual, share).sigma == pytest.approx(SIGMA, rel=2e-3)
 

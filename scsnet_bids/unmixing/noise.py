@@ -19,6 +19,7 @@ from scipy import ndimage, special
 
 from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.regions import HALF
+from scsnet_bids.unmixing.region_tensor import N_COEFFICIENTS
 
 RAYLEIGH_MEAN = float(np.sqrt(np.pi / 2))
 RAYLEIGH_SD = float(np.sqrt(2 - np.pi / 2))
@@ -208,8 +209,14 @@ def _from_residual(
             samples = series[chosen] if fitted is None else series[chosen][:, fitted]
             power = np.nanmean(np.asarray(samples, dtype=float) ** 2, axis=0)
             power = power[power > 0]  # not that of blank volumes
-            return _sigma_of_deviation(float(np.median(residual[chosen])), power)
+            typical = _median_deviation(power.size - N_COEFFICIENTS)
+            return _sigma_of_deviation(float(np.median(residual[chosen])) / typical, power)
     return float("nan")
+
+
+def _median_deviation(freedom: int) -> float:
+    """Median of standard deviations that few samples tell, in units of the true one."""
+    return float(np.sqrt(2 * special.gammaincinv(freedom / 2, 0.5) / freedom)) if freedom > 0 else 1
 
 
 def _sigma_of_deviation(deviation: float, power: FloatArray) -> float:

@@ -3,8 +3,8 @@
     python tests/benchmarks/stability.py DATASET [--draws 6]
 
 DATASET is a BIDS dataset whose series have gradient files of their own. The app runs on the series
-as they are. Then noise is added until it is 1.6 times as strong, as often as there are draws, or
-one half of the weighted volumes is left out and then the other, every other volume each. Everything
+as they are. Then, as often as there are draws, noise is added until it is 1.6 times as strong, or
+a random half of the weighted volumes is left out, and in the next draw the other half. Everything
 is found anew; with noise also with the regions and the displacements of the run before kept, so
 that only the values change. Printed is the change of FA and MD of the whole cord in %, mean of the
 sides: with its sign on average over the draws, after ± its standard deviation between them.
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=6)
     options = parser.parse_args()
     noisier = [partial(add_noise, draw) for draw in range(options.draws)]
-    halves = [partial(keep_half, first) for first in (0, 1)]
+    halves = [partial(keep_half, draw) for draw in range(options.draws)]
     changes: dict[str, list[Change]] = {NOISE: noisier, "half of the directions": halves}
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -91,11 +91,12 @@ def add_noise(
 
 
 def keep_half(
-    first: int, series: FloatArray, _: float, is_b0: BoolArray
+    draw: int, series: FloatArray, _: float, is_b0: BoolArray
 ) -> tuple[FloatArray, BoolArray]:
-    """Choose the b=0 volumes and every other weighted one, from the first (0) or second (1) on."""
+    """Choose the b=0 volumes and a random half of the weighted ones; odd draws the other half."""
+    mixed = np.random.default_rng(draw // 2).permutation(np.flatnonzero(~is_b0))
     kept = is_b0.copy()
-    kept[np.flatnonzero(~is_b0)[first::2]] = True
+    kept[mixed[draw % 2 :: 2]] = True
     return series, kept
 
 
