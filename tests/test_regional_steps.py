@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from scsnet_bids.arrays import FloatArray
 from scsnet_bids.derivatives import read_table, write_table
@@ -21,9 +22,10 @@ from scsnet_bids.regions import N_CLASSES, REGIONS
 from scsnet_bids.settings import B0, GradientSettings, RegionalSettings, UnmixingSettings
 from scsnet_bids.shift_table import tabulate_shifts
 from scsnet_bids.slices import PlaneGrid, slices_to_volume, volume_to_slices
-from scsnet_bids.unmixing.noise import interpolation_gain
+from scsnet_bids.unmixing.noise import NoiseLevel, interpolation_gain
 from scsnet_bids.unmixing.region_tensor import METRICS
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions, sharpen_probability
+from scsnet_bids.unmixing.table import tabulate_noise
 
 SMALL = PhantomSettings(b0_to_dwi_mm=0, slices=2, matrix=(48, 40), directions=12, b0_volumes=2)
 SETTINGS, UNMOVED = UnmixingSettings(), Borders.unmoved(SMALL.slices)
@@ -100,35 +102,40 @@ def run(step: type[Any], folder: Path, inputs: dict[str, Any]) -> Any:
         return step(**{name: inputs[name] for name in names if name in inputs}).run().outputs
 
 
-def unmix(
+def transfer(
     regions: PlacedRegions, inputs: dict[str, Any], folder: Path, noise: float, removed: float
 ) -> Any:
-    """Unmix with borders that lie where they were drawn."""
+    """Bring the regions to a series, with the noise about its tensors."""
+    own = {}
+    for name, level in {"noise": noise, "removed_noise": removed}.items():
+        image = Image(np.full(regions.grid.shape, level), regions.grid)
+        own[name] = str(write_image(folder / f"{name}.nii.gz", image))
+    return run(TransferRegions, folder, inputs | own)
+
+
+def unmix(regions: PlacedRegions, inputs: dict[str, Any], folder: Path) -> Any:
+    """Unmix with borders that lie where they were drawn, at a noise of 3."""
     share, grid = regions.refined().sharpened(UNMOVED).shares(), regions.grid
     nothing = {name: np.zeros(grid.shape) for name in METRICS}
     plain = measure_regions(share, nothing, grid.spacing_mm, None, RegionalSettings())
     borders = pd.DataFrame(vars(UNMOVED)).rename_axis("slice").reset_index()
-    maps = {
-        "region_share": share,
-        "noise": np.full(grid.shape, noise),
-        "removed_noise": np.full(grid.shape, removed),
-    }
-    paths = {n: write_image(folder / f"{n}.nii.gz", Image(m, grid)) for n, m in maps.items()}
-    paths["plain_table"] = write_table(folder / "plain.tsv", plain)
-    paths["border_table"] = write_table(folder / "borders.tsv", borders)
+    noise = tabulate_noise(NoiseLevel(3.0, "tensor_residual", "no_background"))
+    tables = {"plain_table": plain, "border_table": borders, "noise_table": noise}
+    paths = {name: write_table(folder / f"{name}.tsv", table) for name, table in tables.items()}
     own = {name: str(path) for name, path in paths.items()}
     return run(UnmixRegions, folder, inputs | own | {"segmented_from": B0})
 
 
-def test_the_outline_is_sought_as_the_interpolated_series_shows_it(inputs, tmp_path):
-    found = run(TransferRegions, tmp_path, inputs | {"dwi": inputs["drawn_dwi"]})
+def test_the_outline_is_sought_as_the_interpolated_series_shows_it(regions, inputs, tmp_path):
+    drawn = inputs | {"dwi": inputs["drawn_dwi"]}
+    found = transfer(regions, drawn, tmp_path, noise=0.1, removed=0.0)
     borders = read_table(Path(found.border_table))
     np.testing.assert_allclose(borders["withdrawal"], 0, atol=0.1)
     assert read_image(Path(found.region_share)).data.min() >= 0
 
 
 def test_values_are_unmixed_by_what_the_interpolated_series_shows(regions, inputs, tmp_path):
-    found = unmix(regions, inputs, tmp_path, noise=3.0, removed=0.0)
+    found = unmix(regions, inputs, tmp_path)
     table = read_table(Path(found.region_table)).query("scope == 'slice'")
     for region, true in zip(REGIONS, FA_AND_MD, strict=True):
         for metric, value in zip(("FA", "MD"), true, strict=True):
@@ -149,7 +156,7 @@ def test_borders_in_doubt_are_moved_as_the_interpolated_series_shows_them(
     }
     mean = []
     for given in (inputs, inputs | {name: str(path) for name, path in still.items()}):
-        found = unmix(regions, given, tmp_path, noise=3.0, removed=0.0)
+        found = unmix(regions, given, tmp_path)
         table = read_table(Path(found.region_table)).query("scope == 'slice' and metric == 'FA'")
         single = (table["side"] != "both") & ~table["region"].isin(["white_matter", "cord"])
         mean.append(table.loc[single, "unmixed_uncertainty"].mean())
@@ -159,8 +166,10 @@ def test_borders_in_doubt_are_moved_as_the_interpolated_series_shows_them(
 def test_of_removed_noise_counts_what_interpolation_would_have_left(regions, inputs, tmp_path):
     """Of noise 5, 4 was removed, and 3 is left, less what interpolation took."""
     gain = interpolation_gain(regions.moved_mm / np.array(regions.grid.spacing_mm[:2]))
-    found = unmix(regions, inputs, tmp_path, noise=3 * gain, removed=4.0)
+    found = transfer(regions, inputs, tmp_path, noise=3 * gain, removed=4.0)
     row = read_table(Path(found.noise_table)).iloc[0]
     assert gain < 0.9
     assert row["noise_source"] == "tensor_residual"
-    assert row["noise_sigma"] == pytest.approx(5, rel=0.01)
+    freedom = SMALL.directions + SMALL.b0_volumes - 7
+    typical = np.sqrt(stats.chi2.median(freedom) / freedom)  # of voxels with so few volumes
+    assert row["noise_sigma"] == pytest.approx(5 / typical, rel=0.01)

@@ -118,8 +118,8 @@ def init_run_wf(run: DwiRun, out_dir: Path, settings: Settings) -> pe.Workflow:
     _connect_by_name(graph, stages, regional_wf, regional.INPUTS)
     _connect_by_name(graph, stages, reports_wf, reports.INPUTS)
     if settings.denoising.removes_something:
-        noise = "removed_noise"
-        graph.connect(motion_wf, f"denoise_series.{noise}", regional_wf, f"unmix_regions.{noise}")
+        given, taken = (f"{step}.removed_noise" for step in ("denoise_series", "transfer_regions"))
+        graph.connect(motion_wf, given, regional_wf, taken)
     if settings.motion.flirt_matrices:
         write_flirt_matrices = outputs.init_write_flirt_matrices(out_dir, run)
         moved = "orig_to_dwi"

@@ -23,9 +23,10 @@ from scsnet_bids.slice_marks import failed_slices, read_marks
 
 PLACED = ("region_probability", "dwiref_to_dwi")
 MEASURED = ("cord_found", *SCALAR_MAPS, *PLACED)
-UNMIXED = ("noise", "orig_to_dwi", "outliers", *PLACED)
+FITTED = ("noise", "orig_to_dwi", "outliers", *PLACED)
+UNMIXED = ("orig_to_dwi", "outliers", *PLACED)
 JUDGED = ("b0", "noise", "tensor", "direction", "orig_to_dwiref", "outliers", "dwiref_to_dwi")
-INPUTS = ("dwi", *CORRECTED, *dict.fromkeys(MEASURED + UNMIXED + JUDGED))
+INPUTS = ("dwi", *CORRECTED, *dict.fromkeys(MEASURED + FITTED + JUDGED))
 TRANSFERRED = ("region_share", "region_label", "region_lut", "cord_mask")
 OUTPUTS = (*TRANSFERRED, "region_table", "shape_table", "quality_table")
 
@@ -85,26 +86,27 @@ def init_regional_wf(run: DwiRun, settings: Settings, cord_mask: Path | None) ->
     # One resampling to the voxels of the maps; the series says how large the cord is.
     transfer_regions = _init_transfer_regions(settings, cord_mask)
     series = [(name, name.removeprefix("corrected_")) for name in CORRECTED]
-    placed = [(name, name) for name in (*PLACED, "orig_to_dwi", "outliers")]
-    graph.connect([(inputnode, transfer_regions, [*series, *placed])])
+    graph.connect(inputnode, "dwi", transfer_regions, "raw_dwi")
+    graph.connect([(inputnode, transfer_regions, [*series, *((name, name) for name in FITTED)])])
     graph.connect([(transfer_regions, outputnode, [(name, name) for name in TRANSFERRED])])
-    for node in (measure_regions, unmix_regions, summarise_quality):
-        graph.connect(
-            [(transfer_regions, node, [(n, n) for n in ("region_share", "border_table")])]
-        )
-    graph.connect(transfer_regions, "cord_mask", summarise_quality, "cord_mask")
+    found = {
+        measure_regions: ("region_share", "border_table"),
+        unmix_regions: ("noise_table", "border_table"),
+        summarise_quality: ("cord_mask", "region_share", "noise_table", "border_table"),
+    }
+    for node, names in found.items():
+        graph.connect([(transfer_regions, node, [(name, name) for name in names])])
     # Means of the maps.
     graph.connect([(inputnode, measure_regions, [(name, name) for name in MEASURED])])
     graph.connect(measure_regions, "shape_table", outputnode, "shape_table")
     # Values without partial volume, from the signals.
-    graph.connect(inputnode, "dwi", unmix_regions, "raw_dwi")
     graph.connect([(inputnode, unmix_regions, [*series, *((name, name) for name in UNMIXED)])])
     graph.connect(measure_regions, "plain_table", unmix_regions, "plain_table")
     graph.connect(unmix_regions, "region_table", outputnode, "region_table")
     # Judge the run by its tables and by what made them.
     graph.connect([(inputnode, summarise_quality, [(name, name) for name in JUDGED])])
     graph.connect(measure_regions, "shape_table", summarise_quality, "shape_table")
-    tables = [("region_table", "region_table"), ("noise_table", "noise_table")]
+    tables = [("region_table", "region_table"), ("fit_table", "fit_table")]
     graph.connect([(unmix_regions, summarise_quality, tables)])
     graph.connect(summarise_quality, "quality_table", outputnode, "quality_table")
     return graph

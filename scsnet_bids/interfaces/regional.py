@@ -16,7 +16,6 @@ from nipype.interfaces.base import (
 )
 
 from scsnet_bids.derivatives import read_table, write_table
-from scsnet_bids.gradients import tensor_volumes
 from scsnet_bids.images import Grid, read_image
 from scsnet_bids.interfaces.base import (
     CountedSeriesInputSpec,
@@ -104,11 +103,8 @@ class MeasureRegions(StageInterface):
 class UnmixRegionsInputSpec(CountedSeriesInputSpec, BorderedRegionsInputSpec):
     """Inputs of :class:`UnmixRegions`; the series and its gradients are the corrected ones."""
 
-    raw_dwi = File(exists=True, mandatory=True, desc="series as acquired: interpolation bends air")
     orig_to_dwi = File(exists=True, mandatory=True, desc="displacement to DTI space (table)")
-    region_share = File(exists=True, mandatory=True, desc="share of each region in every voxel")
-    noise = File(exists=True, mandatory=True, desc="standard deviation about the tensor fit")
-    removed_noise = File(exists=True, desc="standard deviation of what denoising has removed")
+    noise_table = File(exists=True, mandatory=True, desc="noise level in one row (table)")
     plain_table = File(exists=True, mandatory=True, desc="region table without unmixed values")
 
 
@@ -116,7 +112,7 @@ class UnmixRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
     """Outputs of :class:`UnmixRegions`."""
 
     region_table = File(desc="region table with unmixed values")
-    noise_table = File(desc="noise level and unexplained signal in one row (table)")
+    fit_table = File(desc="unexplained signal in one row (table)")
 
 
 class UnmixRegions(SeriesInterface):
@@ -126,20 +122,18 @@ class UnmixRegions(SeriesInterface):
     output_spec = UnmixRegionsOutputSpec
     _files: ClassVar[dict[str, str]] = {
         "region_table": "region_table.tsv",
-        "noise_table": "noise_table.tsv",
+        "fit_table": "fit_table.tsv",
     }
 
-    def _write(self, region_table: Path, noise_table: Path) -> None:  # type: ignore[override]
+    def _write(self, region_table: Path, fit_table: Path) -> None:  # type: ignore[override]
         from scsnet_bids.unmixing.borders import TYPICAL_ERRORS, alternative_regions
         from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
-        from scsnet_bids.unmixing.table import add_unmixed, tabulate_fit
+        from scsnet_bids.unmixing.table import add_unmixed, noise_from_table, tabulate_fit
 
         series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
-        share = read_image(Path(self.inputs.region_share)).data
-        level = self._estimate_noise(gradients.bvals, 1 - share[..., 0])
         settings = (self.inputs.unmixing_settings, self.inputs.gradient_settings)
         weight = weight_from_table(read_table(Path(self.inputs.outliers)))
-        sigma = level.rician_sigma
+        sigma = noise_from_table(read_table(Path(self.inputs.noise_table))).rician_sigma
         borders = read_borders(Path(self.inputs.border_table))
         moved_mm = read_shifts(self.inputs.orig_to_dwi)
         regions = read_placed_regions(self.inputs, series.grid, moved_mm).refined()
@@ -151,25 +145,7 @@ class UnmixRegions(SeriesInterface):
         change = change_of_values(series.data, shares, gradients, unmixed, *settings)
         plain = read_table(Path(self.inputs.plain_table))
         write_table(region_table, add_unmixed(plain, unmixed, change))
-        write_table(noise_table, tabulate_fit(level, unmixed))
-
-    def _estimate_noise(self, bvals: Any, cord_share: Any) -> Any:
-        """Estimate the noise level from the series as acquired and the tensor's residual."""
-        from scsnet_bids.correction.denoising import add_removed
-        from scsnet_bids.unmixing.noise import estimate_noise, interpolation_gain
-
-        is_b0, fitted = (
-            self._b0_volumes(bvals),
-            tensor_volumes(bvals, self.inputs.gradient_settings),
-        )
-        raw = read_image(Path(self.inputs.raw_dwi))
-        shift_mm = read_shifts(self.inputs.orig_to_dwi)
-        gain = interpolation_gain(shift_mm / np.array(raw.grid.spacing_mm[:2]))
-        residual = read_image(Path(self.inputs.noise)).data
-        if isdefined(self.inputs.removed_noise):
-            removed = read_image(Path(self.inputs.removed_noise)).data
-            residual = add_removed(residual, gain * removed)
-        return estimate_noise(raw.data, is_b0, residual, cord_share, gain, fitted)
+        write_table(fit_table, tabulate_fit(unmixed))
 
 
 class SummariseQualityInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
@@ -187,6 +163,7 @@ class SummariseQualityInputSpec(BaseInterfaceInputSpec):  # type: ignore[misc]
     region_table = File(exists=True, mandatory=True)
     shape_table = File(exists=True, mandatory=True)
     noise_table = File(exists=True, mandatory=True, desc="noise level in one row (table)")
+    fit_table = File(exists=True, mandatory=True, desc="unexplained signal in one row (table)")
     border_table = File(exists=True, mandatory=True, desc="moved borders per slice (table)")
 
 
@@ -221,11 +198,12 @@ class SummariseQuality(StageInterface):
             shape,
             regions,
         )
-        noise, borders = (
-            read_table(Path(getattr(self.inputs, name))) for name in ("noise_table", "border_table")
+        noise, fit, borders = (
+            read_table(Path(getattr(self.inputs, f"{name}_table")))
+            for name in ("noise", "fit", "border")
         )
         compression = tabulate_compression(shape, regions)
-        parts = [row, noise, summarise_borders(borders), compression]
+        parts = [row, noise, fit, summarise_borders(borders), compression]
         write_table(quality_table, pd.concat(parts, axis=1))
 
     def _measure_images(self) -> dict[str, float]:

@@ -9,9 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
 
 from scsnet_bids.derivatives import read_table, write_table
+from scsnet_bids.gradients import tensor_volumes
 from scsnet_bids.images import Grid, Image, read_image, write_image
 from scsnet_bids.interfaces.base import (
     CountedSeriesInputSpec,
@@ -27,7 +34,9 @@ from scsnet_bids.settings import B0_AND_DWI, INPUTS, AlignmentSettings, Unmixing
 from scsnet_bids.shift_table import tabulate_shifts
 from scsnet_bids.slices import PlaneGrid, slices_to_volume
 from scsnet_bids.unmixing.mask_fitting import fit_regions_to_mask
+from scsnet_bids.unmixing.noise import NoiseLevel
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions, fit_borders
+from scsnet_bids.unmixing.table import tabulate_noise
 
 
 class SegmentRegionsInputSpec(NetworkInputSpec):
@@ -219,13 +228,17 @@ class FitRegionsToMask(StageInterface):
 class TransferRegionsInputSpec(CountedSeriesInputSpec, PlacedRegionsInputSpec):
     """Inputs of :class:`TransferRegions`; the series and its gradients are the corrected ones."""
 
+    raw_dwi = File(exists=True, mandatory=True, desc="series as acquired: interpolation bends air")
     orig_to_dwi = File(exists=True, mandatory=True, desc="displacement to DTI space (table)")
+    noise = File(exists=True, mandatory=True, desc="standard deviation about the tensor fit")
+    removed_noise = File(exists=True, desc="standard deviation of what denoising has removed")
     outline_given = traits.Bool(False, usedefault=True, desc="whether the outline stays as it is")
 
 
 class TransferRegionsOutputSpec(TraitedSpec):  # type: ignore[misc]
     """Outputs of :class:`TransferRegions`."""
 
+    noise_table = File(desc="noise level in one row (table)")
     region_share = File(desc="share of background and each region in every voxel")
     border_table = File(desc="how the borders were moved, per slice (table)")
     region_label = File(desc="label of every voxel")
@@ -239,6 +252,7 @@ class TransferRegions(SeriesInterface):
     input_spec = TransferRegionsInputSpec
     output_spec = TransferRegionsOutputSpec
     _files: ClassVar[dict[str, str]] = {
+        "noise_table": "noise_table.tsv",
         "region_share": "region_share.nii.gz",
         "border_table": "border_table.tsv",
         "region_label": "region_label.nii.gz",
@@ -251,12 +265,16 @@ class TransferRegions(SeriesInterface):
 
         series = read_image(Path(self.inputs.dwi))
         grid = series.grid
-        regions = read_placed_regions(self.inputs, grid, read_shifts(self.inputs.orig_to_dwi))
+        moved_mm = read_shifts(self.inputs.orig_to_dwi)
+        regions = read_placed_regions(self.inputs, grid, moved_mm)
         counted = counted_slices(read_table(Path(self.inputs.outliers)))
+        unmoved = Borders.unmoved(grid.shape[2])
+        level = self._estimate_noise(1 - regions.sharpened(unmoved).shares()[..., 0], moved_mm)
+        write_table(paths["noise_table"], tabulate_noise(level))
         borders = (
-            Borders.unmoved(grid.shape[2])
+            unmoved
             if self.inputs.outline_given
-            else fit_borders(series.data, regions, counted)
+            else fit_borders(series.data, regions, counted, level.rician_sigma)
         )
         share = regions.refined().sharpened(borders).shares()
         write_image(paths["region_share"], Image(share.astype(np.float32), grid))
@@ -267,3 +285,21 @@ class TransferRegions(SeriesInterface):
         rows = [(r.label, r.name, r.abbreviation, r.color) for r in REGIONS]
         lut = pd.DataFrame(rows, columns=["index", "name", "abbreviation", "color"])
         write_table(paths["region_lut"], lut)
+
+    def _estimate_noise(
+        self, cord_share: npt.NDArray[np.floating], moved_mm: npt.NDArray[np.floating]
+    ) -> NoiseLevel:
+        """Estimate the noise level from the series as acquired and the tensor's residual."""
+        from scsnet_bids.correction.denoising import add_removed
+        from scsnet_bids.unmixing.noise import estimate_noise, interpolation_gain
+
+        bvals = self._read_gradients().bvals
+        fitted = tensor_volumes(bvals, self.inputs.gradient_settings)
+        raw = read_image(Path(self.inputs.raw_dwi))
+        gain = interpolation_gain(moved_mm / np.array(raw.grid.spacing_mm[:2]))
+        residual = read_image(Path(self.inputs.noise)).data
+        if isdefined(self.inputs.removed_noise):
+            removed = read_image(Path(self.inputs.removed_noise)).data
+            residual = add_removed(residual, gain * removed)
+        is_b0 = self._b0_volumes(bvals)
+        return estimate_noise(raw.data, is_b0, residual, cord_share, gain, fitted)

@@ -116,26 +116,23 @@ def summarise_borders(borders: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def tabulate_fit(level: NoiseLevel, unmixed: UnmixedValues) -> pd.DataFrame:
-    """Write down the noise level, and how well the regions explain the cord.
+def tabulate_noise(level: NoiseLevel) -> pd.DataFrame:
+    """Write down the noise level of a series, in one row of columns ``noise_...``."""
+    return pd.DataFrame([{f"noise_{name}": value for name, value in vars(level).items()}])
 
-    Parameters
-    ----------
-    level : noise of the series
-    unmixed : values of its regions
 
-    Returns
-    -------
-    DataFrame with one row and the first columns of ``NOISE_COLUMNS``
-    """
+def noise_from_table(table: pd.DataFrame) -> NoiseLevel:
+    """Read the noise level that :func:`tabulate_noise` wrote down."""
+    row = table.iloc[0]
+    flag = row["noise_flag"]
+    known = None if pd.isna(flag) else str(flag)
+    return NoiseLevel(float(row["noise_sigma"]), str(row["noise_source"]), known)
+
+
+def tabulate_fit(unmixed: UnmixedValues) -> pd.DataFrame:
+    """Write down how well the regions explain the cord, in one row of ``unexplained_max``."""
     known = unmixed.unexplained[np.isfinite(unmixed.unexplained)]
-    row = {
-        "noise_sigma": level.sigma,
-        "noise_source": level.source,
-        "noise_flag": level.flag,
-        "unexplained_max": known.max(initial=0.0) if known.size else np.nan,
-    }
-    return pd.DataFrame([row])
+    return pd.DataFrame([{"unexplained_max": known.max(initial=0.0) if known.size else np.nan}])
 
 
 def add_unmixed(table: pd.DataFrame, unmixed: UnmixedValues, change: FloatArray) -> pd.DataFrame:

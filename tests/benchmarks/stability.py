@@ -34,7 +34,13 @@ from scsnet_bids.derivatives import read_table
 from scsnet_bids.evaluation.tables import markdown_table
 from scsnet_bids.gradients import b0_volumes, read_gradients, write_gradients
 from scsnet_bids.images import Image, read_image, write_image
-from scsnet_bids.interfaces import ApplyCorrection, FitTensor, MeasureRegions, UnmixRegions
+from scsnet_bids.interfaces import (
+    ApplyCorrection,
+    FitTensor,
+    MeasureRegions,
+    TransferRegions,
+    UnmixRegions,
+)
 from scsnet_bids.settings import GradientSettings
 
 Change = Callable[[FloatArray, float, BoolArray], tuple[FloatArray, BoolArray]]
@@ -158,7 +164,9 @@ def _measure(graph: Path, dwi: Path, folder: Path) -> Path:
     series = {name: corrected[f"corrected_{name}"] for name in ("dwi", "bval", "bvec")}
     maps = _run(FitTensor, tensor / "fit_tensor", folder, **series)
     plain = _run(MeasureRegions, regional / "measure_regions", folder, **maps)
-    own = {"raw_dwi": str(dwi), "noise": maps["noise"], "plain_table": plain["plain_table"]}
+    raw = {"raw_dwi": str(dwi), "noise": maps["noise"]}  # only the noise level is taken from it
+    found = _run(TransferRegions, regional / "transfer_regions", folder, **series, **raw)
+    own = {"noise_table": found["noise_table"], "plain_table": plain["plain_table"]}
     unmixed = _run(UnmixRegions, regional / "unmix_regions", folder, **series, **own)
     return Path(unmixed["region_table"])
 
