@@ -133,7 +133,7 @@ def _read_shifts(path: str) -> FloatArray:
 def _measure(run: Run, sharpness: float) -> Values:
     """Unmix a run with some sharpness."""
     regions = replace(run.regions, sharpness=sharpness)
-    borders = fit_borders(run.series.data, regions)
+    borders = fit_borders(run.series.data, regions, None, run.sigma)
     fine = regions.refined()
     placed = [fine.sharpened(borders), *alternative_regions(fine, borders, run.errors)]
     shares = [one.seen_shares() for one in placed]

@@ -63,9 +63,11 @@ def measure(person: Phantom, network: ScsNet) -> Iterator[tuple[str, float]]:
         drawn.probability, drawn.plane, grid, to_dwi.shift_mm, SETTINGS.unmixing.sharpness, moved_mm
     )
     moved = apply_correction(series, Correction(moved_mm), grid)
-    regions = regions.refined().sharpened(fit_borders(moved, regions))
+    residual = fit_tensor(moved, gradients, None, SETTINGS.gradients, weight).noise
+    sigma = estimate_noise(series, is_b0, residual, 1 - regions.shares()[..., 0]).rician_sigma
+    regions = regions.refined().sharpened(fit_borders(moved, regions, None, sigma))
     for name, corrected in (("left", left), ("moved", moved)):
-        for way, error in _errors(person, corrected, regions, weight):
+        for way, error in _errors(person, corrected, regions, weight, sigma):
             yield f"{way}, {name}", error
 
 
@@ -85,18 +87,16 @@ def _with_true_cord(person: Phantom, mean_dwi: FloatArray, off_mm: FloatArray) -
 
 
 def _errors(
-    person: Phantom, series: FloatArray, regions: PlacedRegions, weight: FloatArray
+    person: Phantom, series: FloatArray, regions: PlacedRegions, weight: FloatArray, sigma: float
 ) -> Iterator[tuple[str, float]]:
     """Yield the mean size of the error of plain and unmixed FA, percent."""
-    gradients, is_b0 = person.gradients, person.gradients.bvals == 0
+    gradients, share = person.gradients, regions.shares()
     maps = fit_tensor(series, gradients, None, SETTINGS.gradients, weight)
-    share = regions.shares()
-    noise = estimate_noise(person.series, is_b0, maps.noise, 1 - share[..., 0])
     unmixed = unmix_regions(
         series,
         regions.seen_shares(),
         gradients,
-        noise.rician_sigma,
+        sigma,
         SETTINGS.unmixing,
         SETTINGS.gradients,
         weight,

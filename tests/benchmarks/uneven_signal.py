@@ -103,7 +103,7 @@ def measure(
         drawn.probability, drawn.plane, grid, to_dwi.shift_mm, sharpness, moved_mm
     )
     corrected = apply_correction(series, Correction(moved_mm), grid)
-    share = regions.refined().sharpened(fit_borders(corrected, regions)).seen_shares()
+    share = regions.refined().sharpened(fit_borders(corrected, regions, None, sigma)).seen_shares()
     unmixed = unmix_regions(
         corrected, share, gradients, sigma, MEASURE_ALL, SETTINGS.gradients, weight
     )
