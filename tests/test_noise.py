@@ -9,7 +9,12 @@ from scipy import ndimage, stats
 from scsnet_bids.gradients import Gradients
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.tensor import fit_tensor
-from scsnet_bids.unmixing.noise import estimate_noise, interpolation_gain
+from scsnet_bids.unmixing.noise import (
+    estimate_noise,
+    interpolation_gain,
+    magnitude_moments,
+    quick_moments,
+)
 
 SIGMA = 20.0
 SHAPE = (30, 30, 3)
@@ -136,6 +141,14 @@ def test_the_tensor_fit_tells_the_noise_it_was_given(rng, snr, n_b0, n_direction
     level = estimate_noise(series, bvals == 0, residual, share)
     assert (level.source, level.flag) == ("tensor_residual", "no_background")
     assert level.sigma == pytest.approx(SIGMA, rel=0.015)
+
+
+def test_tabulated_moments_are_the_moments() -> None:
+    snr = np.concatenate([np.linspace(0, 25, 1001), [100.0]])
+    exact, (mean, slope) = magnitude_moments(snr), quick_moments(snr)
+    np.testing.assert_allclose(mean, exact.mean, atol=2e-3)
+    np.testing.assert_allclose(slope, exact.slope, atol=2e-3)
+    assert quick_moments(np.array([-3.0]))[0] == magnitude_moments(np.zeros(1)).mean
 
 
 def test_volumes_that_the_tensor_leaves_out_say_nothing_of_its_residual(cord, rng) -> None:

@@ -143,8 +143,8 @@ def quick_moments(snr: FloatArray) -> tuple[FloatArray, FloatArray]:
     mean, slope : float arrays
     """
     listed, high = _moments_by_snr(), snr >= LARGE_SNR - 1
-    place = (np.clip(np.where(high, 0, snr), 0, None) * FINE + HALF).astype(np.intp)
-    mean = np.where(high, snr + HALF / np.where(high, snr, 1), listed.mean[place])
+    place = np.rint(np.clip(np.where(high, 0, snr), 0, None) * FINE).astype(np.intp)
+    mean = np.where(high, snr + 1 / (2 * np.where(high, snr, 1)), listed.mean[place])
     return mean, np.where(high, 1.0, listed.slope[place])
 
 
@@ -242,7 +242,9 @@ def _from_residual(
 
 def _median_deviation(freedom: int) -> float:
     """Median of standard deviations that few samples tell, in units of the true one."""
-    return float(np.sqrt(2 * special.gammaincinv(freedom / 2, 0.5) / freedom)) if freedom > 0 else 1
+    if freedom <= 0:
+        return 1.0
+    return float(np.sqrt(2 * special.gammaincinv(freedom / 2, 0.5) / freedom))
 
 
 def _sigma_of_deviation(deviation: float, power: FloatArray) -> float:
