@@ -11,10 +11,16 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN_S = 2.0
 """When an interruption that has had no effect is raised again, s."""
 
+_blocks: list[list[int]] = []
+"""Numbers of the signals that have come, for each block that is open."""
+
 
 @contextmanager
 def signals_that_interrupt() -> Iterator[list[int]]:
     """Let every signal that ends a process raise KeyboardInterrupt until the block ends.
+
+    Once one has come, any other error leaves the block as KeyboardInterrupt as well: it may be
+    what a library has made of the interruption.
 
     Yields
     ------
@@ -33,17 +39,31 @@ def signals_that_interrupt() -> Iterator[list[int]]:
     after = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
     for number in after:
         signal.signal(number, interrupt)
+    _blocks.append(came)
     try:
         yield came
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not came or isinstance(error, SystemExit):
+            raise
         # Another one would only disturb the end.
         after = dict.fromkeys(after, disregard)
-        raise
+        raise KeyboardInterrupt from error
     finally:
+        _blocks.pop()
         if came:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in after.items():
             signal.signal(number, handler)
+
+
+def heed_interruption() -> None:
+    """Raise KeyboardInterrupt once a signal has come, where a library may have kept it to itself.
+
+    traits, with which Nipype copies its nodes, drops every exception and leaves the copy
+    incomplete.
+    """
+    if any(_blocks):
+        raise KeyboardInterrupt
 
 
 def disregard(*_: object) -> None:

@@ -13,12 +13,20 @@ from pathlib import Path
 
 import pytest
 from faults.jobs import descendants, words_of
+from nipype.interfaces.base import (
+    BaseInterface,
+    BaseInterfaceInputSpec,
+    Bunch,
+    isdefined,
+    traits,
+)
 from nipype.interfaces.utility import Function
 from nipype.pipeline import engine as pe
 from nipype.utils.filemanip import loadpkl
 from scsnet_bids.workflows.execution import Limits, process_runs
 
 from scsnet_bids.errors import ScsnetError
+from scsnet_bids.interruption import signals_that_interrupt
 
 
 def kill_this_process() -> int:
@@ -99,15 +107,25 @@ def process(
     needs_gb: float = 0.1,
 ) -> dict[str, ScsnetError]:
     """Run a graph of one-step runs."""
+    nodes = {
+        name: pe.Node(Function(output_names=["out"], function=function), name="only_step")
+        for name, function in functions.items()
+    }
+    return process_nodes(nodes, folder, limits, needs_gb)
+
+
+def process_nodes(
+    nodes: dict[str, pe.Node], folder: Path, limits: Limits, needs_gb: float = 0.1
+) -> dict[str, ScsnetError]:
+    """Run a graph of runs of one step each."""
     graph = pe.Workflow(name="test_wf")
-    for name, function in functions.items():
+    for name, node in nodes.items():
         run = pe.Workflow(name=f"{name}_wf")
-        interface = Function(input_names=[], output_names=["out"], function=function)
-        run.add_nodes([pe.Node(interface, name="only_step")])
+        run.add_nodes([node])
         graph.add_nodes([run])
     (folder / "logs").mkdir(exist_ok=True)
-    names = {f"{name}_wf": name for name in functions}
-    needs = dict.fromkeys(functions, needs_gb)
+    names = {f"{name}_wf": name for name in nodes}
+    needs = dict.fromkeys(nodes, needs_gb)
     return process_runs(graph, names, needs, folder / "work", folder / "logs", limits)
 
 
@@ -228,6 +246,50 @@ except KeyboardInterrupt:
     assert done.stdout == "True\n"
 
 
+class InterruptsItsCopy(traits.TraitType):
+    """A value during whose copy a signal comes; traits drops every exception then."""
+
+    def validate(self, owner: object, name: str, value: bool) -> bool:
+        """Let the signal come while the value of a copy, which is there already, is set."""
+        if isdefined(getattr(owner, name)):
+            signal.raise_signal(signal.SIGTERM)
+        return value
+
+
+class CopiedInput(BaseInterfaceInputSpec):
+    copied = InterruptsItsCopy(False)
+
+
+class Copied(BaseInterface):
+    input_spec = CopiedInput
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        return runtime
+
+
+@pytest.mark.parametrize("limits", [ONE, TWO], ids=["in this process", "in workers"])
+def test_an_interruption_that_a_library_drops_ends_the_run_before_its_next_step(tmp_path, limits):
+    node = pe.Node(Copied(copied=True), name="only_step")
+    with pytest.raises(KeyboardInterrupt), signals_that_interrupt() as came:
+        process_nodes({"copied": node}, tmp_path, limits)
+    assert set(came) == {signal.SIGTERM}
+    assert not list(tmp_path.rglob("crash-*"))
+
+
+def make_another_error_of_a_signal() -> None:
+    try:
+        signal.raise_signal(signal.SIGHUP)
+    except KeyboardInterrupt:
+        raise ValueError("a value must be valid") from None
+
+
+def test_an_error_that_a_library_makes_of_an_interruption_is_one():
+    with pytest.raises(KeyboardInterrupt), signals_that_interrupt():
+        make_another_error_of_a_signal()
+    with pytest.raises(ValueError, match="valid"), signals_that_interrupt():
+        raise ValueError("a value must be valid")
+
+
 def wait_until(condition: Callable[[], object]) -> None:
     """Wait for a condition to hold."""
     for _ in range(6000):
@@ -250,7 +312,7 @@ def wait_for_server(pid: int) -> int:
 @pytest.mark.parametrize("limits", [ONE, TWO])
 def test_one_failing_run_leaves_the_others_alone(tmp_path, limits, capsys):
     failures = process({"bad": fail, "good": succeed}, tmp_path, limits)
-    assert list(failures) == ["bad"]
+    assert list(failures) == ["bad"], failures
     assert "this step fails on purpose" in str(failures["bad"])
     lines = capsys.readouterr().out.splitlines()
     assert sorted(line.split()[-1] == "FAILED" for line in lines) == [False, True]

@@ -19,6 +19,7 @@ from scsnet_bids.workflows.multiproc_plugin import GuardedMultiProcPlugin, quiet
 from scsnet_bids.workflows.slurm_plugin import GuardedSlurmPlugin
 
 from scsnet_bids.errors import ScsnetError
+from scsnet_bids.interruption import heed_interruption
 from scsnet_bids.plugin_files import LINEAR, SLURM, PluginChoice
 
 STOPPED = "not finished, because another run failed first (--stop-on-first-crash)"
@@ -69,6 +70,7 @@ class Progress:
 
     def __call__(self, node: pe.Node, status: str) -> None:
         """Take a status report of Nipype: ``start``, ``end`` or ``exception``."""
+        heed_interruption()
         place = node.fullname
         run = _run_of(place, self.names)
         if status == "start":

@@ -22,7 +22,7 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer, run_node
 
 from scsnet_bids.errors import ScsnetError
-from scsnet_bids.interruption import disregard, signals_held
+from scsnet_bids.interruption import disregard, heed_interruption, signals_held
 
 LOST_WORKER = (
     "A worker process was killed, most often because the machine ran out of memory. "
@@ -67,13 +67,17 @@ class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
             return super().run(graph, config, updatehash)
         except KeyboardInterrupt:
             # The server first: it may be about to make a worker. multiprocessing keeps it private.
-            with suppress(TypeError, ProcessLookupError):
-                os.kill(vars(forkserver._forkserver)["_forkserver_pid"], signal.SIGKILL)
+            server: Any = forkserver._forkserver
+            if server._forkserver_pid is not None:
+                with suppress(OSError):
+                    os.kill(server._forkserver_pid, signal.SIGKILL)
+                    server._stop()
             self._kill_workers()
             raise
 
     def _submit_job(self, node: pe.Node, updatehash: bool = False) -> int:
         """Hand a node to a worker that is as quiet as this process."""
+        heed_interruption()
         self._taskid += 1
         verbosity = self.plugin_args["verbosity"]
         try:
@@ -98,6 +102,7 @@ class GuardedMultiProcPlugin(MultiProcPlugin):  # type: ignore[misc]
 
     def _get_result(self, taskid: int) -> dict[str, Any] | None:
         """Hand a lost worker back as a failed task."""
+        heed_interruption()
         result: dict[str, Any] | None = super()._get_result(taskid)
         if result is None and (self._lost_worker is not None or self._dead_workers()):
             return {"taskid": taskid, "result": None, "traceback": [LOST_WORKER]}

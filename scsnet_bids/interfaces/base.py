@@ -18,6 +18,7 @@ from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.derivatives import read_table
 from scsnet_bids.gradients import Gradients, b0_volumes, read_gradients, weighted_volumes
 from scsnet_bids.images import read_grid
+from scsnet_bids.interruption import heed_interruption
 from scsnet_bids.settings import GradientSettings
 from scsnet_bids.shift_table import shifts_from_table
 
@@ -28,6 +29,7 @@ class InterruptibleInterface(BaseInterface):  # type: ignore[misc]
     def run(self, *arguments: Any, **words: Any) -> InterfaceResult:
         """Run as Nipype does, and raise an interruption again."""
         result = super().run(*arguments, **words)
+        heed_interruption()
         if getattr(result.runtime, "traceback", "").endswith("\nKeyboardInterrupt\n"):
             raise KeyboardInterrupt
         return result

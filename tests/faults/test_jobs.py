@@ -92,7 +92,7 @@ def test_an_interrupted_job_ends_soon_and_the_same_command_goes_on(
         # To all its processes, as Ctrl-C in a terminal.
         os.killpg(job.pid, number)
         said, _ = job.communicate(timeout=20)
-    assert job.returncode == 128 + number
+    assert job.returncode == 128 + number, said
     assert "FAILED" not in said
     assert "Traceback" not in said
     assert said.splitlines()[-1] == (
