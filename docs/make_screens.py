@@ -8,6 +8,7 @@ simulated cohort in which FA of the lateral columns is lower at C5.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,10 +29,14 @@ DROP = {("C5", "lateral_column"): 0.15}
 PARTICIPANT_SIZE, GROUP_SIZE = (1200, 1560), (1240, 1840)
 
 
-def main(out_dir: Path, participant: str) -> None:
+def main() -> None:
     """Take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out_dir", type=Path, help="outputs of a run")
+    parser.add_argument("participant", help="such as sub-01")
+    options = parser.parse_args()
     with Browser() as browser, TemporaryDirectory() as folder:
-        browser.open(out_dir / f"{participant}.html")
+        browser.open(options.out_dir / f"{options.participant}.html")
         browser.resize(*PARTICIPANT_SIZE)
         print(browser.picture(IMAGES / "report.png"))
         write_cohort(Path(folder), PEOPLE, PEOPLE, DROP, seed=2)
@@ -44,4 +49,4 @@ def main(out_dir: Path, participant: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main()
