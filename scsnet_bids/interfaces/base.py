@@ -28,8 +28,10 @@ class InterruptibleInterface(BaseInterface):  # type: ignore[misc]
 
     def run(self, *arguments: Any, **words: Any) -> InterfaceResult:
         """Run as Nipype does, and raise an interruption again."""
-        result = super().run(*arguments, **words)
-        heed_interruption()
+        try:
+            result = super().run(*arguments, **words)
+        finally:
+            heed_interruption()
         if getattr(result.runtime, "traceback", "").endswith("\nKeyboardInterrupt\n"):
             raise KeyboardInterrupt
         return result
