@@ -25,7 +25,7 @@ from scsnet_bids.slices import PlaneGrid, slices_to_volume, volume_to_slices
 from scsnet_bids.unmixing.noise import NoiseLevel, interpolation_gain
 from scsnet_bids.unmixing.region_tensor import METRICS
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions, sharpen_probability
-from scsnet_bids.unmixing.table import tabulate_noise
+from scsnet_bids.unmixing.table import tabulate_noise, tabulate_own_noise
 
 SMALL = PhantomSettings(b0_to_dwi_mm=0, slices=2, matrix=(48, 40), directions=12, b0_volumes=2)
 SETTINGS, UNMOVED = UnmixingSettings(), Borders.unmoved(SMALL.slices)
@@ -113,14 +113,22 @@ def transfer(
     return run(TransferRegions, folder, inputs | own)
 
 
-def unmix(regions: PlacedRegions, inputs: dict[str, Any], folder: Path) -> Any:
+def unmix(
+    regions: PlacedRegions, inputs: dict[str, Any], folder: Path, own_noise: float = 0.0
+) -> Any:
     """Unmix with borders that lie where they were drawn, at a noise of 3."""
     share, grid = regions.refined().sharpened(UNMOVED).shares(), regions.grid
     nothing = {name: np.zeros(grid.shape) for name in METRICS}
     plain = measure_regions(share, nothing, grid.spacing_mm, None, RegionalSettings())
     borders = pd.DataFrame(vars(UNMOVED)).rename_axis("slice").reset_index()
     noise = tabulate_noise(NoiseLevel(3.0, "tensor_residual", "no_background"))
-    tables = {"plain_table": plain, "border_table": borders, "noise_table": noise}
+    own_noises = tabulate_own_noise(np.full((grid.shape[2], len(REGIONS)), own_noise))
+    tables = {
+        "plain_table": plain,
+        "border_table": borders,
+        "noise_table": noise,
+        "own_noise": own_noises,
+    }
     paths = {name: write_table(folder / f"{name}.tsv", table) for name, table in tables.items()}
     own = {name: str(path) for name, path in paths.items()}
     return run(UnmixRegions, folder, inputs | own | {"segmented_from": B0})
@@ -142,6 +150,17 @@ def test_values_are_unmixed_by_what_the_interpolated_series_shows(regions, input
             cell = {"region": region.tissue, "side": region.side, "metric": metric}
             rows = table[(table[list(cell)] == pd.Series(cell)).all(axis=1)]
             np.testing.assert_allclose(rows["unmixed"], [value] * SMALL.slices, rtol=0.002)
+
+
+def test_own_noise_of_the_b0_volumes_is_taken_out_of_the_values(regions, inputs, tmp_path):
+    """A hundredth of the b=0 signal, 1000, is a hundredth in b * MD."""
+    changed = {}
+    for name, own_noise in {"none": 0.0, "some": 10.0}.items():
+        found = unmix(regions, inputs, tmp_path, own_noise)
+        table = read_table(Path(found.region_table)).query("scope == 'cord' and metric == 'MD'")
+        changed[name] = table["unmixed"].to_numpy(float)
+    lowered = changed["none"] - changed["some"]
+    np.testing.assert_allclose(lowered, 0.01 / 800, rtol=0.15)
 
 
 def test_borders_in_doubt_are_moved_as_the_interpolated_series_shows_them(

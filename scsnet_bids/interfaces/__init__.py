@@ -12,6 +12,7 @@ from scsnet_bids.interfaces.fsl import RunEddy, RunTopup, WriteFlirtMatrices
 from scsnet_bids.interfaces.motion import ApplyCorrection, EstimateMotion, LocateCord
 from scsnet_bids.interfaces.outliers import FindOutliers
 from scsnet_bids.interfaces.outputs import SaveDerivatives
+from scsnet_bids.interfaces.own_noise import EstimateOwnNoise
 from scsnet_bids.interfaces.regional import MeasureRegions, SummariseQuality, UnmixRegions
 from scsnet_bids.interfaces.reports import DrawMotion, DrawRegions, PlotTables
 from scsnet_bids.interfaces.segmentation import (
@@ -31,6 +32,7 @@ __all__ = [
     "DrawRegions",
     "EstimateDistortion",
     "EstimateMotion",
+    "EstimateOwnNoise",
     "FindOutliers",
     "FitRegionsToMask",
     "FitTensor",

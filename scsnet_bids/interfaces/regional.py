@@ -105,6 +105,7 @@ class UnmixRegionsInputSpec(CountedSeriesInputSpec, BorderedRegionsInputSpec):
 
     orig_to_dwi = File(exists=True, mandatory=True, desc="displacement to DTI space (table)")
     noise_table = File(exists=True, mandatory=True, desc="noise level in one row (table)")
+    own_noise = File(exists=True, mandatory=True, desc="own noise of b=0 signals (table)")
     plain_table = File(exists=True, mandatory=True, desc="region table without unmixed values")
 
 
@@ -127,8 +128,14 @@ class UnmixRegions(SeriesInterface):
 
     def _write(self, region_table: Path, fit_table: Path) -> None:  # type: ignore[override]
         from scsnet_bids.unmixing.borders import TYPICAL_ERRORS, alternative_regions
+        from scsnet_bids.unmixing.own_noise import take_out_own_noise
         from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
-        from scsnet_bids.unmixing.table import add_unmixed, noise_from_table, tabulate_fit
+        from scsnet_bids.unmixing.table import (
+            add_unmixed,
+            noise_from_table,
+            own_noise_from_table,
+            tabulate_fit,
+        )
 
         series, gradients = read_image(Path(self.inputs.dwi)), self._read_gradients()
         settings = (self.inputs.unmixing_settings, self.inputs.gradient_settings)
@@ -142,6 +149,8 @@ class UnmixRegions(SeriesInterface):
         others = alternative_regions(regions, borders, errors)
         shares += [other.seen_shares() for other in others]
         unmixed = unmix_regions(series.data, shares[0], gradients, sigma, *settings, weight)
+        own = own_noise_from_table(read_table(Path(self.inputs.own_noise)))
+        unmixed = take_out_own_noise(unmixed, own, gradients, self.inputs.gradient_settings)
         change = change_of_values(series.data, shares, gradients, unmixed, *settings)
         plain = read_table(Path(self.inputs.plain_table))
         write_table(region_table, add_unmixed(plain, unmixed, change))

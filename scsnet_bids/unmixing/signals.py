@@ -151,6 +151,23 @@ def unmix_regions(
     return _fit(system, sigma, weight, volume, gradients, weighted, settings)
 
 
+def solve_signals(series: FloatArray, share: FloatArray, settings: UnmixingSettings) -> FloatArray:
+    """Unmix the signals of the regions by least squares, every volume by itself.
+
+    Parameters
+    ----------
+    series : (i, j, k, n) float array; may be negative
+    share : (i, j, k, 9) float array, as for :func:`unmix_regions`
+    settings : which voxels are solved
+
+    Returns
+    -------
+    (k, 8, n) float array; 0 where the shares tell nothing
+    """
+    system = _gather(series, share, settings.cord_share, signed=True)
+    return np.asarray(_solve_volumes(system, 0.0)[:, 1:])
+
+
 def change_of_values(
     series: FloatArray,
     shares: Sequence[FloatArray],
@@ -175,8 +192,7 @@ def change_of_values(
     """
     used = np.flatnonzero(tensor_volumes(gradients.bvals, gradient_settings))
     series = series[..., used]
-    systems = (_gather(series, share, settings.cord_share, signed=True) for share in shares)
-    first, *others = (_solve_volumes(system, 0.0)[:, 1:] for system in systems)
+    first, *others = (solve_signals(series, share, settings) for share in shares)
     change = np.array([other - first for other in others]).reshape(-1, *first.shape)
     return np.asarray(np.einsum("krmn,pkrn->pkrm", unmixed.influence, change))
 

@@ -15,7 +15,7 @@ import pandas as pd
 from scsnet_bids.arrays import FloatArray, IntArray
 from scsnet_bids.derivatives import join_flags
 from scsnet_bids.regional import PLAUSIBLE, flag_excluded, variance_by_borders
-from scsnet_bids.regions import REGION_GROUPS
+from scsnet_bids.regions import REGION_GROUPS, REGIONS
 from scsnet_bids.slice_marks import EXCLUDED, EXCLUDED_MEANS
 from scsnet_bids.unmixing.noise import FLAGS, SOURCES, NoiseLevel
 from scsnet_bids.unmixing.region_tensor import METRICS
@@ -127,6 +127,17 @@ def noise_from_table(table: pd.DataFrame) -> NoiseLevel:
     flag = row["noise_flag"]
     known = None if pd.isna(flag) else str(flag)
     return NoiseLevel(float(row["noise_sigma"]), str(row["noise_source"]), known)
+
+
+def tabulate_own_noise(own_noise: FloatArray) -> pd.DataFrame:
+    """Write down what (k, 8) b=0 signals owe to their own noise, one row per slice."""
+    table = pd.DataFrame(own_noise, columns=[region.abbreviation for region in REGIONS])
+    return table.rename_axis("slice").reset_index()
+
+
+def own_noise_from_table(table: pd.DataFrame) -> FloatArray:
+    """Read what :func:`tabulate_own_noise` wrote down."""
+    return table[[region.abbreviation for region in REGIONS]].to_numpy(float)
 
 
 def tabulate_fit(unmixed: UnmixedValues) -> pd.DataFrame:
