@@ -6,15 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from benchmarks.own_noise import STILL, compare
 
 from scsnet_bids.arrays import BoolArray, FloatArray
-from scsnet_bids.network.inference import locate_cord, segment_regions
-from scsnet_bids.network.model import ScsNet
 from scsnet_bids.network.weights import load_network
-from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 from scsnet_bids.settings import UnmixingSettings
 from scsnet_bids.unmixing.own_noise import estimate_own_noise, split_volumes
-from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
 from scsnet_bids.unmixing.signals import solve_signals
 
 SETTINGS = UnmixingSettings()
@@ -30,11 +27,6 @@ def draw(image: FloatArray) -> FloatArray:
     share[..., 2] = np.clip(bright + halves, 0, 1)
     share[..., 1] = 1 - share[..., 2]
     return share
-
-
-@pytest.fixture(scope="module")
-def network() -> ScsNet:
-    return load_network("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -102,37 +94,10 @@ def test_every_b0_volume_is_in_one_part(n_b0):
     np.testing.assert_array_equal(np.sum(split_volumes(is_b0), axis=0), is_b0)
 
 
-def test_what_the_network_makes_of_noise_is_told(network):
+def test_what_the_network_makes_of_noise_is_told():
     """White matter of still phantoms lacks signal, and gray matter has some of it."""
-    true, told = [], []
-    for seed in range(4):
-        settings = PhantomSettings(slices=8, directions=6, motion_mm=0, b0_to_dwi_mm=0)
-        phantom, clean = (simulate(replace(settings, snr=snr), seed) for snr in (4, np.inf))
-        is_b0 = phantom.gradients.bvals == 0
-        parts, ones = split_volumes(is_b0), np.ones((is_b0.size, settings.slices))
-        shares = [find(phantom, is_b0 & ~part, network) for part in parts]
-        own = estimate_own_noise(phantom.series, parts, shares, ones, SETTINGS)
-        noise = (phantom.series - clean.series)[..., is_b0].mean(axis=-1, keepdims=True)
-        # Drawn without noise, regions show what magnitudes of noise are on average.
-        found = (find(one, is_b0, network) for one in (phantom, clean))
-        noisy, right = (solve_signals(noise, share, SETTINGS)[..., 0] for share in found)
-        true.append(by_tissue(noisy - right))
-        told.append(by_tissue(own))
-    white, gray = np.mean(true, axis=0)
-    assert white < -5 < 10 < gray
-    np.testing.assert_allclose(np.mean(told, axis=0), np.mean(true, axis=0), rtol=0.35)
-
-
-def by_tissue(values: FloatArray) -> list[float]:
-    """Means of white and of gray matter."""
-    return [values[:, :6].mean(), values[:, 6:].mean()]
-
-
-def find(phantom: Phantom, chosen: BoolArray, network: ScsNet) -> FloatArray:
-    """Find the shares of the regions on the mean of some volumes."""
-    b0, grid = phantom.series[..., chosen].mean(axis=-1), phantom.grid
-    drawn = segment_regions(b0, grid, locate_cord(b0, grid, network), network)
-    still_mm = np.zeros((grid.shape[2], 2))
-    placed = (drawn.probability, drawn.plane, grid, still_mm, SETTINGS.sharpness)
-    borders = Borders.unmoved(grid.shape[2])
-    return PlacedRegions(*placed).refined().sharpened(borders).shares()
+    network, noisy = load_network("cpu"), replace(STILL, snr=4)
+    true, told = np.mean([compare(noisy, seed, network) for seed in range(4)], axis=0)
+    white, gray = true[:6].mean(), true[6:].mean()
+    assert white < -0.5 < 1 < gray
+    np.testing.assert_allclose([told[:6].mean(), told[6:].mean()], [white, gray], rtol=0.35)

@@ -43,15 +43,18 @@ def main() -> None:
     network, rows = load_network("cpu"), []
     for snr, n_b0 in CASES:
         settings = replace(STILL, snr=snr, b0_volumes=n_b0)
-        found = np.array([_compare(settings, FIRST_SEED + n, network) for n in range(people)])
+        found = np.array([compare(settings, FIRST_SEED + n, network) for n in range(people)])
         for name, values in zip(("true", "told"), found.swapaxes(0, 1), strict=True):
             case = {"b=0 SNR": f"{snr:g}", "b=0 volumes": n_b0, "own noise, %": name}
             rows.append(case | dict(_by_tissue(values)))
     print(markdown_table(pd.DataFrame(rows).set_index("b=0 SNR")))
 
 
-def _compare(settings: PhantomSettings, seed: int, network: ScsNet) -> FloatArray:
-    """(2, 8) own noise of the regions in percent of white matter's signal: true, and told."""
+def compare(settings: PhantomSettings, seed: int, network: ScsNet) -> FloatArray:
+    """(2, 8) own noise of the regions in percent of white matter's signal: true, and told.
+
+    Drawn without noise, regions show what magnitudes of noise are on average.
+    """
     noisy, clean = (simulate(one, seed) for one in (settings, replace(settings, snr=np.inf)))
     is_b0 = noisy.gradients.bvals == 0
     noise = (noisy.series - clean.series)[..., is_b0].mean(axis=-1, keepdims=True)
