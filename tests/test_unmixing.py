@@ -105,6 +105,21 @@ def test_even_slices_are_explained_however_noisy_they_are(phantom, rng) -> None:
         assert unexplained.max() < SETTINGS.largest_unexplained / 2
 
 
+def test_how_much_is_unexplained_does_not_depend_on_noise_or_interpolation(phantom, rng) -> None:
+    """Half way between two voxels, noise has half its variance in a voxel, not in a region."""
+    series = darkened(phantom, 2, kept=0.7)
+    true = unmix(phantom, series, 0.0).unexplained[2]
+    for snr, interpolated in ((15, False), (7, False), (5, False), (7, True), (5, True)):
+        found = []
+        for _ in range(8):
+            noise = rng.normal(0, 1000 / snr, (2, *series.shape))
+            if interpolated:
+                noise = (noise + np.roll(noise, 1, axis=1)) / 2
+            drawn = np.hypot(series + noise[0], noise[1])
+            found.append(unmix(phantom, drawn, 1000 / snr).unexplained[2])
+        assert np.mean(found) == pytest.approx(true, rel=0.2)
+
+
 def test_partial_volume_is_taken_out_without_noise(phantom) -> None:
     unmixed = unmix(phantom, phantom.series, 0.0)
     for metric in ("FA", "MD"):

@@ -307,7 +307,7 @@ def _fit(
     tensors, scatter, signal = _fit_tensors(system, sigma, weight, fitted, gradients)
     unit = np.einsum("krr->kr", system.covariance)
     noise2 = _noise_of_slices(fitted, scatter / unit[fitted], sigma)
-    unexplained = _unexplained(system, signal, sigma, weight * weighted, noise2)
+    unexplained = _unexplained(system, signal, sigma, weight * weighted)
     unexplained[~fitted.any(axis=1)] = np.nan
     rejected = unexplained > settings.largest_unexplained
     has_value = fitted & ~rejected[:, None]
@@ -347,26 +347,32 @@ def _fit_tensors(
 
 
 def _unexplained(
-    system: _System, signal: FloatArray, sigma: float, weight: FloatArray, noise2: FloatArray
+    system: _System, signal: FloatArray, sigma: float, weight: FloatArray
 ) -> FloatArray:
     """(k,) deviation of the cord's voxels from what (k, 9, n) signals explain, by their mean.
 
     That is judged in the mean of the weighted volumes, where fluid is dark and a border that lies a
-    little elsewhere hardly shows; (k,) ``noise2`` says how much of it is noise.
+    little elsewhere hardly shows. Where the noise floor hides a part of a deviation, as much of the
+    signal is left out. How much of it is noise is told by the scatter of the volumes in
+    the voxels themselves, which interpolation makes smaller than that of a region's signal.
     """
-    expected: FloatArray = system.design @ signal
+    explained: FloatArray = system.design @ signal
+    expected = explained
     if sigma > 0:
-        expected = magnitude_moments(np.clip(expected, 0, None) / sigma).mean * sigma
+        moments = magnitude_moments(np.clip(explained, 0, None) / sigma)
+        expected, explained = moments.mean * sigma, moments.slope * explained
     total = weight.sum(axis=1)
     share = weight / np.where(total > 0, total, 1)[:, None]
-    mean, apart = (
-        np.einsum("kmn,kn->km", x, share) for x in (expected, system.magnitude - expected)
-    )
-    of_noise = np.nan_to_num(noise2) * (share**2).sum(axis=1)
+    apart = system.magnitude - expected
+    level, mean_apart = (np.einsum("kmn,kn->km", x, share) for x in (explained, apart))
     inside = system.design.any(axis=-1)
+    scatter = np.einsum("kmn,kn,km->k", (apart - mean_apart[..., None]) ** 2, share**2, inside)
+    left = 1 - (share**2).sum(axis=1)
     count = np.maximum(inside.sum(axis=1), 1)
-    level, square = ((x * inside).sum(axis=1) / count for x in (mean, apart**2))
-    deviation = np.sqrt(np.clip(square - of_noise, 0, None))
+    unknowns = np.einsum("krm,kmr->k", system.operator, system.design)
+    noise = scatter / np.where(left > 0, left, 1) / count * (1 - unknowns / count)
+    level, square = ((x * inside).sum(axis=1) / count for x in (level, mean_apart**2))
+    deviation = np.sqrt(np.clip(square - noise, 0, None))
     return np.asarray(np.where(level > 0, deviation / np.where(level > 0, level, 1), np.nan))
 
 
