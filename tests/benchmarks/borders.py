@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scsnet_bids.arrays import FloatArray
+from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.correction.alignment import estimate_b0_to_dwi
 from scsnet_bids.correction.resampling import to_dti_space
 from scsnet_bids.derivatives import read_table
@@ -36,7 +36,12 @@ from scsnet_bids.regions import REGIONS
 from scsnet_bids.settings import B0_AND_DWI, Settings
 from scsnet_bids.shift_table import shifts_from_table
 from scsnet_bids.unmixing.borders import TYPICAL_ERRORS, BorderErrors, alternative_regions
-from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_borders
+from scsnet_bids.unmixing.own_noise import (
+    estimate_own_noise,
+    split_volumes,
+    take_out_own_noise,
+)
+from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions, fit_borders
 from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
 
 SETTINGS = Settings()
@@ -55,6 +60,8 @@ class Run:
     sigma: float
     errors: BorderErrors  # typical ones
     regions: PlacedRegions
+    parts: list[BoolArray]  # of the b=0 volumes
+    others: list[PlacedRegions]  # drawn without each part
     truth: FloatArray  # (8, 2) FA and MD of the tissue
     fa: FloatArray  # (i, j, k) map
     true_share: FloatArray  # (i, j, k, 9)
@@ -92,28 +99,32 @@ def main(sees: str, *folders: Path) -> None:
 def _read_runs(data: Path, out: Path, sees: str) -> Iterator[Run]:
     """Read every run, and segment it with the shipped networks."""
     network = load_network("cpu")
+    second = load_network("cpu", shipped_weights(sees), sees) if sees == B0_AND_DWI else None
     for path in sorted(out.glob("sub-*/**/*_desc-preproc_dwi.nii.gz")):
         series, start = read_image(path), str(path).removesuffix("_desc-preproc_dwi.nii.gz")
         bval, bvec = (path.with_name(path.name.replace("nii.gz", x)) for x in ("bval", "bvec"))
         gradients = read_gradients(bval, bvec, series.grid, series.data.shape[3], path)
         b0 = read_image(Path(f"{start}_desc-b0_dwiref.nii.gz")).data
-        weighted = ~b0_volumes(gradients.bvals, SETTINGS.gradients.b0_max)
-        mean_dwi = series.data[..., weighted].mean(axis=-1)
-        found = segment_regions(b0, series.grid, locate_cord(b0, series.grid, network), network)
-        shift = estimate_b0_to_dwi(
+        is_b0 = b0_volumes(gradients.bvals, SETTINGS.gradients.b0_max)
+        mean_dwi = series.data[..., ~is_b0].mean(axis=-1)
+        centre_mm = locate_cord(b0, series.grid, network)
+        found = segment_regions(b0, series.grid, centre_mm, network)
+        shift_mm = estimate_b0_to_dwi(
             found.cord, found.plane, mean_dwi, series.grid, SETTINGS.alignment
-        )
-        if sees == B0_AND_DWI:
-            second = load_network("cpu", shipped_weights(sees), sees)
-            found = refine_regions(found, b0, mean_dwi, series.grid, shift.shift_mm, second)
-        regions = PlacedRegions(
-            found.probability,
-            found.plane,
-            series.grid,
-            shift.shift_mm,
-            SETTINGS.unmixing.sharpness,
-            to_dti_space(_read_shifts(f"{start}{MOTION_ENDING}"), ~weighted, shift.shift_mm),
-        )
+        ).shift_mm
+        moved_mm = to_dti_space(_read_shifts(f"{start}{MOTION_ENDING}"), is_b0, shift_mm)
+        parts = split_volumes(is_b0)
+        # All volumes of the corrected series lie where the mean DWI does.
+        in_place = np.zeros_like(shift_mm)
+        images = [(b0, shift_mm)]
+        images += [(series.data[..., is_b0 & ~part].mean(axis=-1), in_place) for part in parts]
+        placed = []
+        for image, apart_mm in images:
+            drawn = segment_regions(image, series.grid, centre_mm, network)
+            if second:
+                drawn = refine_regions(drawn, image, mean_dwi, series.grid, apart_mm, second)
+            where = (drawn.plane, series.grid, apart_mm, SETTINGS.unmixing.sharpness, moved_mm)
+            placed.append(PlacedRegions(drawn.probability, *where))
         sigma = float(read_table(Path(f"{start}_desc-image_qc.tsv"))["noise_sigma"].iloc[0])
         truth = data / "derivatives" / "phantom" / path.parent.relative_to(out)
         fa = read_image(Path(f"{start}_model-tensor_param-fa_dwimap.nii.gz")).data
@@ -122,7 +133,8 @@ def _read_runs(data: Path, out: Path, sees: str) -> Iterator[Run]:
         rows = table.set_index(["region", "side"])[list(METRICS)]
         order = [(str(region.tissue), str(region.side)) for region in REGIONS]
         tissue = rows.loc[order].to_numpy(float)
-        yield Run(series, gradients, sigma, TYPICAL_ERRORS[sees], regions, tissue, fa, share)
+        errors, (regions, *others) = TYPICAL_ERRORS[sees], placed
+        yield Run(series, gradients, sigma, errors, regions, parts, others, tissue, fa, share)
 
 
 def _read_shifts(path: str) -> FloatArray:
@@ -139,6 +151,9 @@ def _measure(run: Run, sharpness: float) -> Values:
     shares = [one.seen_shares() for one in placed]
     settings = (SETTINGS.unmixing, SETTINGS.gradients)
     unmixed = unmix_regions(run.series.data, shares[0], run.gradients, run.sigma, *settings)
+    unmixed = take_out_own_noise(
+        unmixed, _own_noise(run, sharpness, borders), run.gradients, SETTINGS.gradients
+    )
     change = change_of_values(run.series.data, shares, run.gradients, unmixed, *settings)
     plain = np.array([_plain_means(run.fa, one.shares()) for one in placed])
     error = unmixed.value[..., :2] - run.truth
@@ -150,6 +165,14 @@ def _measure(run: Run, sharpness: float) -> Values:
         np.concatenate([error, off[..., None]], axis=-1),
         np.concatenate([noise[None], by_border]),
     )
+
+
+def _own_noise(run: Run, sharpness: float, borders: Borders) -> FloatArray:
+    """(k, 8) part of the b=0 signals that is their own noise."""
+    others = [replace(one, sharpness=sharpness).refined() for one in run.others]
+    shares = [one.sharpened(borders).seen_shares() for one in others]
+    weight = np.ones((run.gradients.bvals.size, run.series.data.shape[2]))
+    return estimate_own_noise(run.series.data, run.parts, shares, weight, SETTINGS.unmixing)
 
 
 def _plain_means(values: FloatArray, share: FloatArray) -> FloatArray:
