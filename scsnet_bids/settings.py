@@ -199,12 +199,27 @@ class RegionalSettings:
     )
 
 
+class Sharpness(NamedTuple):
+    """Factors of the network's logits: of cord against background, and of region against region."""
+
+    outline: float
+    regions: float
+
+
 @dataclass(frozen=True)
 class UnmixingSettings:
     """Region values from unmixed signals."""
 
-    sharpness: float = setting(
-        3.0, "1", "Factor of the logits of the network's probabilities; depends on the weights."
+    outline_sharpness: float = setting(
+        3.0,
+        "1",
+        "Factor of the network's logits of cord against background; depends on the weights.",
+    )
+    region_sharpness: float = setting(
+        2.0, "1", "Factor of the logits of region against region, where the network sees B0."
+    )
+    region_sharpness_with_dwi: float = setting(
+        3.0, "1", "The same where it sees the mean DWI as well."
     )
     cord_share: float = setting(0.8, "1", "Voxels that the cord fills more than this are unmixed.")
     least_voxels: float = setting(
@@ -215,6 +230,11 @@ class UnmixingSettings:
         "1",
         "Part of the cord's signal that its regions may leave unexplained in a slice; else n/a.",
     )
+
+    def sharpness(self, seen: str) -> Sharpness:
+        """By what the network sees, one of ``INPUTS``."""
+        by_input = {B0: self.region_sharpness, B0_AND_DWI: self.region_sharpness_with_dwi}
+        return Sharpness(self.outline_sharpness, by_input[seen])
 
 
 @dataclass(frozen=True)

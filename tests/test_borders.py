@@ -8,7 +8,7 @@ import pytest
 from scsnet_bids.images import Grid
 from scsnet_bids.regional import variance_by_borders
 from scsnet_bids.regions import N_CLASSES
-from scsnet_bids.settings import B0
+from scsnet_bids.settings import B0, Sharpness
 from scsnet_bids.slices import PlaneGrid
 from scsnet_bids.unmixing.borders import TYPICAL_ERRORS, alternative_regions
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
@@ -36,7 +36,7 @@ def draw_regions(middle_mm: tuple[float, float], shift_mm: np.ndarray) -> Placed
     shares = both / both.sum(axis=0) * cord
     probability = np.concatenate([1 - shares.sum(axis=0, keepdims=True), shares])
     stack = np.stack([probability, probability])
-    return PlacedRegions(stack, PLANE, GRID, shift_mm, 1.0)
+    return PlacedRegions(stack, PLANE, GRID, shift_mm, Sharpness(1.0, 1.0))
 
 
 @pytest.fixture(scope="module")

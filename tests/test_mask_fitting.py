@@ -9,6 +9,7 @@ import pytest
 
 from scsnet_bids.images import Grid
 from scsnet_bids.regions import REGIONS, Side
+from scsnet_bids.settings import Sharpness
 from scsnet_bids.slices import PlaneGrid, volume_to_slices
 from scsnet_bids.unmixing.mask_fitting import fit_regions_to_mask
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
@@ -30,7 +31,7 @@ def network_regions(radius_mm: float = 5.0, empty: tuple[int, ...] = ()) -> Plac
         probability[:, region.label] = cord * side * half
     probability[list(empty)] = 0
     probability[:, 0] = 1 - probability[:, 1:].sum(axis=1)
-    return PlacedRegions(probability, PLANE, GRID, np.zeros((3, 2)), 3.0)
+    return PlacedRegions(probability, PLANE, GRID, np.zeros((3, 2)), Sharpness(3.0, 2.0))
 
 
 def ellipse(left_mm: float, back_mm: float, a_mm: float, b_mm: float) -> np.ndarray:

@@ -19,7 +19,13 @@ from scsnet_bids.outlier_table import OUTLIER_COLUMNS, tabulate_slices
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 from scsnet_bids.regional import measure_regions
 from scsnet_bids.regions import N_CLASSES, REGIONS
-from scsnet_bids.settings import B0, GradientSettings, RegionalSettings, UnmixingSettings
+from scsnet_bids.settings import (
+    B0,
+    GradientSettings,
+    RegionalSettings,
+    Sharpness,
+    UnmixingSettings,
+)
 from scsnet_bids.shift_table import tabulate_shifts
 from scsnet_bids.slices import PlaneGrid, slices_to_volume, volume_to_slices
 from scsnet_bids.unmixing.noise import NoiseLevel, interpolation_gain
@@ -29,6 +35,7 @@ from scsnet_bids.unmixing.table import tabulate_noise, tabulate_own_noise
 
 SMALL = PhantomSettings(b0_to_dwi_mm=0, slices=2, matrix=(48, 40), directions=12, b0_volumes=2)
 SETTINGS, UNMOVED = UnmixingSettings(), Borders.unmoved(SMALL.slices)
+SHARPNESS = SETTINGS.sharpness(B0)
 FA_AND_MD = np.array([[0.7, 0.9e-3]] * 6 + [[0.45, 0.8e-3]] * 2)
 """Of the columns and of gray matter."""
 
@@ -53,12 +60,10 @@ def regions(phantom: Phantom) -> PlacedRegions:
     """True regions, as soft as a network's, in a series that was corrected."""
     share = phantom.region_share
     right = np.stack([volume_to_slices(share[..., c]) for c in range(N_CLASSES)], axis=1)
-    soft = sharpen_probability(right, 1 / SETTINGS.sharpness)
+    soft = sharpen_probability(right, Sharpness(*(1 / factor for factor in SHARPNESS)))
     plane = PlaneGrid.of_image(phantom.grid)
     still_mm = np.zeros((SMALL.slices, 2))
-    return PlacedRegions(
-        soft, plane, phantom.grid, still_mm, SETTINGS.sharpness, -phantom.motion_mm
-    )
+    return PlacedRegions(soft, plane, phantom.grid, still_mm, SHARPNESS, -phantom.motion_mm)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +96,7 @@ def inputs(
     }
     paths |= {name: write_table(folder / f"{name}.tsv", t) for name, t in tables.items()}
     settings = {"gradient_settings": GradientSettings(), "unmixing_settings": SETTINGS}
+    settings["segmented_from"] = B0
     return {name: str(path) for name, path in paths.items()} | settings
 
 
@@ -131,7 +137,7 @@ def unmix(
     }
     paths = {name: write_table(folder / f"{name}.tsv", table) for name, table in tables.items()}
     own = {name: str(path) for name, path in paths.items()}
-    return run(UnmixRegions, folder, inputs | own | {"segmented_from": B0})
+    return run(UnmixRegions, folder, inputs | own)
 
 
 def test_the_outline_is_sought_as_the_interpolated_series_shows_it(regions, inputs, tmp_path):

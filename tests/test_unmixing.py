@@ -14,7 +14,13 @@ from scsnet_bids.gradients import Gradients
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 from scsnet_bids.regional import SliceNotes, measure_regions
 from scsnet_bids.regions import N_CLASSES, REGIONS
-from scsnet_bids.settings import GradientSettings, RegionalSettings, UnmixingSettings
+from scsnet_bids.settings import (
+    B0_AND_DWI,
+    GradientSettings,
+    RegionalSettings,
+    Sharpness,
+    UnmixingSettings,
+)
 from scsnet_bids.slices import PlaneGrid, volume_to_slices
 from scsnet_bids.unmixing.region_tensor import (
     METRICS,
@@ -31,6 +37,7 @@ from scsnet_bids.unmixing.signals import (
 from scsnet_bids.unmixing.table import UNMIXED_COLUMNS, UNMIXED_FLAGS, add_unmixed
 
 SETTINGS, GRADIENTS = UnmixingSettings(), GradientSettings()
+SHARPNESS = SETTINGS.sharpness(B0_AND_DWI)
 SNR = 6.5
 SIGMA = 1000 / SNR
 CERTAIN = np.zeros((0, 5, 8, 4))
@@ -543,16 +550,20 @@ def test_slices_without_cord_or_volumes_are_named(phantom, table) -> None:
 
 def test_sharpening_keeps_the_order_and_the_sum(rng) -> None:
     probability = rng.dirichlet(np.ones(N_CLASSES), (2, 6, 6)).transpose(0, 3, 1, 2)
-    sharp = sharpen_probability(probability, 3.0)
+    sharp = sharpen_probability(probability, Sharpness(3.0, 2.0))
     assert sharp.sum(axis=1) == pytest.approx(1)
     assert (sharp[:, 1:].argmax(axis=1) == probability[:, 1:].argmax(axis=1)).all()
     assert ((sharp[:, 0] > 0.5) == (probability[:, 0] > 0.5)).all()
-    assert sharpen_probability(probability, 1.0) == pytest.approx(probability, abs=1e-3)
+    assert sharpen_probability(probability, Sharpness(1.0, 1.0)) == pytest.approx(
+        probability, abs=1e-3
+    )
 
 
 def test_withdrawing_shrinks_the_cord(rng) -> None:
     probability = rng.dirichlet(np.ones(N_CLASSES), (2, 6, 6)).transpose(0, 3, 1, 2)
-    cord = [1 - sharpen_probability(probability, 3.0, w)[:, 0] for w in (-1.0, 0.0, 1.0)]
+    cord = [
+        1 - sharpen_probability(probability, Sharpness(3.0, 2.0), w)[:, 0] for w in (-1.0, 0.0, 1.0)
+    ]
     assert (cord[0] > cord[1]).all()
     assert (cord[1] > cord[2]).all()
 
@@ -563,9 +574,10 @@ def placed(
     """True regions, as soft as a network's, with their borders moved."""
     share = phantom.region_share
     right = np.stack([volume_to_slices(share[..., c]) for c in range(N_CLASSES)], axis=1)
-    wrong = sharpen_probability(right, 1 / SETTINGS.sharpness, withdrawal, more_gray)
+    soft = Sharpness(1 / SHARPNESS.outline, 1 / SHARPNESS.regions)
+    wrong = sharpen_probability(right, soft, withdrawal, SHARPNESS.regions * more_gray)
     plane = PlaneGrid.of_image(phantom.grid)
-    return PlacedRegions(wrong, plane, phantom.grid, np.zeros((5, 2)), SETTINGS.sharpness)
+    return PlacedRegions(wrong, plane, phantom.grid, np.zeros((5, 2)), SHARPNESS)
 
 
 def test_every_slice_finds_its_own_outline(phantom, rng) -> None:
@@ -632,7 +644,10 @@ def test_gray_matter_keeps_its_size_where_nothing_tells_it(phantom, rng) -> None
 
 def test_more_gray_takes_from_white_matter_alone(rng) -> None:
     probability = rng.dirichlet(np.ones(N_CLASSES), (2, 6, 6)).transpose(0, 3, 1, 2)
-    less, more = (sharpen_probability(probability, 3.0, 0.0, gray) for gray in (0.0, 1.0))
+    less, more = (
+        sharpen_probability(probability, SHARPNESS, 0.0, gray / SHARPNESS.regions)
+        for gray in (0.0, 1.0)
+    )
     assert (more[:, 7:] > less[:, 7:]).all()
     assert (more[:, 1:7] < less[:, 1:7]).all()
     np.testing.assert_allclose(more[:, 0], less[:, 0], atol=1e-12)

@@ -145,6 +145,7 @@ def _init_transfer_regions(settings: Settings, cord_mask: Path | None) -> pe.Nod
     interface = TransferRegions(
         gradient_settings=settings.gradients,
         unmixing_settings=settings.unmixing,
+        segmented_from=settings.segmentation.input,
         outline_given=cord_mask is not None,
     )
     return pe.Node(interface, name="transfer_regions")

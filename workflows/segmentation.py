@@ -89,5 +89,9 @@ def describe_network(settings: SegmentationSettings, sees: str = B0) -> dict[str
 
 def _init_fit_regions_to_mask(settings: Settings, cord_mask: Path) -> pe.Node:
     """Build the node that places the regions in a mask."""
-    interface = FitRegionsToMask(cord_mask=str(cord_mask), unmixing_settings=settings.unmixing)
+    interface = FitRegionsToMask(
+        cord_mask=str(cord_mask),
+        unmixing_settings=settings.unmixing,
+        segmented_from=settings.segmentation.input,
+    )
     return pe.Node(interface, name="fit_regions_to_mask")

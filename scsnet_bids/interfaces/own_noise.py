@@ -19,7 +19,7 @@ from scsnet_bids.interfaces.base import (
 from scsnet_bids.interfaces.segmentation import read_borders
 from scsnet_bids.outlier_table import weight_from_table
 from scsnet_bids.prior_results import read_cord_mask
-from scsnet_bids.settings import B0_AND_DWI, UnmixingSettings
+from scsnet_bids.settings import B0, B0_AND_DWI, UnmixingSettings
 from scsnet_bids.unmixing.mask_fitting import fit_regions_to_mask
 from scsnet_bids.unmixing.sharpening import PlacedRegions
 
@@ -73,7 +73,8 @@ class EstimateOwnNoise(SeriesInterface):
         drawn = segment_regions(b0, grid, centre_mm, network)
         # All volumes of the corrected series lie where the mean DWI does.
         in_place = np.zeros_like(centre_mm)
-        if isdefined(self.inputs.dwi_weights):
+        seen = B0_AND_DWI if isdefined(self.inputs.dwi_weights) else B0
+        if seen == B0_AND_DWI:
             network = load_network(self.inputs.device, Path(self.inputs.dwi_weights), B0_AND_DWI)
             mean_dwi = read_image(Path(self.inputs.mean_dwi)).data
             drawn = refine_regions(drawn, b0, mean_dwi, grid, in_place, network)
@@ -82,7 +83,7 @@ class EstimateOwnNoise(SeriesInterface):
             drawn.plane,
             grid,
             in_place,
-            self.inputs.unmixing_settings.sharpness,
+            self.inputs.unmixing_settings.sharpness(seen),
             read_shifts(self.inputs.orig_to_dwi),
         )
         if isdefined(self.inputs.cord_mask):

@@ -176,14 +176,14 @@ class RefineRegions(StageInterface):
 class PlacedRegionsInputSpec(NetworkPlaneInputSpec):
     """Region probabilities with what brings them to a series."""
 
+    segmented_from = traits.Enum(*INPUTS, mandatory=True, desc="what the network saw")
     dwiref_to_dwi = File(exists=True, mandatory=True, desc="displacement per slice (table)")
     unmixing_settings = traits.Instance(UnmixingSettings, mandatory=True)
 
 
 class BorderedRegionsInputSpec(PlacedRegionsInputSpec):
-    """The same, with the borders that were found, and what they were found on."""
+    """The same, with the borders that were found."""
 
-    segmented_from = traits.Enum(*INPUTS, mandatory=True, desc="what the network saw")
     border_table = File(exists=True, mandatory=True, desc="borders per slice (table)")
 
 
@@ -192,7 +192,8 @@ def read_placed_regions(
 ) -> PlacedRegions:
     """Read the inputs of :class:`PlacedRegionsInputSpec`."""
     probability, plane = _read_probability(Path(inputs.region_probability), grid)
-    shift_mm, sharpness = read_shifts(inputs.dwiref_to_dwi), inputs.unmixing_settings.sharpness
+    shift_mm = read_shifts(inputs.dwiref_to_dwi)
+    sharpness = inputs.unmixing_settings.sharpness(inputs.segmented_from)
     return PlacedRegions(probability, plane, grid, shift_mm, sharpness, moved_mm)
 
 

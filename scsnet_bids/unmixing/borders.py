@@ -31,7 +31,7 @@ class BorderErrors:
     place_mm : place of the cord (left, posterior)
     outline : of the cord, in logits of the sharpened probability
     inner_mm : place of the inner borders in the cord (left, posterior)
-    more_gray : border of gray matter, in logits of the sharpened probability
+    more_gray : border of gray matter, in logits of the network's probability
     """
 
     place_mm: tuple[float, float]
@@ -41,8 +41,8 @@ class BorderErrors:
 
 
 TYPICAL_ERRORS = {
-    B0: BorderErrors((0.15, 0.1), 1.5, (0.15, 0.25), 1.0),
-    B0_AND_DWI: BorderErrors((0.1, 0.07), 1.5, (0.2, 0.2), 0.5),
+    B0: BorderErrors((0.15, 0.1), 1.5, (0.15, 0.25), 0.33),
+    B0_AND_DWI: BorderErrors((0.1, 0.07), 1.5, (0.2, 0.2), 0.17),
 }
 """By what the network sees; see ``docs/experiments.md``."""
 

@@ -94,7 +94,7 @@ def _on_plane(mask: FloatArray, regions: PlacedRegions, plane: PlaneGrid) -> Flo
     columns, rows = plane.shape
     pixel_mm = (plane.spacing_mm[0] / FINER, plane.spacing_mm[1] / FINER)
     fine = PlaneGrid(plane.start_mm, ((columns - 1) * FINER + 1, (rows - 1) * FINER + 1), pixel_mm)
-    steepness = regions.sharpness * OUTLINE_MM
+    steepness = regions.sharpness.outline * OUTLINE_MM
     cord = np.zeros((mask.shape[2], rows, columns))
     for k, (one, shift) in enumerate(
         zip(volume_to_slices(mask), regions.b0_to_dwi_mm, strict=True)

@@ -2,13 +2,14 @@
 
 Between two regions the network's probability changes more gently than the share of a voxel does.
 Taken as they are, such shares exaggerate every contrast when signals are unmixed; hard labels
-leave contrast lost where the network draws the cord too wide. So the logits are multiplied by one
-constant, measured on phantoms, and between the network's pixels too: a border runs through pixels,
-and steepened pixels would be steps of half a millimetre. The outline of each slice is moved to
-where the unmixed signals explain the series best. The slices lean on what is best for all of them
-together. Then gray matter grows or shrinks, by the same amount in all slices, to where the series
-is explained best: its size hardly shows in the image that the network sees, but the series has all
-directions.
+leave contrast lost where the network draws a border at the wrong place. So the logits are
+multiplied by constants, measured on phantoms: those of region against region by less if the network
+sees B0 alone, in which it often draws gray matter a little elsewhere. Between the network's pixels
+the same is done: a border runs through pixels, and steepened pixels would be steps of half a
+millimetre. The outline of each slice is moved to where the unmixed signals explain the series best.
+The slices lean on what is best for all of them together. Then gray matter grows or shrinks, by the
+same amount in all slices, to where the series is explained best: its size hardly shows in the image
+that the network sees, but the series has all directions.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from scipy import special
 from scsnet_bids.arrays import BoolArray, FloatArray
 from scsnet_bids.images import Grid
 from scsnet_bids.regions import N_CLASSES
+from scsnet_bids.settings import Sharpness
 from scsnet_bids.slices import PlaneGrid, interpolate_linearly
 from scsnet_bids.unmixing.noise import quick_moments
 from scsnet_bids.unmixing.transfer import transfer_regions
@@ -34,9 +36,9 @@ MODEL_DEVIATION = 4.0
 """Shares are wrong beyond noise: a residual counts as if noise were larger by this factor."""
 JUDGED_SHARE = 0.05
 """Voxels that the cord fills more than this, before sharpening, judge where the outline lies."""
-MORE_GRAY = np.arange(-3.0, 4.0)
-"""By how much the border of gray matter may move, in logits of the sharp probability."""
-GRAY_SPREAD = 1.5
+MORE_GRAY = np.arange(-3.0, 4.0) / 3
+"""By how much the border of gray matter may move, in logits of the network's probability."""
+GRAY_SPREAD = 0.5
 """Expected size of it."""
 GRAY_MODEL_DEVIATION = 16.0
 """As ``MODEL_DEVIATION``, and larger: other misplaced borders look like more gray matter."""
@@ -62,7 +64,7 @@ class PlacedRegions:
     plane : grid of the probabilities, which lie where the B0 image does
     grid : of the series
     b0_to_dwi_mm : (k, 2) displacement (left, posterior) from the B0 image to the series
-    sharpness : factor of the logits
+    sharpness : factors of the logits
     moved_mm : (n, k, 2) displacement by which the slices of the series' n volumes were
         interpolated; None if they were not
     """
@@ -71,7 +73,7 @@ class PlacedRegions:
     plane: PlaneGrid
     grid: Grid
     b0_to_dwi_mm: FloatArray
-    sharpness: float
+    sharpness: Sharpness
     moved_mm: FloatArray | None = None
 
     def cropped(self) -> PlacedRegions:
@@ -115,7 +117,7 @@ class Borders:
     Attributes
     ----------
     withdrawal : (k,) what the sharpened logit of the cord loses; negative is outward
-    more_gray : (k,) what the sharpened logits of gray matter gain on the columns
+    more_gray : (k,) what the network's logits of gray matter gain on the columns
     area_ratio : (k,) area of the cord, by the area that the network gave it; nan without a cord
     gray_ratio : (k,) the same of gray matter
     at_limit : (k,) bool, whether the outline would have moved farther if it could
@@ -187,7 +189,7 @@ def fit_borders(
 
 def sharpen_probability(
     probability: FloatArray,
-    sharpness: float,
+    sharpness: Sharpness,
     withdrawal: float | FloatArray = 0.0,
     more_gray: float | FloatArray = 0.0,
 ) -> FloatArray:
@@ -196,10 +198,10 @@ def sharpen_probability(
     Parameters
     ----------
     probability : (k, 9, rows, columns) float array in [0, 1], background first
-    sharpness : factor of the logits of cord against background, and of region against region
+    sharpness : factors of the logits
     withdrawal : what the sharpened logit of the cord loses; negative moves the outline outward;
         of shape (k, 1, 1) if the slices differ
-    more_gray : what the sharpened logits of gray matter gain on the columns, likewise
+    more_gray : what the logits of gray matter gain on the columns before, likewise
 
     Returns
     -------
@@ -207,10 +209,10 @@ def sharpen_probability(
     """
     cord = probability[:, 1:].sum(axis=1)
     inside = np.clip(cord, SMALLEST, 1 - SMALLEST)
-    logit = sharpness * special.logit(inside) - withdrawal
+    logit = sharpness.outline * special.logit(inside) - withdrawal
     sharp_cord = np.where(cord > NO_CORD, special.expit(logit), 0)
-    power = np.asarray(probability[:, 1:], dtype=float) ** sharpness
-    power[:, GRAY.start - 1 :] *= np.exp(np.reshape(more_gray, (-1, 1, 1, 1)))
+    power = np.asarray(probability[:, 1:], dtype=float) ** sharpness.regions
+    power[:, GRAY.start - 1 :] *= np.exp(sharpness.regions * np.reshape(more_gray, (-1, 1, 1, 1)))
     total = power.sum(axis=1, keepdims=True)
     regions = (
         power / np.where(total > 0, total, 1) * np.where(total[:, 0] > 0, sharp_cord, 0)[:, None]

@@ -29,7 +29,7 @@ from scsnet_bids.network.inference import locate_cord, segment_regions
 from scsnet_bids.network.model import ScsNet
 from scsnet_bids.network.weights import load_network
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
-from scsnet_bids.settings import Settings
+from scsnet_bids.settings import B0, Settings
 from scsnet_bids.slices import PlaneGrid, volume_to_slices
 from scsnet_bids.tensor import fit_tensor
 from scsnet_bids.unmixing.noise import estimate_noise
@@ -59,8 +59,9 @@ def measure(person: Phantom, network: ScsNet) -> Iterator[tuple[str, float]]:
     yield "network's cord", rms(to_dwi.shift_mm - true_mm)
     yield "true cord", rms(_with_true_cord(person, mean_dwi, b0_off_mm) - true_mm)
     moved_mm = to_dti_space(found.shift_mm, is_b0, to_dwi.shift_mm)
+    sharpness = SETTINGS.unmixing.sharpness(B0)
     regions = PlacedRegions(
-        drawn.probability, drawn.plane, grid, to_dwi.shift_mm, SETTINGS.unmixing.sharpness, moved_mm
+        drawn.probability, drawn.plane, grid, to_dwi.shift_mm, sharpness, moved_mm
     )
     moved = apply_correction(series, Correction(moved_mm), grid)
     residual = fit_tensor(moved, gradients, None, SETTINGS.gradients, weight).noise

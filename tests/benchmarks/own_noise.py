@@ -23,7 +23,7 @@ from scsnet_bids.network.model import ScsNet
 from scsnet_bids.network.weights import load_network
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
 from scsnet_bids.regions import REGIONS
-from scsnet_bids.settings import UnmixingSettings
+from scsnet_bids.settings import B0, UnmixingSettings
 from scsnet_bids.unmixing.own_noise import estimate_own_noise, split_volumes
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions
 from scsnet_bids.unmixing.signals import solve_signals
@@ -71,7 +71,7 @@ def _find(phantom: Phantom, chosen: BoolArray, network: ScsNet) -> FloatArray:
     b0, grid = phantom.series[..., chosen].mean(axis=-1), phantom.grid
     drawn = segment_regions(b0, grid, locate_cord(b0, grid, network), network)
     still_mm = np.zeros((grid.shape[2], 2))
-    placed = (drawn.probability, drawn.plane, grid, still_mm, SETTINGS.sharpness)
+    placed = (drawn.probability, drawn.plane, grid, still_mm, SETTINGS.sharpness(B0))
     borders = Borders.unmoved(grid.shape[2])
     return PlacedRegions(*placed).refined().sharpened(borders).shares()
 

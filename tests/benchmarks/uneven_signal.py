@@ -30,7 +30,7 @@ from scsnet_bids.network.inference import locate_cord, segment_regions
 from scsnet_bids.network.model import ScsNet
 from scsnet_bids.network.weights import load_network
 from scsnet_bids.phantom import Phantom, PhantomSettings, simulate
-from scsnet_bids.settings import Settings
+from scsnet_bids.settings import B0, Settings
 from scsnet_bids.slices import centre_of_slices
 from scsnet_bids.unmixing.sharpening import PlacedRegions, fit_borders
 from scsnet_bids.unmixing.signals import unmix_regions
@@ -98,7 +98,7 @@ def measure(
     drawn = segment_regions(b0, grid, centre_mm, network)
     to_dwi = estimate_b0_to_dwi(drawn.cord, drawn.plane, mean_dwi, grid, SETTINGS.alignment)
     moved_mm = to_dti_space(found.shift_mm, is_b0, to_dwi.shift_mm)
-    sharpness = SETTINGS.unmixing.sharpness
+    sharpness = SETTINGS.unmixing.sharpness(B0)
     regions = PlacedRegions(
         drawn.probability, drawn.plane, grid, to_dwi.shift_mm, sharpness, moved_mm
     )
