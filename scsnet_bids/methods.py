@@ -100,7 +100,10 @@ def _words(job: Job, protocols: Mapping[str, Protocol]) -> dict[str, str]:
         for stage, values in asdict(job.settings).items()
         for name, value in values.items()
     }
+    sharpness = job.settings.unmixing.sharpness(job.settings.segmentation.input)
     return numbers | {
+        "outline_sharpness": f"{sharpness.outline:g}",
+        "region_sharpness": f"{sharpness.regions:g}",
         "excluded": "; ".join(
             f"{listed(protocol.excluded)} of {name}"
             for name, protocol in protocols.items()
