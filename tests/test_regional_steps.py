@@ -21,6 +21,8 @@ from scsnet_bids.regional import measure_regions
 from scsnet_bids.regions import N_CLASSES, REGIONS
 from scsnet_bids.settings import (
     B0,
+    B0_AND_DWI,
+    INPUTS,
     GradientSettings,
     RegionalSettings,
     Sharpness,
@@ -146,6 +148,16 @@ def test_the_outline_is_sought_as_the_interpolated_series_shows_it(regions, inpu
     borders = read_table(Path(found.border_table))
     np.testing.assert_allclose(borders["withdrawal"], 0, atol=0.1)
     assert read_image(Path(found.region_share)).data.min() >= 0
+
+
+def test_regions_have_steeper_borders_where_the_network_saw_the_mean_dwi(regions, inputs, tmp_path):
+    own_part = {}
+    for seen in INPUTS:
+        given = inputs | {"segmented_from": seen}
+        found = transfer(regions, given, tmp_path, noise=0.1, removed=0.0)
+        share = read_image(Path(found.region_share)).data[..., 1:]
+        own_part[seen] = share.max(axis=-1).sum() / share.sum()
+    assert own_part[B0_AND_DWI] > own_part[B0] + 0.001
 
 
 def test_values_are_unmixed_by_what_the_interpolated_series_shows(regions, inputs, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special
 
 from scsnet_bids.correction.resampling import Correction, apply_correction
 from scsnet_bids.errors import ImageError
@@ -557,6 +558,19 @@ def test_sharpening_keeps_the_order_and_the_sum(rng) -> None:
     assert sharpen_probability(probability, Sharpness(1.0, 1.0)) == pytest.approx(
         probability, abs=1e-3
     )
+
+
+def test_cord_and_regions_are_sharpened_apart(rng) -> None:
+    probability = rng.dirichlet(np.ones(N_CLASSES), (2, 6, 6)).transpose(0, 3, 1, 2)
+    steep, gentle, soft = (
+        sharpen_probability(probability, Sharpness(*factors))
+        for factors in ((3, 3), (3, 2), (1, 2))
+    )
+    np.testing.assert_allclose(steep[:, 0], gentle[:, 0], atol=1e-12)
+    odds = [np.log(x[:, 1] / x[:, 8]) for x in (probability, steep, gentle, soft)]
+    for factor, found in zip((3, 2, 2), odds[1:], strict=True):
+        np.testing.assert_allclose(found, factor * odds[0], atol=1e-9)
+    assert np.abs(special.logit(gentle[:, 0])).mean() > np.abs(special.logit(soft[:, 0])).mean()
 
 
 def test_withdrawing_shrinks_the_cord(rng) -> None:
