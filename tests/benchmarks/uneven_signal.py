@@ -70,7 +70,7 @@ class Slices:
 def lose(
     person: Phantom, sigma: float, depth: float, rng: np.random.Generator
 ) -> tuple[FloatArray, BoolArray]:
-    """(i, j, k, n) series that has lost signal, and (k,) in which slices."""
+    """(i, j, k, n) noisy series of a person without noise that has lost signal, and (k,) where."""
     grid = person.grid
     centre_mm = centre_of_slices(1 - person.region_share[..., 0], grid.spacing_mm)
     back_mm = np.arange(grid.shape[1])[:, None] * grid.spacing_mm[1] - centre_mm[:, 1]  # (j, k)
@@ -79,9 +79,8 @@ def lose(
     lossy = np.arange(grid.shape[2]) % 2 == 1
     lost = depth * lossy / (1 + np.exp(-(toward * back_mm - line_mm) / (EDGE_MM / 2)))
     gain = np.broadcast_to((1 - lost)[:, :, None], person.series.shape)
-    signal = np.sqrt(np.clip(person.series.astype(float) ** 2 - sigma**2, 0, None)) * gain
-    added = sigma * np.sqrt(1 - gain**2) * rng.normal(size=(2, *signal.shape))
-    return np.hypot(signal + added[0], added[1]), lossy
+    noise = rng.normal(0, sigma, (2, *person.series.shape))
+    return np.hypot(person.series * gain + noise[0], noise[1]), lossy
 
 
 def measure(
@@ -157,12 +156,10 @@ def main() -> None:
     parser.add_argument("--depth", type=float, nargs="+", default=[0.0, 0.2, 0.4, 0.6, 0.8])
     arguments = parser.parse_args()
     network, rows = load_network("cpu"), []
+    noiseless = PhantomSettings(snr=np.inf, motion_mm=0.5)
+    persons = [simulate(noiseless, (SEED, seed)) for seed in range(arguments.people)]
     for snr in arguments.snr:
         sigma = 1000 / snr
-        persons = [
-            simulate(PhantomSettings(snr=snr, motion_mm=0.5), (SEED, seed))
-            for seed in range(arguments.people)
-        ]
         for depth in arguments.depth:
             rng = np.random.default_rng(SEED)
             found = [measure(p, sigma, *lose(p, sigma, depth, rng), network) for p in persons]
