@@ -43,7 +43,7 @@ from scsnet_bids.unmixing.own_noise import (
     take_out_own_noise,
 )
 from scsnet_bids.unmixing.sharpening import Borders, PlacedRegions, fit_borders
-from scsnet_bids.unmixing.signals import change_of_values, unmix_regions
+from scsnet_bids.unmixing.signals import UnmixedValues, change_of_values, unmix_regions
 
 SETTINGS = Settings()
 SHARPNESS = (1.5, 2.0, 2.5, 3.0, 4.0)
@@ -91,7 +91,7 @@ def main(sees: str, *folders: Path) -> None:
         figures = (*sizes, np.nanmean(error[:, GRAY, 0]))
         factors = " and ".join(f"{factor:.1f}" for factor in sharpness)
         print(f"{factors:11}  " + "  ".join(f"{figure:5.2f}" for figure in figures))
-    values = [_measure(run, in_use) for run in runs]
+    values = [_measure(run) for run in runs]
     error = np.concatenate([v.error for v in values])
     parts = np.concatenate([v.parts for v in values], axis=1)
     print("\n90 % intervals that hold the truth, %, by region, and without a value")
@@ -156,18 +156,24 @@ def _read_shifts(path: str) -> FloatArray:
     return shifts_from_table(read_table(Path(path)))
 
 
-def _measure(run: Run, sharpness: Sharpness) -> Values:
-    """Unmix a run with some sharpness."""
+def _unmix(run: Run, sharpness: Sharpness) -> tuple[UnmixedValues, PlacedRegions, Borders]:
+    """Unmix a run with some sharpness; return the values, the fine regions and their borders."""
     regions = replace(run.regions, sharpness=sharpness)
-    borders = fit_borders(run.series.data, regions, None, run.sigma)
-    fine = regions.refined()
+    borders, fine = fit_borders(run.series.data, regions, None, run.sigma), regions.refined()
+    share = fine.sharpened(borders).seen_shares()
+    settings = (SETTINGS.unmixing, SETTINGS.gradients)
+    unmixed = unmix_regions(run.series.data, share, run.gradients, run.sigma, *settings)
+    own_noise = _own_noise(run, sharpness, borders)
+    unmixed = take_out_own_noise(unmixed, own_noise, run.gradients, SETTINGS.gradients)
+    return unmixed, fine, borders
+
+
+def _measure(run: Run) -> Values:
+    """Unmix a run, and tell how uncertain the values are."""
+    unmixed, fine, borders = _unmix(run, run.regions.sharpness)
     placed = [fine.sharpened(borders), *alternative_regions(fine, borders, run.errors)]
     shares = [one.seen_shares() for one in placed]
     settings = (SETTINGS.unmixing, SETTINGS.gradients)
-    unmixed = unmix_regions(run.series.data, shares[0], run.gradients, run.sigma, *settings)
-    unmixed = take_out_own_noise(
-        unmixed, _own_noise(run, sharpness, borders), run.gradients, SETTINGS.gradients
-    )
     change = change_of_values(run.series.data, shares, run.gradients, unmixed, *settings)
     plain = np.array([_plain_means(run.fa, one.shares()) for one in placed])
     error = unmixed.value[..., :2] - run.truth
@@ -199,7 +205,8 @@ def _plain_means(values: FloatArray, share: FloatArray) -> FloatArray:
 
 def _relative(run: Run, sharpness: Sharpness) -> FloatArray:
     """(k, 8, 2) error of slices in % of the tissue's value."""
-    return np.asarray(100 * _measure(run, sharpness).error[..., :2] / run.truth)
+    value = _unmix(run, sharpness)[0].value[..., :2]
+    return np.asarray(100 * (value / run.truth - 1))
 
 
 def _held(error: FloatArray, parts: FloatArray) -> FloatArray:
