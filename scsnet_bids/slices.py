@@ -66,7 +66,8 @@ class PlaneGrid:
             image.affine[:3, :2] / image.spacing_mm[:2],
             other.affine[:3, 3] - image.affine[:3, 3],
         )[0]
-        return cls((float(offset[0]), float(offset[1])), other.shape[:2], other.spacing_mm[:2])
+        start = _snapped(offset)
+        return cls((float(start[0]), float(start[1])), other.shape[:2], other.spacing_mm[:2])
 
     def divided(self, times: int) -> PlaneGrid:
         """Divide every pixel into smaller ones, as many along both axes."""
@@ -122,11 +123,19 @@ class PlaneGrid:
     def on_image(self, grid: Grid) -> Grid:
         """Describe this plane, with the slices of an image, as an image grid."""
         scale = np.array(self.spacing_mm) / grid.spacing_mm[:2]
-        start_voxel = np.array(self.start_mm) / grid.spacing_mm[:2]
+        start_voxel = _snapped(self.start_mm) / grid.spacing_mm[:2]
         affine = grid.affine.copy()
         affine[:3, 3] = grid.affine[:3, :2] @ start_voxel + grid.affine[:3, 3]
         affine[:3, :2] = grid.affine[:3, :2] * scale
         return grid.resized((*self.shape, grid.shape[2]), affine)
+
+
+def _snapped(start_mm: npt.ArrayLike) -> FloatArray:
+    """Round to what headers can keep, 0.1 um, so that what is read back is what was written.
+
+    They store positions in single precision, which rounds differently in every storage order.
+    """
+    return np.round(np.asarray(start_mm, dtype=float), 4)
 
 
 def volume_to_slices(volume: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:

@@ -236,7 +236,7 @@ def store_as(source: Path, path: Path, order: str) -> None:
 def test_every_storage_order_gives_the_same_table(run, restored, order):
     expected = pd.read_csv(run["root"] / "out" / TABLE.format("sub-01"), sep="\t", na_values="n/a")
     found = pd.read_csv(restored / TABLE.format(f"sub-{order}"), sep="\t", na_values="n/a")
-    pd.testing.assert_frame_equal(found, expected, rtol=2e-3, atol=1e-7)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("order", ["RAS", "LPS", "RPI", "ASL"])
