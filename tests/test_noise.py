@@ -143,6 +143,20 @@ def test_the_tensor_fit_tells_the_noise_it_was_given(rng, snr, n_b0, n_direction
     assert level.sigma == pytest.approx(SIGMA, rel=0.015)
 
 
+def test_cords_of_unlike_voxels_have_the_noise_of_their_channels(rng) -> None:
+    """How much narrower magnitudes are is no straight function of their power."""
+    bvals = np.repeat([0.0, 800.0], [4, 48])
+    bvecs = rng.normal(size=(bvals.size, 3))
+    bvecs /= np.linalg.norm(bvecs, axis=1, keepdims=True)
+    tissues = np.array([[0.3, 0.3, 1.8], [0.7, 0.7, 0.9], [0.3, 1.8, 0.3]]) * 1e-3
+    clean = 4 * SIGMA * np.exp(-bvals * (tissues @ (bvecs**2).T))
+    series = magnitude(np.tile(clean[:, None, None], (20, 50, 4, 1)), rng)
+    share = np.ones(series.shape[:3])
+    residual = fit_tensor(series, Gradients(bvals, bvecs), None, GradientSettings()).noise
+    level = estimate_noise(series, bvals == 0, residual, share)
+    assert level.sigma == pytest.approx(SIGMA, rel=0.005)
+
+
 def test_tabulated_moments_are_the_moments() -> None:
     snr = np.concatenate([np.linspace(0, 25, 1001), [100.0]])
     exact, (mean, slope) = magnitude_moments(snr), quick_moments(snr)

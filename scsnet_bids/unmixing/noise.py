@@ -233,10 +233,10 @@ def _from_residual(
         chosen = (cord_share > limit) & np.isfinite(residual)
         if chosen.sum() >= LEAST_VOXELS and np.median(residual[chosen]) > 0:
             samples = series[chosen] if fitted is None else series[chosen][:, fitted]
-            power = np.nanmean(np.asarray(samples, dtype=float) ** 2, axis=0)
-            power = power[power > 0]  # not that of blank volumes
-            typical = _median_deviation(power.size - N_COEFFICIENTS)
-            return _sigma_of_deviation(float(np.median(residual[chosen])) / typical, power)
+            squares = np.asarray(samples, dtype=float) ** 2
+            squares = squares[:, np.nanmean(squares, axis=0) > 0]  # without blank volumes
+            typical = _median_deviation(squares.shape[1] - N_COEFFICIENTS)
+            return _sigma_of_deviation(float(np.median(residual[chosen])) / typical, squares)
     return float("nan")
 
 
@@ -247,16 +247,28 @@ def _median_deviation(freedom: int) -> float:
     return float(np.sqrt(2 * special.gammaincinv(freedom / 2, 0.5) / freedom))
 
 
-def _sigma_of_deviation(deviation: float, power: FloatArray) -> float:
-    """Sigma of magnitudes of a standard deviation, from their mean squares in (n,) volumes.
+def _sigma_of_deviation(deviation: float, squares: FloatArray) -> float:
+    """Sigma of magnitudes of a standard deviation, from their (voxels, n) squares.
 
-    A magnitude near the floor varies less than its channels do (koay2006).
+    A magnitude near the floor varies less than its channels do (koay2006). How much less is no
+    straight function of the power: besides its mean in a volume, its variance between voxels counts
+    to second order. By the mean alone sigma was 0.7 % too small at SNR 4.
     """
+    power, spread = np.nanmean(squares, axis=0), np.nanvar(squares, axis=0, ddof=1)
     sigma = deviation
     for _ in range(ROUNDS):
-        snr2 = np.clip(power / sigma**2 - 2, 0, LARGE_SNR**2)
-        sigma = deviation / float(np.sqrt(magnitude_moments(np.sqrt(snr2)).variance.mean()))
+        snr2 = power / sigma**2 - 2
+        apart2 = spread / sigma**4 - 4 * snr2 - 4  # of the signals, without that by noise
+        inner = np.maximum(snr2, 1)
+        low, middle, high = (_variance(inner + step) for step in (-1, 0, 1))
+        variance = _variance(snr2) + apart2 / 2 * (high - 2 * middle + low)
+        sigma = deviation / float(np.sqrt(variance.mean()))
     return sigma
+
+
+def _variance(snr2: FloatArray) -> FloatArray:
+    """Variance of a magnitude, in units of that of its channels, from the square of the SNR."""
+    return magnitude_moments(np.sqrt(np.clip(snr2, 0, LARGE_SNR**2))).variance
 
 
 def _describe_voxels(series: FloatArray, chosen: BoolArray, is_b0: BoolArray) -> FloatArray:
