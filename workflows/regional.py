@@ -129,6 +129,7 @@ def _init_estimate_own_noise(settings: Settings, cord_mask: Path | None) -> pe.N
         EstimateOwnNoise(
             gradient_settings=settings.gradients,
             unmixing_settings=settings.unmixing,
+            segmented_from=settings.segmentation.input,
             **describe_network(settings.segmentation),
         ),
         name="estimate_own_noise",

@@ -19,7 +19,7 @@ from scsnet_bids.interfaces.base import (
 from scsnet_bids.interfaces.segmentation import read_borders
 from scsnet_bids.outlier_table import weight_from_table
 from scsnet_bids.prior_results import read_cord_mask
-from scsnet_bids.settings import B0, B0_AND_DWI, UnmixingSettings
+from scsnet_bids.settings import B0_AND_DWI, INPUTS, UnmixingSettings
 from scsnet_bids.unmixing.mask_fitting import fit_regions_to_mask
 from scsnet_bids.unmixing.sharpening import PlacedRegions
 
@@ -31,6 +31,7 @@ class EstimateOwnNoiseInputSpec(CountedSeriesInputSpec, NetworkInputSpec):
     orig_to_dwi = File(exists=True, mandatory=True, desc="displacement to DTI space (table)")
     border_table = File(exists=True, mandatory=True, desc="borders per slice (table)")
     unmixing_settings = traits.Instance(UnmixingSettings, mandatory=True)
+    segmented_from = traits.Enum(*INPUTS, mandatory=True, desc="what the network saw")
     dwi_weights = traits.Str(desc="weights of the network that looks at the mean DWI as well")
     mean_dwi = File(exists=True, mandatory=True, desc="mean of the corrected weighted volumes")
     cord_mask = File(exists=True, desc="mask that somebody else has made, whose outline is kept")
@@ -73,7 +74,7 @@ class EstimateOwnNoise(SeriesInterface):
         drawn = segment_regions(b0, grid, centre_mm, network)
         # All volumes of the corrected series lie where the mean DWI does.
         in_place = np.zeros_like(centre_mm)
-        seen = B0_AND_DWI if isdefined(self.inputs.dwi_weights) else B0
+        seen = self.inputs.segmented_from
         if seen == B0_AND_DWI:
             network = load_network(self.inputs.device, Path(self.inputs.dwi_weights), B0_AND_DWI)
             mean_dwi = read_image(Path(self.inputs.mean_dwi)).data

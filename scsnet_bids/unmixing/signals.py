@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -37,14 +36,10 @@ from scsnet_bids.unmixing.region_tensor import (
     fit_region_tensors,
     noise_bias,
 )
+from scsnet_bids.unmixing.systems import SliceSystems, gather_systems
 
 ROUNDS = 15
 """Within 0.04 % of the end at SNR 6.5, most values within 0.0001 %."""
-PRESENT = 0.5
-"""A volume counts in a slice if more than this part of the voxels holds a sample."""
-SMALLEST_EIGENVALUE = 1e-6
-"""Directions that the shares determine worse than this, relative to the best, are not solved."""
-RESOLVED = 1e-6
 LARGEST_MEAN = 1.03
 """Of the cord's shares of the voxels that it fills; interpolation overshoots at the rim alone."""
 
@@ -80,28 +75,6 @@ class UnmixedValues:
     def uncertainty(self) -> FloatArray:
         """(k, 8, 4) standard error of the values by noise alone."""
         return np.asarray(np.sqrt(np.einsum("kmrr->krm", self.covariance)))
-
-
-class _System(NamedTuple):
-    """The linear systems of the slices, for all volumes.
-
-    Attributes
-    ----------
-    design : (k, m, 9) shares of the cord's voxels, 0 where a slice has fewer
-    magnitude : (k, m, n) samples, 0 where there is none
-    operator : (k, 9, m) solves for the signals by least squares
-    covariance : (k, 8, 8) of the regions' signals for noise of variance 1
-    n_effective : (k, 8) voxels filled by this region alone that would determine its signal as
-        well; 0 where the shares do not separate it from the others
-    present : (k, n) whether the volume counts in the slice
-    """
-
-    design: FloatArray
-    magnitude: FloatArray
-    operator: FloatArray
-    covariance: FloatArray
-    n_effective: FloatArray
-    present: BoolArray
 
 
 def unmix_regions(
@@ -143,12 +116,12 @@ def unmix_regions(
     _check(series, share, gradients, sigma, settings.cord_share)
     used = np.flatnonzero(tensor_volumes(gradients.bvals, gradient_settings))
     series, gradients = series[..., used], gradients.select(used)
-    system = _gather(series, share, settings.cord_share, signed=sigma == 0)
+    systems = gather_systems(series, share, settings.cord_share, signed=sigma == 0)
     given = np.ones((used.size, series.shape[2])) if weight is None else weight[used]
     volume = np.nansum(share[..., 1:], axis=(0, 1), dtype=float)
-    weight = np.where(system.present, given.T, 0.0)
+    weight = np.where(systems.present, given.T, 0.0)
     weighted = gradients.bvals > gradient_settings.b0_max
-    return _fit(system, sigma, weight, volume, gradients, weighted, settings)
+    return _fit(systems, sigma, weight, volume, gradients, weighted, settings)
 
 
 def solve_signals(series: FloatArray, share: FloatArray, settings: UnmixingSettings) -> FloatArray:
@@ -164,8 +137,8 @@ def solve_signals(series: FloatArray, share: FloatArray, settings: UnmixingSetti
     -------
     (k, 8, n) float array; 0 where the shares tell nothing
     """
-    system = _gather(series, share, settings.cord_share, signed=True)
-    return np.asarray(_solve_volumes(system, 0.0)[:, 1:])
+    systems = gather_systems(series, share, settings.cord_share, signed=True)
+    return np.asarray(_solve_volumes(systems, 0.0)[:, 1:])
 
 
 def change_of_values(
@@ -223,77 +196,29 @@ def _check(
         raise ImageError(f"The noise level must be 0 or more: found {sigma}.")
 
 
-def _gather(series: FloatArray, share: FloatArray, cord_share: float, *, signed: bool) -> _System:
-    """Set up the systems of the voxels of the cord; unless signed, samples are at least 0."""
-    design, magnitude, present = _gather_voxels(series, share, cord_share)
-    if not signed:
-        magnitude = np.clip(magnitude, 0, None)
-    design[..., 0] = np.where(design.any(axis=-1), 1 - design[..., 1:].sum(axis=-1), 0)
-    inverse, separated = _invert(design.swapaxes(1, 2) @ design)
-    variance = np.einsum("krr->kr", inverse)[:, 1:]
-    n_effective = np.where(separated[:, 1:], 1 / np.where(variance > 0, variance, np.inf), 0)
-    operator = inverse @ design.swapaxes(1, 2)
-    return _System(design, magnitude, operator, inverse[:, 1:, 1:], n_effective, present)
-
-
-def _gather_voxels(
-    series: FloatArray, share: FloatArray, cord_share: float
-) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """(k, m, 9) shares and (k, m, n) samples of the cord's voxels, 0 where a slice has fewer.
-
-    A volume without samples in a slice is 0 there and absent from (k, n); a voxel that lacks
-    samples in any other volume is left out.
-    """
-    total = share[..., 1:].sum(axis=-1)
-    chosen = np.isfinite(total) & (total > cord_share)
-    lists = [(share[chosen[..., k], k], series[chosen[..., k], k]) for k in range(share.shape[2])]
-    n_voxels = max((len(shares) for shares, _ in lists), default=0)
-    design = np.zeros((len(lists), n_voxels, N_CLASSES))
-    magnitude = np.zeros((len(lists), n_voxels, series.shape[3]))
-    present = np.zeros((len(lists), series.shape[3]), dtype=bool)
-    for k, (shares, samples) in enumerate(lists):
-        finite, something = np.isfinite(samples), samples != 0
-        present[k] = (finite & something).sum(axis=0) > PRESENT * len(samples)
-        whole = finite[:, present[k]].all(axis=1) & something[:, present[k]].any(axis=1)
-        rows = np.flatnonzero(whole)
-        design[k, : rows.size] = shares[rows]
-        magnitude[k, : rows.size] = np.where(present[k], samples[rows], 0)
-    return design, magnitude, present
-
-
-def _invert(normal: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """(k, 9, 9) inverses on what is determined, and (k, 9) which regions are."""
-    eigenvalues, vectors = np.linalg.eigh(normal)
-    solved = eigenvalues > SMALLEST_EIGENVALUE * eigenvalues[:, -1:]
-    reciprocal = np.where(solved, 1 / np.where(solved, eigenvalues, 1), 0)
-    inverse = np.einsum("kre,ke,kse->krs", vectors, reciprocal, vectors)
-    resolution = np.einsum("kre,ke->kr", vectors**2, solved.astype(float))
-    return inverse, resolution > 1 - RESOLVED
-
-
-def _solve_volumes(system: _System, sigma: float) -> FloatArray:
+def _solve_volumes(systems: SliceSystems, sigma: float) -> FloatArray:
     """(k, 9, n) signals that explain the magnitudes best, every volume by itself."""
-    signal: FloatArray = system.operator @ system.magnitude
+    signal: FloatArray = systems.operator @ systems.magnitude
     for _ in range(ROUNDS if sigma > 0 else 0):
-        signal = _improve(system, signal, sigma)
+        signal = _improve(systems, signal, sigma)
     return signal
 
 
-def _improve(system: _System, signal: FloatArray, sigma: float) -> FloatArray:
+def _improve(systems: SliceSystems, signal: FloatArray, sigma: float) -> FloatArray:
     """(k, 9, n) signals that explain the magnitudes better than the ones before.
 
     The linear part of the likelihood's slope: how far a magnitude lies from the mean that is
     expected counts by what it tells about the signal. The slope itself would take the narrower
     scatter of interpolated magnitudes for weaker signal.
     """
-    snr = np.clip(system.design @ signal, 0, None) / sigma
+    snr = np.clip(systems.design @ signal, 0, None) / sigma
     expected = magnitude_moments(snr)
-    apart = system.magnitude / sigma - expected.mean
-    return np.asarray(system.operator @ (snr + expected.slope / expected.variance * apart)) * sigma
+    apart = systems.magnitude / sigma - expected.mean
+    return np.asarray(systems.operator @ (snr + expected.slope / expected.variance * apart)) * sigma
 
 
 def _fit(
-    system: _System,
+    systems: SliceSystems,
     sigma: float,
     weight: FloatArray,
     volume: FloatArray,
@@ -303,11 +228,11 @@ def _fit(
 ) -> UnmixedValues:
     """Fit the tensors of the regions that are separated, and propagate the noise."""
     enough = determined(weight, gradients)
-    fitted = (system.n_effective >= settings.least_voxels) & enough[:, None]
-    tensors, scatter, signal = _fit_tensors(system, sigma, weight, fitted, gradients)
-    unit = np.einsum("krr->kr", system.covariance)
+    fitted = (systems.n_effective >= settings.least_voxels) & enough[:, None]
+    tensors, scatter, signal = _fit_tensors(systems, sigma, weight, fitted, gradients)
+    unit = np.einsum("krr->kr", systems.covariance)
     noise2 = _noise_of_slices(fitted, scatter / unit[fitted], sigma)
-    unexplained = _unexplained(system, signal, sigma, weight * weighted)
+    unexplained = _unexplained(systems, signal, sigma, weight * weighted)
     unexplained[~fitted.any(axis=1)] = np.nan
     rejected = unexplained > settings.largest_unexplained
     has_value = fitted & ~rejected[:, None]
@@ -319,13 +244,13 @@ def _fit(
     influence = np.full((*value.shape, weight.shape[1]), np.nan)
     influence[fitted] = tensors.influence
     influence[~has_value] = np.nan
-    by_noise = np.einsum("krmn,ksmn,krs->kmrs", influence, influence, system.covariance)
+    by_noise = np.einsum("krmn,ksmn,krs->kmrs", influence, influence, systems.covariance)
     covariance = by_noise * noise2[:, None, None, None]
     return UnmixedValues(value, covariance, volume, enough, unexplained, rejected, influence)
 
 
 def _fit_tensors(
-    system: _System, sigma: float, weight: FloatArray, fitted: BoolArray, gradients: Gradients
+    systems: SliceSystems, sigma: float, weight: FloatArray, fitted: BoolArray, gradients: Gradients
 ) -> tuple[RegionTensors, FloatArray, FloatArray]:
     """Tensors of the regions that are fitted, how single volumes scatter about them, and signals.
 
@@ -335,19 +260,19 @@ def _fit_tensors(
     as the tensors have them
     """
     k, r = np.nonzero(fitted)
-    signal = _solve_volumes(system, sigma)
+    signal = _solve_volumes(systems, sigma)
     tensors = fit_region_tensors(signal[k, 1 + r], weight[k], gradients)
     scatter = tensors.variance
     for _ in range(ROUNDS if sigma > 0 else 0):
         signal[k, 1 + r] = tensors.predicted
-        signal = _improve(system, signal, sigma)
+        signal = _improve(systems, signal, sigma)
         tensors = fit_region_tensors(signal[k, 1 + r], weight[k], gradients)
     signal[k, 1 + r] = tensors.predicted
     return tensors, scatter, signal
 
 
 def _unexplained(
-    system: _System, signal: FloatArray, sigma: float, weight: FloatArray
+    systems: SliceSystems, signal: FloatArray, sigma: float, weight: FloatArray
 ) -> FloatArray:
     """(k,) deviation of the cord's voxels from what (k, 9, n) signals explain, by their mean.
 
@@ -356,20 +281,20 @@ def _unexplained(
     signal is left out. How much of it is noise is told by the scatter of the volumes in
     the voxels themselves, which interpolation makes smaller than that of a region's signal.
     """
-    explained: FloatArray = system.design @ signal
+    explained: FloatArray = systems.design @ signal
     expected = explained
     if sigma > 0:
         moments = magnitude_moments(np.clip(explained, 0, None) / sigma)
         expected, explained = moments.mean * sigma, moments.slope * explained
     total = weight.sum(axis=1)
     share = weight / np.where(total > 0, total, 1)[:, None]
-    apart = system.magnitude - expected
+    apart = systems.magnitude - expected
     level, mean_apart = (np.einsum("kmn,kn->km", x, share) for x in (explained, apart))
-    inside = system.design.any(axis=-1)
+    inside = systems.design.any(axis=-1)
     scatter = np.einsum("kmn,kn,km->k", (apart - mean_apart[..., None]) ** 2, share**2, inside)
     left = 1 - (share**2).sum(axis=1)
     count = np.maximum(inside.sum(axis=1), 1)
-    unknowns = np.einsum("krm,kmr->k", system.operator, system.design)
+    unknowns = np.einsum("krm,kmr->k", systems.operator, systems.design)
     noise = scatter / np.where(left > 0, left, 1) / count * (1 - unknowns / count)
     level, square = ((x * inside).sum(axis=1) / count for x in (level, mean_apart**2))
     deviation = np.sqrt(np.clip(square - noise, 0, None))
