@@ -189,6 +189,7 @@ def _write_boilerplate(runs: Sequence[DwiRun], options: Options) -> None:
 
 def _rewrite_reports(options: Options) -> int:
     """Write the pages again from the output folder, and say where they lie."""
+    from scsnet_bids import summary
     from scsnet_bids.dataset import refuse_other_dataset
     from scsnet_bids.report.page import rewrite_pages
 
@@ -198,9 +199,10 @@ def _rewrite_reports(options: Options) -> int:
             "--exclude-slices changes values, and --reports-only computes none. Leave one of them "
             "out; with the same work folder the participant level goes on from what is done."
         )
-    pages = rewrite_pages(options.output_dir, options.participant_label, _describe_job(options))
-    print(f"Done: {len(pages)} pages written: {options.output_dir / 'sub-*.html'}")
-    return 0
+    errors = rewrite_pages(options.output_dir, options.participant_label, _describe_job(options))
+    failures = {name: error for name, error in errors.items() if error}
+    print(summary.describe_pages(len(errors), failures, options.output_dir))
+    return summary.exit_code(failures.values())
 
 
 def _check_network(options: Options) -> None:

@@ -77,12 +77,33 @@ def describe_result(
     """
     n_done = len(runs) - len(failures)
     tables = out_dir / "sub-*/**/*_seg-SCSNet_scalarstats.tsv"
-    done = f"{n_done} of {len(runs)} runs done."
     where = f" Pages: {out_dir / 'sub-*.html'}. Region tables: {tables}" if n_done else ""
+    return _conclude("runs", f"{n_done} of {len(runs)} runs done.{where}", failures)
+
+
+def describe_pages(n_pages: int, failures: Mapping[str, ScsnetError], out_dir: Path) -> str:
+    """Say which pages were written again, and where they lie.
+
+    Parameters
+    ----------
+    n_pages : how many were to be written
+    failures : error of every page that could not be, by its participant
+    out_dir : output folder
+
+    Returns
+    -------
+    str; its last line is the summary
+    """
+    written = f"{n_pages - len(failures)} of {n_pages} pages written: {out_dir / 'sub-*.html'}"
+    return _conclude("pages", written, failures)
+
+
+def _conclude(what: str, done: str, failures: Mapping[str, ScsnetError]) -> str:
+    """Say what was done after what was not."""
     if not failures:
-        return f"Done: {done}{where}"
+        return f"Done: {done}"
     why = [f"  {name}: {error}" for name, error in failures.items()]
-    return "\n".join(["Failed runs:", *why, f"Failed: {', '.join(failures)}. {done}{where}"])
+    return "\n".join([f"Failed {what}:", *why, f"Failed: {', '.join(failures)}. {done}"])
 
 
 def exit_code(failures: Collection[ScsnetError]) -> int:

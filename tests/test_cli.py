@@ -199,7 +199,7 @@ def test_reports_are_written_again_from_the_outputs_alone(run, capsys):
     page.unlink()
     assert main([nowhere, str(out), "participant", "--reports-only"]) == 0
     assert page.read_text() == before
-    assert "3 pages written" in capsys.readouterr().out
+    assert "3 of 3 pages written" in capsys.readouterr().out
     code = main([nowhere, str(out), "participant", "--reports-only", "--participant-label", "9"])
     assert code == 18
     assert "none of sub-9" in capsys.readouterr().err

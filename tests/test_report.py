@@ -315,9 +315,26 @@ def test_a_page_that_cannot_be_made_is_an_error_and_stops_no_other(out_dir):
     (out_dir / "sub-01.html").unlink()
     errors = report_participants(out_dir, {"sub-02": None, "sub-01": None}, JOB)
     assert list(errors) == ["sub-02"]
-    assert "the page is not" in str(errors["sub-02"])
+    assert "The page cannot be made" in str(errors["sub-02"])
     assert "Traceback" in (out_dir / "logs/crash-report-sub-02.txt").read_text()
     assert (out_dir / "sub-01.html").exists()
+
+
+def test_pages_are_written_again_without_those_that_cannot_be(out_dir, capsys):
+    for name in ("sub-02", "sub-03"):
+        shutil.copytree(out_dir / "sub-01", out_dir / name)
+        for path in list((out_dir / name).rglob("sub-01*")):
+            path.rename(path.with_name(path.name.replace("sub-01", name)))
+    regions = out_dir / "sub-02" / "dwi" / "sub-02_model-tensor_seg-SCSNet_scalarstats.tsv"
+    regions.write_text("junk\n")
+    (out_dir / "sub-01.html").unlink()
+    assert main([str(out_dir), str(out_dir), "participant", "--reports-only"]) == 1
+    said = capsys.readouterr().out
+    assert "  sub-02: The page cannot be made" in said
+    assert f"{regions} has 0 rows with the columns junk." in said
+    assert said.splitlines()[-1].startswith("Failed: sub-02. 2 of 3 pages written: ")
+    assert (out_dir / "sub-01.html").exists()
+    assert (out_dir / "sub-03.html").exists()
 
 
 def test_a_series_of_another_job_keeps_its_outcome_and_its_page(out_dir):

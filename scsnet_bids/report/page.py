@@ -85,23 +85,7 @@ def report_participants(
     own = {run: error for run, error in errors.items() if not isinstance(error, BusyError)}
     conclude(out_dir, own, job)
     participants = list(dict.fromkeys(map(participant_of, own)))
-    records: list[RunRecord] = []
-    failures: dict[str, ScsnetError] = {}
-    for participant in participants:
-        try:
-            write_page(out_dir, participant, job)
-            records += find_done(out_dir, participant)
-        except OutputError:
-            raise
-        except Exception as error:  # whatever it is, the other pages must be written
-            place = out_dir / "logs" / f"crash-report-{participant}.txt"
-            write_text(place, f"Report of {participant}\n\n{traceback.format_exc()}")
-            failures[participant] = ScsnetError(
-                f"The tables are written, the page is not: {error} (crash file: {place})"
-            )
-    # What stops a page, such as an image that cannot be read, would stop the text.
-    if len(failures) < len(participants):
-        write_citation(out_dir / "logs", _methods_of(records, job))
+    failures = _write_pages(out_dir, participants, job)
     return {
         run: failures[participant_of(run)]
         for run, error in own.items()
@@ -109,8 +93,10 @@ def report_participants(
     }
 
 
-def rewrite_pages(out_dir: Path, labels: Sequence[str], job: Job) -> list[Path]:
+def rewrite_pages(out_dir: Path, labels: Sequence[str], job: Job) -> dict[str, ScsnetError | None]:
     """Write the pages and the text to cite again, from what lies in the output folder.
+
+    A page that cannot be made does not stop the others, as of :func:`report_participants`.
 
     Parameters
     ----------
@@ -120,7 +106,7 @@ def rewrite_pages(out_dir: Path, labels: Sequence[str], job: Job) -> list[Path]:
 
     Returns
     -------
-    list of Path, pages
+    dict, what the page of each participant ended with, None if it is written
 
     Raises
     ------
@@ -137,9 +123,32 @@ def rewrite_pages(out_dir: Path, labels: Sequence[str], job: Job) -> list[Path]:
             f"Reports need results: {out_dir} has none{' of ' if missing else ''}"
             f"{', '.join(missing)}. Run the participant level first."
         )
-    records = [record for name in chosen for record in find_done(out_dir, name)]
-    write_citation(out_dir / "logs", _methods_of(records, job))
-    return [write_page(out_dir, participant, job) for participant in chosen]
+    failures = _write_pages(out_dir, chosen, job)
+    return {participant: failures.get(participant) for participant in chosen}
+
+
+def _write_pages(out_dir: Path, participants: Sequence[str], job: Job) -> dict[str, ScsnetError]:
+    """Write the text to cite and the pages; the error of each that cannot be made is returned."""
+    records: list[RunRecord] = []
+    failures: dict[str, ScsnetError] = {}
+    for participant in participants:
+        try:
+            write_page(out_dir, participant, job)
+            records += find_done(out_dir, participant)
+        except OutputError:
+            raise
+        except Exception as error:  # whatever it is, the other pages must be written
+            place = out_dir / "logs" / f"crash-report-{participant}.txt"
+            write_text(place, f"Report of {participant}\n\n{traceback.format_exc()}")
+            why = str(error) if isinstance(error, ScsnetError) else repr(error)
+            failures[participant] = ScsnetError(
+                "The page cannot be made from the tables and pictures in the output folder: "
+                f"{why} (crash file: {place})"
+            )
+    # What stops a page, such as an image that cannot be read, would stop the text.
+    if len(failures) < len(participants):
+        write_citation(out_dir / "logs", _methods_of(records, job))
+    return failures
 
 
 def write_methods_of_all(out_dir: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from scsnet_bids.derivatives import read_table, read_words, sidecar_path
+from scsnet_bids.errors import InputDataError, listed
 from scsnet_bids.images import read_grid
 from scsnet_bids.protocol import Protocol, describe_shells
 from scsnet_bids.slice_marks import EXCLUDED
@@ -24,6 +25,11 @@ TABLES: dict[str, tuple[str, str]] = {
     "confounds": ("desc-confounds_timeseries", "Motion and gradient of every volume"),
 }
 """How the name of each table ends, and its title."""
+NEEDED: dict[str, tuple[str, ...]] = {
+    "regions": ("scope", "region", "side", "metric"),
+    "shape": ("slice",),
+}
+"""The columns without which a table says nothing."""
 OWN = ("bids:raw:", "bids::")
 """How the sources begin that are no other tool's."""
 
@@ -71,8 +77,16 @@ class RunRecord:
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     def cells(self, name: str) -> pd.DataFrame:
-        """Read a table as the words that its file holds."""
-        return read_words(self.table_path(name))
+        """Read a table as the words that its file holds; InputDataError if it holds none."""
+        path, needed = self.table_path(name), NEEDED.get(name, ())
+        cells = read_words(path)
+        if cells.empty or not set(needed) <= set(cells):
+            columns = f", and the columns {', '.join(needed)}" if needed else ""
+            raise InputDataError(
+                f"A page needs tables with rows{columns}: {path} has {len(cells)} rows with the "
+                f"columns {listed(cells)}. Run the participant level again."
+            )
+        return cells
 
     def columns(self, name: str) -> dict[str, dict[str, Any]]:
         """Read what the columns of a table mean; empty if that is not told."""
