@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from scsnet_bids.runs import DwiRun
     from scsnet_bids.workflows.execution import Limits
 
+_log = logging.getLogger(__name__)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -73,6 +75,7 @@ def _refusals_explained(options: Options) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        _log.info("The system refuses something here:", exc_info=True)
         raise _explain_refusal(error, options) from error
     except UnicodeEncodeError as error:
         found = error.object[max(error.start - 50, 0) : error.end + 50]

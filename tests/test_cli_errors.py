@@ -49,13 +49,16 @@ def test_a_group_without_participants_ends_with_18(dataset, capsys):
     assert "participant level" in said
 
 
-def test_a_name_that_is_too_long_is_named(dataset, capsys):
+def test_a_name_that_is_too_long_is_named(dataset, capsys, caplog):
     name = 300 * "x"
     for words in (("participant", "--reports-only"), ("group",)):
         code, said = complaint(capsys, dataset, dataset.parent / name, *words)
         assert code == 73
         assert name in said
         assert "(File name too long)" in said
+        assert "Traceback" not in said + caplog.text
+    complaint(capsys, dataset, dataset.parent / name, "group", "--verbose")
+    assert "Traceback" in caplog.text
     code, said = complaint(
         capsys, dataset, dataset.parent / "out", "participant", "--dry-run", "--weights", name
     )
