@@ -154,7 +154,7 @@ def test_cords_of_unlike_voxels_have_the_noise_of_their_channels(rng) -> None:
     share = np.ones(series.shape[:3])
     residual = fit_tensor(series, Gradients(bvals, bvecs), None, GradientSettings()).noise
     level = estimate_noise(series, bvals == 0, residual, share)
-    assert level.sigma == pytest.approx(SIGMA, rel=0.005)
+    assert level.sigma == pytest.approx(SIGMA, rel=0.01)
 
 
 def test_tabulated_moments_are_the_moments() -> None:
