@@ -157,6 +157,16 @@ def test_cords_of_unlike_voxels_have_the_noise_of_their_channels(rng) -> None:
     assert level.sigma == pytest.approx(SIGMA, rel=0.01)
 
 
+def test_one_bright_voxel_does_not_decide_the_noise(cord, rng) -> None:
+    """A second order without bounds made a volume with one less than nothing of a variance."""
+    clean = np.where(cord > 0, 2 * SIGMA, 0)[..., None] * np.ones(IS_B0.size)
+    series = np.where(clean > 0, magnitude(clean, rng), 0)
+    scatter = np.where(cord > 0, MEDIAN * series[cord > 0].std(axis=0).mean(), 0)
+    place = tuple(np.argwhere(cord > 0)[0])
+    series[(*place, 9)] = SIGMA * np.sqrt(5 * np.count_nonzero(cord))
+    assert estimate_noise(series, IS_B0, scatter, cord).sigma == pytest.approx(SIGMA, rel=0.03)
+
+
 def test_tabulated_moments_are_the_moments() -> None:
     snr = np.concatenate([np.linspace(0, 25, 1001), [100.0]])
     exact, (mean, slope) = magnitude_moments(snr), quick_moments(snr)

@@ -262,6 +262,8 @@ def _sigma_of_deviation(deviation: float, squares: FloatArray) -> float:
         inner = np.maximum(snr2, 1)
         low, middle, high = (_variance(inner + step) for step in (-1, 0, 1))
         variance = _variance(snr2) + apart2 / 2 * (high - 2 * middle + low)
+        # A few voxels of a volume that has gone wrong lie too far apart for an expansion.
+        variance = np.clip(variance, RAYLEIGH_SD**2, 1)
         sigma = deviation / float(np.sqrt(variance.mean()))
     return sigma
 
